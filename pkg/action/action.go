@@ -1,0 +1,158 @@
+// Package action is the contract between the engine and the integrations that do something: what an action is called,
+// which parameters it takes, what its outcome is. Each integration is a leaf package below this one that exports
+// Definitions; the wiring lists them in a Registry. Parameters are typed structs, from which the reference pages and
+// JSON Schemas are made (tags: yaml for the name, doc for the description, required:"true", default:"…").
+//
+// An action runs in its own goroutine, for one step of one run. It must stop when its context is cancelled, and return
+// only when nothing it started is left running. It is called again for the same step only as OnInterrupt allows.
+package action
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// Definition describes one action. It is immutable.
+type Definition struct {
+	Name string // "exec.run"
+	Doc  string
+	// Params is a pointer to the zero value of the parameter struct. Fields take string, bool, int64, float64,
+	// time.Duration (as Prometheus writes it), []string, []any, map[string]string, map[string]any, SecretRef, or structs of these.
+	Params any
+	// Outputs is the zero value of a struct that names and types the outputs (yaml and doc tags).
+	Outputs any
+	// Changes says that the action changes something outside; it then names its target (see Targeter).
+	Changes bool
+	// LocalOutputs says that outputs name something on this machine (a directory, a file) that another replica lacks.
+	LocalOutputs bool
+	// RetryInterrupted says what to do with a step that a crash or stop cut off: true runs it again, false fails it.
+	RetryInterrupted bool
+	// Fenced says whether and how the outside effect is protected from a stale owner; for the reference page.
+	Fenced string
+	// Check validates literal parameters at load, on a decoded Params value whose templated fields are zero; optional.
+	Check func(params any) error
+	// Run does it. params is a pointer of Params' type.
+	Run func(ctx context.Context, call *Call) (Outputs, error)
+}
+
+// Outputs are a step's results by name. Values are JSON values: nil, bool, int64, float64, string, []any, map[string]any.
+type Outputs map[string]any
+
+// Call is one attempt at a step.
+type Call struct {
+	RunID   string
+	Rule    string
+	StepID  string
+	Attempt int // 1 for the first
+	// Params is a pointer to the decoded parameter struct.
+	Params any
+	// Dir is the run's own directory on this machine; it exists, and is removed when the run has ended.
+	Dir string
+	// Log takes what the action has to say to people, line by line; secrets are redacted behind it. Safe for concurrent use.
+	Log io.Writer
+	// Event is what an action may know of the event that started the run; nil for a run started by hand.
+	Event *EventInfo
+	// Secret returns the value of a secret that the rule may use.
+	Secret func(SecretRef) (string, error)
+	// Target returns the named Target document.
+	Target func(name string) (Target, error)
+}
+
+// EventInfo is the part of an event that actions may look at, to refuse a stale or foreign change.
+type EventInfo struct {
+	ID     string
+	Source string
+	Branch string // of event.git
+	Commit string
+	Repo   string
+	Fork   bool // the change comes from another repository (event.pullRequest.fork)
+}
+
+// SecretRef names a secret of the server's configuration.
+type SecretRef struct {
+	Secret string `yaml:"secret" json:"secret" doc:"name of a secret in the server's configuration"`
+	Env    string `yaml:"env,omitempty" json:"env,omitempty" doc:"environment variable; only under serve --dev"`
+}
+
+// Target is where notifications go: a Target document.
+type Target struct {
+	Name     string
+	Type     string
+	URL      SecretRef
+	Rate     Rate
+	Fallback string
+	// Options holds the type's own keys.
+	Options map[string]any
+}
+
+// Rate bounds messages per time; zero means no bound.
+type Rate struct {
+	Messages int
+	Per      time.Duration
+}
+
+// The outcomes other than success are errors of these kinds. Any other error fails the attempt, and `retry` may repeat it.
+
+// Permanent marks an error that no retry can cure: `retry` does not repeat the step.
+func Permanent(err error) error { return &outcome{permanent, err} }
+
+// Superseded says that newer work makes this run pointless: the run ends as superseded, which is no failure.
+func Superseded(err error) error { return &outcome{superseded, err} }
+
+// Refused says that policy forbids the step: the run ends as refused.
+func Refused(reason string, err error) error { return &RefusedError{reason, err} }
+
+// RefusedError is the error that Refused returns.
+type RefusedError struct {
+	Reason string // one CamelCase word, for run.reason
+	Err    error
+}
+
+func (e *RefusedError) Error() string { return fmt.Sprintf("refused (%s): %v", e.Reason, e.Err) }
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// IsPermanent reports whether err says that a retry is pointless.
+func IsPermanent(err error) bool { return is(err, permanent) }
+
+// IsSuperseded reports whether err says that newer work made the run pointless.
+func IsSuperseded(err error) bool { return is(err, superseded) }
+
+type kind int
+
+const (
+	permanent kind = iota + 1
+	superseded
+)
+
+type outcome struct {
+	kind kind
+	err  error
+}
+
+func (o *outcome) Error() string { return o.err.Error() }
+func (o *outcome) Unwrap() error { return o.err }
+
+func is(err error, k kind) bool {
+	var o *outcome
+	return errors.As(err, &o) && o.kind == k
+}
+
+// Registry holds the known actions by name.
+type Registry map[string]Definition
+
+// NewRegistry lists definitions; a name twice is a programming error and panics.
+func NewRegistry(lists ...[]Definition) Registry {
+	r := Registry{}
+	for _, list := range lists {
+		for _, d := range list {
+			if _, dup := r[d.Name]; dup {
+				panic("action " + d.Name + " is registered twice")
+			}
+			r[d.Name] = d
+		}
+	}
+	return r
+}

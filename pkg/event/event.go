@@ -1,0 +1,120 @@
+// Package event holds the normalised event: the CloudEvents attributes every event has, its body, and the closed
+// views (git, pull request, alert) that a sender's preset fills in from that body.
+//
+// The package is pure: no I/O, no clock, no goroutines. An Event is written by one goroutine until it is handed on and
+// is read-only afterwards; the body is decoded at most once, on first use, and that is safe from several goroutines.
+package event
+
+import (
+	"encoding/json"
+	"sync"
+	"time"
+)
+
+// Event is one occurrence reported by a sender, in the form that rules, the API and the log share.
+type Event struct {
+	// ID identifies the event for good: the hash of its source and key (see ID), or random where the sender gives no key.
+	ID string
+	// Source is the name of the Source document that received it.
+	Source string
+	// Type is the kind of occurrence in the sender's own words: "push", "pull_request", "alert.firing".
+	Type string
+	// Subject is what the event is about, where the sender says so: a repository, an alert's name.
+	Subject string
+	// Time is when the sender says it happened; ReceivedAt where the sender says nothing.
+	Time time.Time
+	// ReceivedAt is when this server accepted it: log time, the only clock that windows run on.
+	ReceivedAt time.Time
+	// DeliveryID is the sender's own name for the delivery, for people comparing the two sides.
+	DeliveryID string
+	// Headers holds the preset's allow-list of request headers, under their canonical names. What proves identity is never in it.
+	Headers map[string]string
+	// Body is the raw JSON body; an absent body is nil.
+	Body []byte
+	// CausedBy is the id of the event this one was replayed from, or of the run that caused it.
+	CausedBy string
+
+	Git         *Git
+	PullRequest *PullRequest
+	Alert       *Alert
+
+	decode sync.Once
+	data   any
+	err    error
+}
+
+// Data returns the decoded body (see Decode), decoding it on first use.
+func (e *Event) Data() (any, error) {
+	e.decode.Do(func() {
+		if len(e.Body) != 0 {
+			e.data, e.err = Decode(e.Body)
+		}
+	})
+	return e.data, e.err
+}
+
+// Git is what a Git host's event says about a repository and one of its refs.
+type Git struct {
+	Repo          string   `json:"repo"`             // owner and name, as in the host's addresses: "acme/shop"
+	Owner         string   `json:"owner"`            // the first part of Repo; for nested groups all but the last
+	CloneURL      string   `json:"cloneURL"`         // https address to fetch from
+	Ref           string   `json:"ref,omitempty"`    // full name: "refs/heads/main"
+	Branch        string   `json:"branch,omitempty"` // set when Ref is a branch, or for a pull request its head branch
+	Tag           string   `json:"tag,omitempty"`    // set when Ref is a tag
+	Commit        string   `json:"commit,omitempty"` // object id after the change; empty when the ref was deleted
+	Before        string   `json:"before,omitempty"` // object id before the change; empty when the ref was created
+	Forced        bool     `json:"forced"`           // history was rewritten, where the sender says so
+	Created       bool     `json:"created"`          // the ref is new
+	Deleted       bool     `json:"deleted"`          // the ref is gone
+	Pusher        string   `json:"pusher,omitempty"` // account that caused it
+	Paths         []string `json:"paths,omitempty"`  // changed paths that the event lists, sorted, each once
+	PathsComplete bool     `json:"pathsComplete"`    // whether Paths is all that changed
+}
+
+// PullRequest is a proposed change: a pull request, or GitLab's merge request.
+type PullRequest struct {
+	Number int64  `json:"number"`
+	Action string `json:"action"` // GitHub's words for all senders: opened, reopened, synchronize, closed, edited, …
+	Base   string `json:"base"`   // branch it would change
+	Head   string `json:"head"`   // branch it comes from
+	Fork   bool   `json:"fork"`   // Head is in another repository than Base
+	Merged bool   `json:"merged"`
+	Author string `json:"author"`
+	URL    string `json:"url"` // for people
+}
+
+// Alert is one alert of a monitoring system.
+type Alert struct {
+	Name         string            `json:"name"`
+	Status       string            `json:"status"` // firing or resolved
+	Severity     string            `json:"severity,omitempty"`
+	Labels       map[string]string `json:"labels"`
+	Annotations  map[string]string `json:"annotations"`
+	Fingerprint  string            `json:"fingerprint,omitempty"`
+	StartsAt     time.Time         `json:"startsAt,omitzero"`
+	EndsAt       time.Time         `json:"endsAt,omitzero"`
+	GeneratorURL string            `json:"generatorURL,omitempty"`
+}
+
+// MarshalJSON writes the event in the form of the API.
+func (e *Event) MarshalJSON() ([]byte, error) {
+	data := json.RawMessage(e.Body)
+	if len(data) == 0 {
+		data = json.RawMessage("null")
+	}
+	return json.Marshal(struct {
+		ID          string            `json:"id"`
+		Source      string            `json:"source"`
+		Type        string            `json:"type"`
+		Time        time.Time         `json:"time"`
+		ReceivedAt  time.Time         `json:"receivedAt"`
+		DeliveryID  string            `json:"deliveryID,omitempty"`
+		Subject     string            `json:"subject,omitempty"`
+		Headers     map[string]string `json:"headers,omitempty"`
+		Git         *Git              `json:"git,omitempty"`
+		Alert       *Alert            `json:"alert,omitempty"`
+		PullRequest *PullRequest      `json:"pullRequest,omitempty"`
+		Data        json.RawMessage   `json:"data"`
+		CausedBy    string            `json:"causedBy,omitempty"`
+	}{e.ID, e.Source, e.Type, e.Time, e.ReceivedAt, e.DeliveryID, e.Subject, e.Headers, e.Git, e.Alert, e.PullRequest, data, e.CausedBy})
+}
