@@ -3,7 +3,11 @@
 // durable, so a crash at any instant leaves a run that can be rebuilt from its entries and resumed.
 package run
 
-import "time"
+import (
+	"time"
+
+	"github.com/riposte-dev/riposte/pkg/event"
+)
 
 // State is the state of a run.
 type State string
@@ -54,6 +58,7 @@ func (s StepState) Ended() bool {
 type Step struct {
 	ID        string         `json:"id"`
 	Uses      string         `json:"uses"`
+	Phase     Phase          `json:"phase,omitempty"`
 	State     StepState      `json:"state"`
 	Attempt   int            `json:"attempt"`
 	StartedAt time.Time      `json:"startedAt,omitzero"`
@@ -68,6 +73,7 @@ type Run struct {
 	Rule         string    `json:"rule"`
 	RuleRevision string    `json:"ruleRevision"`
 	Event        string    `json:"event"` // id of the event that started it
+	EventPos     event.Pos `json:"eventPos"`
 	State        State     `json:"state"`
 	Reason       string    `json:"reason,omitempty"` // one CamelCase word: StepFailed, AbsentField, Timeout, …
 	Message      string    `json:"message,omitempty"`

@@ -1,0 +1,69 @@
+package event
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Pos is a record's place in the log: the sequence of the segment that holds it, and its index there. Positions are
+// totally ordered and never reused; the zero Pos is before all records.
+type Pos struct {
+	Seq   uint64 `json:"seq"`
+	Index int    `json:"index"`
+}
+
+// Compare returns -1, 0 or 1 as p is before, at or after q.
+func (p Pos) Compare(q Pos) int {
+	switch {
+	case p.Seq < q.Seq, p.Seq == q.Seq && p.Index < q.Index:
+		return -1
+	case p == q:
+		return 0
+	}
+	return 1
+}
+
+func (p Pos) String() string { return fmt.Sprintf("%d.%d", p.Seq, p.Index) }
+
+// Kind says what a record of the log is.
+type Kind string
+
+// Kinds of records. What must be ordered with the events stands in the log beside them.
+const (
+	KindEvent    Kind = "event"
+	KindActivate Kind = "activate" // a rule revision; ID is the revision
+	KindCommand  Kind = "command"  // an order to a run (cancel, retry); Subject is the run, Type the order
+)
+
+// Record is one entry of the log. Of an event it holds what was received, without the views, which are made from it on reading.
+type Record struct {
+	Kind Kind
+	// SourceType names the preset that received the event, so that it can be read after its Source document is gone.
+	SourceType string
+	// Event's ID is set for every kind.
+	Event *Event
+}
+
+// Entry is a record that was read, with its place.
+type Entry struct {
+	Pos    Pos
+	Record Record
+	// Duplicate says that an earlier record holds this event's id, so that this one is never decided.
+	Duplicate bool
+}
+
+// Appended is what became of one record that was handed to the log.
+type Appended struct {
+	ID string
+	// Duplicate says that the log held the id before: the event was accepted then, and nothing was added.
+	Duplicate bool
+}
+
+var (
+	// ErrLogFull says that the log is full of records that are still needed, or the disk is nearly full. Try again later.
+	ErrLogFull = errors.New("event log is full")
+	// ErrLogUnavailable says that the log can't be written now; whether this write took place is unknown.
+	ErrLogUnavailable = errors.New("event log is unavailable")
+	// ErrNotFound says that no event has the id, or that its body was purged.
+	ErrNotFound = errors.New("event not found")
+)

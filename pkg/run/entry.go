@@ -1,0 +1,99 @@
+package run
+
+import (
+	"time"
+
+	"github.com/riposte-dev/riposte/pkg/event"
+)
+
+// EntryKind says what a journal entry records.
+type EntryKind string
+
+// Kinds of entries. Each names the fields of Entry that it uses, beside At and Kind.
+const (
+	// Claimed: Owner took the partition. It is an owner's first write, and fences the one before it.
+	Claimed EntryKind = "claimed"
+	// Deciding: Event is about to be decided, after a crash that may have been its doing.
+	Deciding EntryKind = "deciding"
+	// Decided: Event at Pos was decided by Revision; Runs were created, or none, and Why says why.
+	Decided EntryKind = "decided"
+	// Commanded: the command at Pos was heard by Run; Command is what it ordered, and Why what came of it.
+	Commanded EntryKind = "commanded"
+	// Started: attempt Attempt of Step in Run begins.
+	Started EntryKind = "started"
+	// Finished: attempt Attempt of Step in Run came to Step state StepState, with Outputs or Error; a further attempt is due At
+	// NotBefore where StepState is waiting.
+	Finished EntryKind = "finished"
+	// Ended: Run is over, or its main part is (see Run.Phase), with State, Reason and Error.
+	Ended EntryKind = "ended"
+	// Carried: the whole Record of an unfinished run, written again so that older entries can be purged.
+	Carried EntryKind = "carried"
+)
+
+// Entry is one fact in a partition's journal. Entries are immutable once written; fields are only ever added.
+type Entry struct {
+	At   time.Time `json:"at"`
+	Kind EntryKind `json:"kind"`
+
+	Owner string `json:"owner,omitempty"`
+
+	Event    string     `json:"event,omitempty"`
+	Pos      *event.Pos `json:"pos,omitempty"`
+	Revision string     `json:"revision,omitempty"`
+	Runs     []Created  `json:"runs,omitempty"`
+	Why      string     `json:"why,omitempty"`
+
+	Run       string         `json:"run,omitempty"`
+	Command   string         `json:"command,omitempty"`
+	Phase     Phase          `json:"phase,omitempty"`
+	Step      string         `json:"step,omitempty"`
+	Uses      string         `json:"uses,omitempty"`
+	Attempt   int            `json:"attempt,omitempty"`
+	StepState StepState      `json:"stepState,omitempty"`
+	Outputs   map[string]any `json:"outputs,omitempty"`
+	NotBefore time.Time      `json:"notBefore,omitzero"`
+	State     State          `json:"state,omitempty"`
+	Reason    string         `json:"reason,omitempty"`
+	Error     string         `json:"error,omitempty"`
+
+	Record *Run `json:"record,omitempty"`
+}
+
+// Created names a run that a decision created.
+type Created struct {
+	ID   string `json:"id"`
+	Rule string `json:"rule"`
+	// State is pending, or refused or observed where the run ends at once; Reason then says why.
+	State  State  `json:"state,omitempty"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// Phase is the part of a run that a step belongs to.
+type Phase string
+
+// Phases, in the order they run.
+const (
+	Main      Phase = ""
+	OnFailure Phase = "onFailure"
+	Finally   Phase = "finally"
+)
+
+// Position returns the place in the event log that the entry answers, or the zero Pos.
+func (e *Entry) Position() event.Pos {
+	if e.Pos == nil {
+		return event.Pos{}
+	}
+	return *e.Pos
+}
+
+// RunIDs returns the ids of the runs that the entry is about.
+func (e *Entry) RunIDs() []string {
+	if e.Run != "" {
+		return []string{e.Run}
+	}
+	ids := make([]string, len(e.Runs))
+	for i, c := range e.Runs {
+		ids[i] = c.ID
+	}
+	return ids
+}
