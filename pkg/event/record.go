@@ -31,7 +31,7 @@ type Kind string
 // Kinds of records. What must be ordered with the events stands in the log beside them.
 const (
 	KindEvent    Kind = "event"
-	KindActivate Kind = "activate" // a rule revision; ID is the revision
+	KindActivate Kind = "activate" // a rule revision; Subject is the revision
 	KindCommand  Kind = "command"  // an order to a run (cancel, retry); Subject is the run, Type the order
 )
 
@@ -40,7 +40,7 @@ type Record struct {
 	Kind Kind
 	// SourceType names the preset that received the event, so that it can be read after its Source document is gone.
 	SourceType string
-	// Event's ID is set for every kind.
+	// Event holds the record's attributes. Its ID is set for every kind, and random where the record is no event.
 	Event *Event
 }
 

@@ -21,11 +21,14 @@ const (
 	Commanded EntryKind = "commanded"
 	// Started: attempt Attempt of Step in Run begins.
 	Started EntryKind = "started"
-	// Finished: attempt Attempt of Step in Run came to Step state StepState, with Outputs or Error; a further attempt is due At
-	// NotBefore where StepState is waiting.
+	// Finished: attempt Attempt of Step in Run came to StepState, with Outputs or Error; a further attempt is due at
+	// NotBefore where StepState is waiting. State and Reason are set where the step settles the whole run (refused, superseded).
 	Finished EntryKind = "finished"
-	// Ended: Run is over, or its main part is (see Run.Phase), with State, Reason and Error.
+	// Ended: a part of Run came to its end. The run goes on with Phase, or is over when Phase is empty; State, Reason and
+	// Error are what the run came to.
 	Ended EntryKind = "ended"
+	// Released: Owner gave the partition up in good order; whoever finds Claimed last knows of a crash.
+	Released EntryKind = "released"
 	// Carried: the whole Record of an unfinished run, written again so that older entries can be purged.
 	Carried EntryKind = "carried"
 )
@@ -43,18 +46,21 @@ type Entry struct {
 	Runs     []Created  `json:"runs,omitempty"`
 	Why      string     `json:"why,omitempty"`
 
-	Run       string         `json:"run,omitempty"`
-	Command   string         `json:"command,omitempty"`
-	Phase     Phase          `json:"phase,omitempty"`
-	Step      string         `json:"step,omitempty"`
-	Uses      string         `json:"uses,omitempty"`
-	Attempt   int            `json:"attempt,omitempty"`
-	StepState StepState      `json:"stepState,omitempty"`
-	Outputs   map[string]any `json:"outputs,omitempty"`
-	NotBefore time.Time      `json:"notBefore,omitzero"`
-	State     State          `json:"state,omitempty"`
-	Reason    string         `json:"reason,omitempty"`
-	Error     string         `json:"error,omitempty"`
+	Run       string    `json:"run,omitempty"`
+	Command   string    `json:"command,omitempty"`
+	Phase     Phase     `json:"phase,omitempty"`
+	Step      string    `json:"step,omitempty"`
+	Uses      string    `json:"uses,omitempty"`
+	Attempt   int       `json:"attempt,omitempty"`
+	StepState StepState `json:"stepState,omitempty"`
+	Outputs   Values    `json:"outputs,omitempty"`
+	NotBefore time.Time `json:"notBefore,omitzero"`
+	State     State     `json:"state,omitempty"`
+	Reason    string    `json:"reason,omitempty"`
+	Error     string    `json:"error,omitempty"`
+
+	// Interrupted says that the attempt was cut off by a crash or a stop.
+	Interrupted bool `json:"interrupted,omitempty"`
 
 	Record *Run `json:"record,omitempty"`
 }
@@ -64,8 +70,9 @@ type Created struct {
 	ID   string `json:"id"`
 	Rule string `json:"rule"`
 	// State is pending, or refused or observed where the run ends at once; Reason then says why.
-	State  State  `json:"state,omitempty"`
-	Reason string `json:"reason,omitempty"`
+	State   State  `json:"state,omitempty"`
+	Reason  string `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"`
 }
 
 // Phase is the part of a run that a step belongs to.

@@ -4,10 +4,14 @@
 package run
 
 import (
+	"errors"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/event"
 )
+
+// ErrFenced says that another replica owns the partition now: nothing was written, and its children must be killed.
+var ErrFenced = errors.New("partition is owned by another replica")
 
 // State is the state of a run.
 type State string
@@ -56,15 +60,19 @@ func (s StepState) Ended() bool {
 
 // Step is what happened to one step of a run, as the API shows it.
 type Step struct {
-	ID        string         `json:"id"`
-	Uses      string         `json:"uses"`
-	Phase     Phase          `json:"phase,omitempty"`
-	State     StepState      `json:"state"`
-	Attempt   int            `json:"attempt"`
-	StartedAt time.Time      `json:"startedAt,omitzero"`
-	EndedAt   time.Time      `json:"endedAt,omitzero"`
-	Outputs   map[string]any `json:"outputs,omitempty"`
-	Error     string         `json:"error,omitempty"`
+	ID        string    `json:"id"`
+	Uses      string    `json:"uses"`
+	Phase     Phase     `json:"phase,omitempty"`
+	State     StepState `json:"state"`
+	Attempt   int       `json:"attempt"`
+	StartedAt time.Time `json:"startedAt,omitzero"`
+	EndedAt   time.Time `json:"endedAt,omitzero"`
+	Outputs   Values    `json:"outputs,omitempty"`
+	Error     string    `json:"error,omitempty"`
+	// NotBefore is when the next attempt is due, of a step that waits for one.
+	NotBefore time.Time `json:"notBefore,omitzero"`
+	// Interruptions counts the attempts that a crash or a stop cut off.
+	Interruptions int `json:"interruptions,omitempty"`
 }
 
 // Run is a run's record, as the API shows it.
@@ -82,4 +90,55 @@ type Run struct {
 	StartedAt    time.Time `json:"startedAt,omitzero"`
 	EndedAt      time.Time `json:"endedAt,omitzero"`
 	Steps        []Step    `json:"steps"`
+	// Phase is the part that runs now, and Outcome what the main part came to once a later one does.
+	Phase   Phase `json:"phase,omitempty"`
+	Outcome State `json:"outcome,omitempty"`
+	// Cancelling says that a person ordered the run to stop and its running steps have not ended yet.
+	Cancelling bool `json:"cancelling,omitempty"`
+}
+
+// Step returns the step with the id in the phase, or nil.
+func (r *Run) Step(phase Phase, id string) *Step {
+	for i := range r.Steps {
+		if r.Steps[i].ID == id && r.Steps[i].Phase == phase {
+			return &r.Steps[i]
+		}
+	}
+	return nil
+}
+
+// Busy reports whether a step of the run is running.
+func (r *Run) Busy() bool {
+	for i := range r.Steps {
+		if r.Steps[i].State == StepRunning {
+			return true
+		}
+	}
+	return false
+}
+
+// Values are a step's outputs: JSON values by name. Read back from the journal, integers keep their value.
+type Values map[string]any
+
+// UnmarshalJSON reads an object with event.Decode's exact numbers.
+func (v *Values) UnmarshalJSON(data []byte) error {
+	decoded, err := event.Decode(data)
+	if err != nil {
+		return err
+	}
+	*v, _ = decoded.(map[string]any)
+	return nil
+}
+
+// Checkpoint is a fact about a partition: what its journal had settled at a sequence, so that an owner need not read
+// from the beginning and what is older can be purged.
+type Checkpoint struct {
+	// Decided is the last log position that the partition has dealt with.
+	Decided event.Pos `json:"decided"`
+	// Revision is the rule revision that was active at Decided.
+	Revision string `json:"revision,omitempty"`
+	// Replay is the first journal sequence that a new owner must read.
+	Replay uint64 `json:"replay"`
+	// EventsFrom is the oldest log position that an undecided event or an unfinished run needs.
+	EventsFrom event.Pos `json:"eventsFrom"`
 }

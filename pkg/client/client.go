@@ -1,0 +1,154 @@
+// Package client talks to a server's admin API, and sends events to its hooks listener the way a sender would.
+// A Client is safe for concurrent use.
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Listen is what a running server writes into its data directory: where it listens.
+type Listen struct {
+	Hooks  string `json:"hooks"`
+	Admin  string `json:"admin"`
+	Health string `json:"health"`
+}
+
+// ListenFile is the name of that file in the data directory.
+const ListenFile = "listen.json"
+
+// ReadListen finds the addresses of the server that uses the data directory.
+func ReadListen(dir string) (Listen, error) {
+	var l Listen
+	text, err := os.ReadFile(filepath.Join(dir, ListenFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return l, fmt.Errorf("no server uses the data directory %s: start one with riposte serve, or name one with --server", dir)
+	}
+	if err != nil {
+		return l, err
+	}
+	if err := json.Unmarshal(text, &l); err != nil {
+		return l, fmt.Errorf("%s: %w", filepath.Join(dir, ListenFile), err)
+	}
+	return l, nil
+}
+
+// Client is a connection to one server's admin API.
+type Client struct {
+	base  string
+	token string
+	http  *http.Client
+}
+
+// New makes a client for the address ("http://127.0.0.1:8081"); token may be empty on loopback.
+func New(server, token string) (*Client, error) {
+	if !strings.Contains(server, "://") {
+		server = "http://" + server
+	}
+	u, err := url.Parse(server)
+	if err != nil || u.Host == "" {
+		return nil, fmt.Errorf("server address %q is not a URL such as http://127.0.0.1:8081", server)
+	}
+	return &Client{base: strings.TrimRight(server, "/"), token: token, http: &http.Client{}}, nil
+}
+
+// Error is an answer of the server other than success.
+type Error struct {
+	Status int
+	Msg    string `json:"error"`
+	Hint   string `json:"hint"`
+}
+
+func (e *Error) Error() string {
+	if e.Hint == "" {
+		return e.Msg
+	}
+	return e.Msg + " (" + e.Hint + ")"
+}
+
+// Get reads a resource below /api/v1 into the value.
+func (c *Client) Get(ctx context.Context, path string, query url.Values, into any) error {
+	if len(query) > 0 {
+		path += "?" + query.Encode()
+	}
+	return c.do(ctx, http.MethodGet, path, into)
+}
+
+// Post gives an order; into may be nil.
+func (c *Client) Post(ctx context.Context, path string, into any) error {
+	return c.do(ctx, http.MethodPost, path, into)
+}
+
+func (c *Client) do(ctx context.Context, method, path string, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	resp, err := c.send(ctx, method, path)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if into == nil {
+		return nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
+		return fmt.Errorf("read the answer of %s: %w", c.base, err)
+	}
+	return nil
+}
+
+func (c *Client) send(ctx context.Context, method, path string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+"/api/v1/"+path, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	if method == http.MethodPost {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("the server can't be reached (is it running? --server names another): %w", err)
+	}
+	if resp.StatusCode/100 != 2 {
+		defer resp.Body.Close()
+		return nil, readError(resp)
+	}
+	return resp, nil
+}
+
+func readError(resp *http.Response) error {
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // what arrived is what there is to show
+	e := &Error{Status: resp.StatusCode}
+	if json.Unmarshal(text, e) != nil || e.Msg == "" {
+		e.Msg = fmt.Sprintf("the server answered %s: %s", resp.Status, bytes.TrimSpace(text))
+	}
+	return e
+}
+
+// Backup copies the store of the running server to w. An error means that what was written is no complete backup.
+func (c *Client) Backup(ctx context.Context, w io.Writer) error {
+	resp, err := c.send(ctx, http.MethodPost, "backup")
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(w, resp.Body); err != nil {
+		return fmt.Errorf("copy the backup: %w", err)
+	}
+	if state := resp.Trailer.Get("Riposte-Backup"); state != "complete" {
+		return fmt.Errorf("the server could not finish the backup: %s", state)
+	}
+	return nil
+}

@@ -1,0 +1,140 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/riposte-dev/riposte/pkg/event"
+	"github.com/riposte-dev/riposte/pkg/run"
+)
+
+// command hears an order to a run, once: the order's place in the log is part of what is written.
+func (p *partition) command(ctx context.Context, en event.Entry) {
+	order, id := en.Record.Event.Type, en.Record.Event.Subject
+	pos := en.Pos
+	heard := run.Entry{At: p.e.Now(), Kind: run.Commanded, Run: id, Pos: &pos, Command: order}
+	if a := p.runs[id]; a != nil {
+		p.commandActive(ctx, a, heard)
+		return
+	}
+	a, err := p.reopen(ctx, id, order)
+	if err != nil {
+		p.log.Warn("order to a run is refused", "run", id, "order", order, "error", err)
+		heard.Run, heard.Why = "", fmt.Sprintf("%s of run %s refused: %v", order, id, err)
+		p.entries = append(p.entries, heard)
+		return
+	}
+	record := snapshot(a.run)
+	heard.Record = &record
+	p.runs[id] = a
+	p.entries = append(p.entries, heard)
+	p.touched = append(p.touched, a)
+	p.advance(ctx, a)
+}
+
+func (p *partition) commandActive(ctx context.Context, a *active, heard run.Entry) {
+	if heard.Command != run.CommandCancel {
+		heard.Run, heard.Why = "", fmt.Sprintf("%s of run %s refused: it has not ended", heard.Command, a.run.ID)
+		p.entries = append(p.entries, heard)
+		return
+	}
+	p.record(a, heard)
+	for _, cancel := range a.cancel {
+		cancel(errCancelled)
+	}
+	p.advance(ctx, a)
+}
+
+// reopen makes a run that ended active again, from its record in the journals.
+func (p *partition) reopen(ctx context.Context, id, order string) (*active, error) {
+	if order != run.CommandRetry && order != run.CommandRevive {
+		return nil, errors.New("it has ended")
+	}
+	r, err := p.ended(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if order == run.CommandRevive && (r.State != run.Failed || r.Attempt > run.MaxRevivals) {
+		return nil, fmt.Errorf("it is %s after %d attempts", r.State, r.Attempt)
+	}
+	set, err := p.e.set(ctx, r.RuleRevision)
+	if err != nil {
+		return nil, err
+	}
+	rl := set.Rule(r.Rule)
+	if rl == nil {
+		return nil, fmt.Errorf("revision %.12s has no rule %s", r.RuleRevision, r.Rule)
+	}
+	r.Again()
+	return &active{run: &r, rule: rl}, nil
+}
+
+// ended reads a run's record. The reader of the journals may be a moment behind what this partition has just written.
+func (p *partition) ended(ctx context.Context, id string) (run.Run, error) {
+	if !p.commit(ctx) {
+		return run.Run{}, ctx.Err()
+	}
+	deadline := time.Now().Add(2 * time.Second)
+	for {
+		r, err := p.e.Store.Run(ctx, id)
+		if err == nil && r.State.Ended() {
+			return r, nil
+		}
+		if err == nil {
+			err = fmt.Errorf("it is %s", r.State)
+		}
+		if time.Now().After(deadline) || ctx.Err() != nil {
+			return r, err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// Orders puts orders to runs into the log, where the run's owner finds them whichever replica that is. Safe for concurrent use.
+type Orders struct {
+	// Append writes to the event log.
+	Append func(context.Context, []event.Record) ([]event.Appended, error)
+	// Failed returns the runs that an event started and that failed, with attempts left for redeliveries.
+	Failed func(eventID string) []run.Run
+	Now    func() time.Time
+}
+
+// Cancel orders a run to stop.
+func (o *Orders) Cancel(ctx context.Context, runID string) error {
+	return o.order(ctx, run.CommandCancel, runID)
+}
+
+// Retry orders a run that ended to go on from the steps that did not succeed.
+func (o *Orders) Retry(ctx context.Context, runID string) error {
+	return o.order(ctx, run.CommandRetry, runID)
+}
+
+// Revive adds an attempt to the failed runs of redelivered events, and returns their ids.
+func (o *Orders) Revive(ctx context.Context, eventIDs []string) ([]string, error) {
+	var revived []string
+	for _, id := range eventIDs {
+		for _, r := range o.Failed(id) {
+			if r.State != run.Failed || r.Attempt > run.MaxRevivals {
+				continue
+			}
+			if err := o.order(ctx, run.CommandRevive, r.ID); err != nil {
+				return revived, err
+			}
+			revived = append(revived, r.ID)
+		}
+	}
+	return revived, nil
+}
+
+func (o *Orders) order(ctx context.Context, order, runID string) error {
+	_, err := o.Append(ctx, []event.Record{{
+		Kind:  event.KindCommand,
+		Event: &event.Event{ID: event.RandomID(), Type: order, Subject: runID, ReceivedAt: o.Now()},
+	}})
+	if err != nil {
+		return fmt.Errorf("order %s to run %s: %w", order, runID, err)
+	}
+	return nil
+}

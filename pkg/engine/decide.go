@@ -1,0 +1,206 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/riposte-dev/riposte/pkg/event"
+	"github.com/riposte-dev/riposte/pkg/expression"
+	"github.com/riposte-dev/riposte/pkg/rule"
+	"github.com/riposte-dev/riposte/pkg/run"
+)
+
+// read deals with the records that the feed brought.
+func (p *partition) read(ctx context.Context, b batch) {
+	for _, en := range b.entries {
+		if en.Pos.Compare(p.decided) <= 0 {
+			continue
+		}
+		switch en.Record.Kind {
+		case event.KindActivate:
+			p.activate(ctx, en)
+		case event.KindCommand:
+			p.command(ctx, en)
+		case event.KindEvent:
+			p.decideCarefully(ctx, en)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		p.decided = en.Pos
+	}
+	if p.decided.Compare(b.last) < 0 {
+		p.decided = b.last
+	}
+}
+
+// activate makes a rule revision the one that decides from here on. It waits until the revision can be loaded.
+func (p *partition) activate(ctx context.Context, en event.Entry) {
+	revision := en.Record.Event.Subject
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		set, err := p.e.set(ctx, revision)
+		if err == nil {
+			p.e.setProblem(p.id, nil)
+			p.set, p.revision = set, revision
+			return
+		}
+		p.e.setProblem(p.id, err)
+		p.log.Error("rule revision can't be loaded; nothing is decided until it can", "revision", revision, "error", err)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// decideCarefully decides an event; after a crash the first ones behind a note that survives the next crash, so that an
+// event that ends the process is found and set aside.
+func (p *partition) decideCarefully(ctx context.Context, en event.Entry) {
+	id := en.Record.Event.ID
+	if p.noted[id] >= maxKills {
+		p.quarantine(en)
+		return
+	}
+	if p.careful > 0 {
+		p.careful--
+		p.entries = append(p.entries, run.Entry{At: p.e.Now(), Kind: run.Deciding, Event: id})
+		if !p.commit(ctx) {
+			return
+		}
+	}
+	p.decide(ctx, en)
+	if p.careful > 0 {
+		p.commit(ctx)
+	}
+}
+
+func (p *partition) quarantine(en event.Entry) {
+	p.log.Error("event is quarantined: deciding it ended the process before; see it with riposte events show", "event", en.Record.Event.ID)
+	p.e.metrics.decisions.WithLabelValues("quarantined").Inc()
+	p.decision(en, nil, "quarantined: deciding it ended the process "+fmt.Sprint(maxKills)+" times")
+}
+
+// decide evaluates the rules and records the decision together with the runs it creates.
+func (p *partition) decide(ctx context.Context, en event.Entry) {
+	verdicts, err := p.match(ctx, en.Record.Event)
+	if err != nil {
+		p.log.Error("event could not be decided", "event", en.Record.Event.ID, "error", err)
+		p.e.metrics.decisions.WithLabelValues("error").Inc()
+		p.decision(en, nil, err.Error())
+		return
+	}
+	var created []run.Created
+	for _, v := range verdicts {
+		if v.Truth == expression.True {
+			created = append(created, create(en.Record.Event.ID, v.Rule))
+		}
+		p.count(v)
+	}
+	if len(created) == 0 {
+		p.e.metrics.decisions.WithLabelValues("none").Inc()
+		p.decision(en, nil, why(verdicts))
+		return
+	}
+	p.e.metrics.decisions.WithLabelValues("run").Inc()
+	p.decision(en, created, "")
+	for _, c := range created {
+		p.begin(ctx, c, en)
+	}
+}
+
+func create(eventID string, r *rule.Rule) run.Created {
+	c := run.Created{ID: eventID + "-" + r.Name, Rule: r.Name}
+	if r.Mode == "observe" {
+		c.State, c.Message = run.Observed, "the rule's mode is observe: nothing was done"
+	}
+	return c
+}
+
+// match makes the event's views and asks the rules. What an event makes panic is an error of that event alone.
+func (p *partition) match(ctx context.Context, e *event.Event) (verdicts []rule.Verdict, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("deciding the event panicked: %v", v)
+		}
+	}()
+	p.normalise(e)
+	return p.set.Match(ctx, e, e.ReceivedAt), nil
+}
+
+func (p *partition) normalise(e *event.Event) {
+	if s := p.set.Sources[e.Source]; s != nil && s.Source != nil {
+		s.Source.Normalise(e)
+	}
+	if e.Time.IsZero() {
+		e.Time = e.ReceivedAt
+	}
+}
+
+func (p *partition) decision(en event.Entry, created []run.Created, why string) {
+	pos := en.Pos
+	p.entries = append(p.entries, run.Entry{
+		At: p.e.Now(), Kind: run.Decided, Event: en.Record.Event.ID, Pos: &pos, Revision: p.revision, Runs: created, Why: p.e.Redact(why),
+	})
+	delete(p.noted, en.Record.Event.ID)
+}
+
+// begin starts the run that the last entry created.
+func (p *partition) begin(ctx context.Context, c run.Created, en event.Entry) {
+	r := run.New(c, p.entries[len(p.entries)-1])
+	if r.State.Ended() {
+		p.e.metrics.runs.WithLabelValues(r.Rule, string(r.State)).Inc()
+		return
+	}
+	a := &active{run: r, rule: p.set.Rule(c.Rule), event: en.Record.Event}
+	p.bytes += len(a.event.Body)
+	p.runs[r.ID] = a
+	p.touched = append(p.touched, a)
+	p.queue = append(p.queue, a)
+	a.queued = true
+}
+
+func (p *partition) count(v rule.Verdict) {
+	for _, c := range v.Clauses {
+		switch {
+		case c.Truth != expression.Absent:
+		case c.Err != nil:
+			p.e.metrics.errors.WithLabelValues(v.Rule.Name).Inc()
+		default:
+			p.e.metrics.absent.WithLabelValues(v.Rule.Name).Inc()
+		}
+	}
+}
+
+// why says in a line why nothing was started.
+func why(verdicts []rule.Verdict) string {
+	if len(verdicts) == 0 {
+		return "no rule's trigger matches"
+	}
+	var b strings.Builder
+	for i, v := range verdicts {
+		if b.Len() > 400 {
+			fmt.Fprintf(&b, "; and %d more", len(verdicts)-i)
+			break
+		}
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(v.Rule.Name + ": " + verdictReason(v))
+	}
+	return b.String()
+}
+
+func verdictReason(v rule.Verdict) string {
+	for _, c := range v.Clauses {
+		switch {
+		case c.Truth == expression.Absent && c.Absent != "":
+			return c.Absent + " is absent"
+		case c.Truth == expression.Absent && c.Err != nil:
+			return c.Err.Error()
+		}
+	}
+	return "when is not true"
+}

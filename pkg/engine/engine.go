@@ -1,0 +1,263 @@
+// Package engine is the stage between the event log and the outside world: it decides each event once, creates the runs
+// that the decision calls for, acts, and records.
+//
+// Events and their runs belong to partitions, by hash of the event's id. A replica works on the partitions it holds a
+// lease for, each in one goroutine that alone touches the partition's state; it writes what it is about to do to the
+// partition's journal, waits until that is durable, and only then does it. Everything that waits while one write is
+// under way goes into the next. So:
+//   - an event is decided once, whoever holds the partition, and a decision and the runs it creates are one entry;
+//   - a step that finished never runs again, and one that was cut off follows its action's policy;
+//   - an owner that lost its lease writes nothing more and kills its children.
+//
+// Durable state leaves and enters only through Log and Store.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/riposte-dev/riposte/pkg/action"
+	"github.com/riposte-dev/riposte/pkg/event"
+	"github.com/riposte-dev/riposte/pkg/rule"
+	"github.com/riposte-dev/riposte/pkg/run"
+)
+
+// Log is what the engine needs of the event log.
+type Log interface {
+	// Follow calls fn with the records after the position, in order, then with new ones, until ctx ends or fn fails.
+	Follow(ctx context.Context, after event.Pos, fn func([]event.Entry) error) error
+	// Get reads one event by id.
+	Get(ctx context.Context, id string) (event.Entry, error)
+}
+
+// Journal is a partition's journal in the hands of its owner. An error that wraps run.ErrFenced says that there is another owner.
+type Journal interface {
+	Append(ctx context.Context, entries []run.Entry) error
+	Checkpoint(ctx context.Context, c run.Checkpoint) error
+	// Seq is the sequence of the last entry written.
+	Seq() uint64
+}
+
+// Store hands out journals and finished runs.
+type Store interface {
+	// Take makes owner the partition's owner, after replaying all that its checkpoint does not cover.
+	Take(ctx context.Context, partition int, owner string, replay func(seq uint64, e run.Entry) error) (Journal, run.Checkpoint, error)
+	// Run returns a run's record, also of one that ended.
+	Run(ctx context.Context, id string) (run.Run, error)
+}
+
+// Leases says which partitions are this replica's.
+type Leases interface {
+	// Run calls hold in a goroutine of its own for each partition acquired, until ctx ends. The context it passes ends
+	// when the lease is lost; the handover channel is closed when another replica should get it once work allows.
+	Run(ctx context.Context, hold func(ctx context.Context, partition int, handover <-chan struct{})) error
+}
+
+// Options configure an Engine.
+type Options struct {
+	Log      Log
+	Store    Store
+	Leases   Leases
+	Owner    string // this replica's name in the journals
+	Revision func(ctx context.Context, digest string) (*rule.Set, error)
+	// Redact removes secrets from a text that will be stored or shown.
+	Redact func(string) string
+	// Secret and Target serve the actions of a rule.
+	Secret func(action.SecretRef) (string, error)
+	// RunURL returns the address of a run's page, for texts; nil means none.
+	RunURL func(id string) string
+	// StepLog takes what an action has to say; secrets are redacted in it. nil logs to Logger.
+	StepLog func(runID, step string) io.WriteCloser
+
+	Partitions  int           // default 8; a store is opened with the number it was made with
+	Workers     int           // steps running at once in this process; default 64
+	StopTimeout time.Duration // how long running steps may go on after a stop; default 25s
+	Dir         string        // runs' directories are made here
+	Now         func() time.Time
+	Random      func() float64 // for jitter
+	Logger      *slog.Logger
+	Registerer  prometheus.Registerer
+}
+
+func (o *Options) withDefaults() error {
+	for name, missing := range map[string]bool{
+		"Log": o.Log == nil, "Store": o.Store == nil, "Leases": o.Leases == nil, "Owner": o.Owner == "", "Revision": o.Revision == nil,
+		"Redact": o.Redact == nil, "Secret": o.Secret == nil, "Dir": o.Dir == "", "Now": o.Now == nil, "Random": o.Random == nil,
+		"Logger": o.Logger == nil, "Registerer": o.Registerer == nil,
+	} {
+		if missing {
+			return fmt.Errorf("engine: option %s is required", name)
+		}
+	}
+	if o.Partitions == 0 {
+		o.Partitions = 8
+	}
+	if o.Workers == 0 {
+		o.Workers = 64
+	}
+	if o.StopTimeout == 0 {
+		o.StopTimeout = 25 * time.Second
+	}
+	if o.StepLog == nil {
+		o.StepLog = logSteps(o.Logger, o.Redact)
+	}
+	return nil
+}
+
+// Engine decides and acts for one replica. Its methods are safe for concurrent use.
+type Engine struct {
+	Options
+	metrics  *metrics
+	slots    *slots
+	feed     *feed
+	draining chan struct{}
+
+	mu       sync.Mutex
+	sets     map[string]*rule.Set
+	problems map[int]error // by partition: why it stands still
+}
+
+// New makes an engine; Run starts it.
+func New(o Options) (*Engine, error) {
+	if err := o.withDefaults(); err != nil {
+		return nil, err
+	}
+	e := &Engine{
+		Options:  o,
+		metrics:  newMetrics(o.Registerer),
+		slots:    newSlots(o.Workers),
+		draining: make(chan struct{}),
+		sets:     map[string]*rule.Set{},
+		problems: map[int]error{},
+	}
+	e.feed = newFeed(o.Log, o.Logger)
+	return e, nil
+}
+
+// Run works until ctx ends, then stops in good order: nothing new starts, running steps get StopTimeout to end, are then
+// killed and recorded as interrupted, and the partitions are given up. It returns once nothing of it runs any more.
+func (e *Engine) Run(ctx context.Context) error {
+	leasing, release := context.WithCancel(context.WithoutCancel(ctx))
+	defer release()
+	feeding, stopFeed := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopFeed()
+
+	fed := make(chan struct{})
+	go func() {
+		defer close(fed)
+		e.feed.run(feeding)
+	}()
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		select {
+		case <-ctx.Done():
+			close(e.draining)
+			e.slots.pokeAll()
+			e.feed.drained(leasing)
+			release()
+		case <-leasing.Done():
+		}
+	}()
+	err := e.Leases.Run(leasing, e.hold)
+	release()
+	<-stopped
+	stopFeed()
+	<-fed
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// hold works on one partition for as long as it is this replica's.
+func (e *Engine) hold(ctx context.Context, id int, handover <-chan struct{}) {
+	log := e.Logger.With("partition", id)
+	p, err := e.take(ctx, id, log)
+	if err != nil {
+		if ctx.Err() == nil {
+			log.Error("partition could not be taken; its lease is given up and tried again", "error", err)
+		}
+		return
+	}
+	defer e.setProblem(id, nil)
+	p.handover = handover
+	e.feed.join(p)
+	defer e.feed.leave(p)
+	p.loop(ctx)
+}
+
+// Ready says why the engine does not do all its work now, or nil.
+func (e *Engine) Ready() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var ids []int
+	for id := range e.problems {
+		ids = append(ids, id)
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	sort.Ints(ids)
+	return fmt.Errorf("partitions %s stand still: %w", strings.Trim(fmt.Sprint(ids), "[]"), e.problems[ids[0]])
+}
+
+func (e *Engine) setProblem(partition int, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err == nil {
+		delete(e.problems, partition)
+		return
+	}
+	e.problems[partition] = err
+}
+
+// set returns the rule set of a revision, loading it once. An empty revision is a set without rules.
+func (e *Engine) set(ctx context.Context, revision string) (*rule.Set, error) {
+	if revision == "" {
+		return &rule.Set{}, nil
+	}
+	e.mu.Lock()
+	set := e.sets[revision]
+	e.mu.Unlock()
+	if set != nil {
+		return set, nil
+	}
+	set, err := e.Revision(ctx, revision)
+	if err != nil {
+		return nil, fmt.Errorf("load rule revision %.12s: %w", revision, err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.sets[revision] = set
+	return set, nil
+}
+
+func (e *Engine) runDir(id string) string { return filepath.Join(e.Dir, id) }
+
+// PartitionOf returns the partition that owns an event and the runs it starts.
+func PartitionOf(eventID string, partitions int) int {
+	h := uint32(2166136261) // FNV-1a
+	for i := 0; i < len(eventID); i++ {
+		h = (h ^ uint32(eventID[i])) * 16777619
+	}
+	return int(h % uint32(partitions))
+}
+
+// EventOf returns the id of the event that started the run with the id.
+func EventOf(runID string) string {
+	if len(runID) < event.IDLen {
+		return runID
+	}
+	return runID[:event.IDLen]
+}

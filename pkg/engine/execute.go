@@ -1,0 +1,345 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"github.com/riposte-dev/riposte/pkg/action"
+	"github.com/riposte-dev/riposte/pkg/event"
+	"github.com/riposte-dev/riposte/pkg/expression"
+	"github.com/riposte-dev/riposte/pkg/rule"
+	"github.com/riposte-dev/riposte/pkg/run"
+)
+
+// Why a step's context ended before the step did.
+var (
+	errStopping  = errors.New("the server is stopping")
+	errLost      = errors.New("another replica owns the run now")
+	errCancelled = errors.New("the run was cancelled")
+)
+
+// maxOutputs bounds one step's outputs in the journal, in bytes of JSON.
+const maxOutputs = 256 << 10
+
+// result is what an attempt at a step came to.
+type result struct {
+	run     string
+	plan    run.StepPlan
+	phase   run.Phase
+	attempt int
+	outputs action.Outputs
+	rebuilt map[string]run.Values // local outputs of earlier steps, made again on this machine
+	err     error
+	cause   error // why the context ended early, if it did
+	took    time.Duration
+}
+
+// attempt is all that a step needs to run in its own goroutine: a snapshot, so that the partition can go on.
+type attempt struct {
+	run   run.Run
+	rule  *rule.Rule
+	event *event.Event
+	plan  run.StepPlan
+	phase run.Phase
+	n     int
+	now   time.Time
+}
+
+// startAll begins the steps; it returns false when there is no worker for one of them.
+func (p *partition) startAll(ctx context.Context, a *active, steps []run.StepPlan) bool {
+	for _, sp := range steps {
+		if err := p.fetch(ctx, a); err != nil {
+			p.finishEntry(a, sp, a.run.Phase, 1, run.Entry{StepState: run.StepFailed, Error: err.Error()})
+			continue
+		}
+		n := 1
+		if s := a.run.Step(a.run.Phase, sp.ID); s != nil {
+			n = s.Attempt + 1
+		}
+		if n == 1 && p.skipped(ctx, a, sp) {
+			continue
+		}
+		if !p.e.slots.acquire(p) {
+			return false
+		}
+		p.start(ctx, a, sp, n)
+	}
+	return true
+}
+
+// skipped evaluates a step's condition, and records the step as skipped where it is not true.
+func (p *partition) skipped(ctx context.Context, a *active, sp run.StepPlan) bool {
+	truth, err := a.rule.If(ctx, a.run.Phase, sp.ID, p.scope(a.run, a.event))
+	if truth == expression.True {
+		return false
+	}
+	en := run.Entry{StepState: run.StepSkipped}
+	if err != nil {
+		en.Error = "if: " + err.Error()
+	}
+	p.finishEntry(a, sp, a.run.Phase, 0, en)
+	return true
+}
+
+func (p *partition) start(ctx context.Context, a *active, sp run.StepPlan, n int) {
+	now := p.e.Now()
+	p.record(a, run.Entry{At: now, Kind: run.Started, Run: a.run.ID, Phase: a.run.Phase, Step: sp.ID, Uses: sp.Uses, Attempt: n})
+	key := stepKey{a.run.Phase, sp.ID}
+	stepCtx, cancel := context.WithCancelCause(ctx)
+	if a.cancel == nil {
+		a.cancel = map[stepKey]context.CancelCauseFunc{}
+	}
+	a.cancel[key] = cancel
+	at := attempt{run: snapshot(a.run), rule: a.rule, event: a.event, plan: sp, phase: a.run.Phase, n: n, now: now}
+	p.running++
+	p.effects = append(p.effects, func() { go p.work(stepCtx, at) })
+}
+
+func snapshot(r *run.Run) run.Run {
+	c := *r
+	c.Steps = append([]run.Step(nil), r.Steps...)
+	return c
+}
+
+// fetch reads a run's event again, which a restart forgot.
+func (p *partition) fetch(ctx context.Context, a *active) error {
+	if a.event != nil {
+		return nil
+	}
+	en, err := p.e.Log.Get(ctx, a.run.Event)
+	if err != nil {
+		return fmt.Errorf("read the run's event: %w", err)
+	}
+	a.event = en.Record.Event
+	p.bytes += len(a.event.Body)
+	defer func() { _ = recover() }() // it was normalised before; a view that can't be made now is absent
+	p.normalise(a.event)
+	return nil
+}
+
+// scope is what a step's expressions can read.
+func (p *partition) scope(r *run.Run, e *event.Event) *expression.Scope {
+	s := rule.EventScope(e, p.e.Now())
+	steps := map[string]any{}
+	for i := range r.Steps {
+		st := &r.Steps[i]
+		fields := map[string]any{"state": string(st.State), "outputs": map[string]any(st.Outputs)}
+		if st.Outputs == nil {
+			fields["outputs"] = map[string]any{}
+		}
+		if st.Error != "" {
+			fields["error"] = st.Error
+		}
+		steps[st.ID] = fields
+	}
+	s.Vars["steps"] = steps
+	s.Vars["run"] = p.runVars(r)
+	return s
+}
+
+func (p *partition) runVars(r *run.Run) map[string]any {
+	v := map[string]any{"id": r.ID, "rule": r.Rule, "attempt": int64(r.Attempt)}
+	if r.Outcome != "" {
+		v["state"], v["reason"], v["message"] = string(r.Outcome), r.Reason, r.Message
+	}
+	if p.e.RunURL != nil {
+		v["url"] = p.e.RunURL(r.ID)
+	}
+	return v
+}
+
+// work makes one attempt at a step, in its own goroutine.
+func (p *partition) work(ctx context.Context, at attempt) {
+	began := time.Now()
+	r := result{run: at.run.ID, plan: at.plan, phase: at.phase, attempt: at.n}
+	limited := ctx
+	if at.plan.Timeout > 0 {
+		var cancel context.CancelFunc
+		limited, cancel = context.WithTimeout(ctx, at.plan.Timeout)
+		defer cancel()
+	}
+	r.outputs, r.rebuilt, r.err = p.act(limited, &at)
+	if r.err != nil {
+		r.cause = context.Cause(ctx)
+		if r.cause == nil && limited.Err() != nil {
+			r.err = fmt.Errorf("timed out after %s: %w", at.plan.Timeout, r.err)
+		}
+	}
+	r.took = time.Since(began)
+	p.e.slots.release()
+	p.results <- r
+}
+
+// act runs the action. A panic in it is the step's failure and no one else's.
+func (p *partition) act(ctx context.Context, at *attempt) (out action.Outputs, rebuilt map[string]run.Values, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			p.log.Error("action panicked", "run", at.run.ID, "step", at.plan.ID, "panic", v, "stack", string(debug.Stack()))
+			err = action.Permanent(fmt.Errorf("%s panicked: %v", at.plan.Uses, v))
+		}
+	}()
+	if err := os.MkdirAll(p.e.runDir(at.run.ID), 0o700); err != nil {
+		return nil, nil, fmt.Errorf("make the run's directory: %w", err)
+	}
+	rebuilt, err = p.rebuild(ctx, at)
+	if err != nil {
+		return nil, nil, err
+	}
+	out, err = p.call(ctx, at, at.phase, at.plan.ID)
+	if err == nil && at.rule.Action(at.phase, at.plan.ID).LocalOutputs {
+		err = os.WriteFile(p.localMark(at, at.plan.ID), nil, 0o600)
+	}
+	return out, rebuilt, err
+}
+
+func (p *partition) localMark(at *attempt, step string) string {
+	return filepath.Join(p.e.runDir(at.run.ID), "."+step+".local")
+}
+
+// rebuild makes the local outputs of earlier steps again where this machine lacks them: after a retry of a run that had
+// ended, or when the run came from another replica.
+func (p *partition) rebuild(ctx context.Context, at *attempt) (map[string]run.Values, error) {
+	if at.phase != run.Main {
+		return nil, nil
+	}
+	var rebuilt map[string]run.Values
+	for i := range at.run.Steps {
+		s := &at.run.Steps[i]
+		if s.Phase != run.Main || s.State != run.StepSucceeded || !at.rule.Action(s.Phase, s.ID).LocalOutputs {
+			continue
+		}
+		if _, err := os.Stat(p.localMark(at, s.ID)); err == nil {
+			continue
+		}
+		out, err := p.call(ctx, at, s.Phase, s.ID)
+		if err == nil {
+			err = os.WriteFile(p.localMark(at, s.ID), nil, 0o600)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("make the local outputs of step %s again: %w", s.ID, err)
+		}
+		s.Outputs = run.Values(out)
+		if rebuilt == nil {
+			rebuilt = map[string]run.Values{}
+		}
+		rebuilt[s.ID] = s.Outputs
+	}
+	return rebuilt, nil
+}
+
+func (p *partition) call(ctx context.Context, at *attempt, phase run.Phase, step string) (action.Outputs, error) {
+	params, _, err := at.rule.With(ctx, phase, step, p.scope(&at.run, at.event))
+	var absent *expression.AbsentError
+	if errors.As(err, &absent) {
+		return nil, action.Refused(run.ReasonAbsentField, err)
+	}
+	if err != nil {
+		return nil, action.Permanent(err)
+	}
+	log := p.e.StepLog(at.run.ID, step)
+	defer log.Close()
+	return at.rule.Action(phase, step).Run(ctx, &action.Call{
+		RunID: at.run.ID, Rule: at.run.Rule, StepID: step, Attempt: at.n, Params: params,
+		Dir: p.e.runDir(at.run.ID), Log: log, Event: eventInfo(at.event),
+		Secret: p.e.Secret, Target: at.rule.Target,
+	})
+}
+
+func eventInfo(e *event.Event) *action.EventInfo {
+	info := &action.EventInfo{ID: e.ID, Source: e.Source}
+	if e.Git != nil {
+		info.Branch, info.Commit, info.Repo = e.Git.Branch, e.Git.Commit, e.Git.Repo
+	}
+	info.Fork = e.PullRequest != nil && e.PullRequest.Fork
+	return info
+}
+
+// finished records what an attempt came to and moves the run on.
+func (p *partition) finished(ctx context.Context, r result) {
+	p.running--
+	a := p.runs[r.run]
+	if a == nil {
+		return
+	}
+	delete(a.cancel, stepKey{r.phase, r.plan.ID})
+	p.e.metrics.steps.WithLabelValues(r.plan.Uses).Observe(r.took.Seconds())
+	for id, outputs := range r.rebuilt {
+		if s := a.run.Step(run.Main, id); s != nil {
+			s.Outputs = outputs
+		}
+	}
+	p.finishEntry(a, r.plan, r.phase, r.attempt, p.outcome(a, r))
+	p.advance(ctx, a)
+}
+
+// outcome turns an attempt's result into the entry that records it.
+func (p *partition) outcome(a *active, r result) run.Entry {
+	var refused *action.RefusedError
+	outputs, err := p.outputs(r)
+	switch {
+	case err == nil:
+		return run.Entry{StepState: run.StepSucceeded, Outputs: outputs}
+	case errors.Is(r.cause, errStopping) || errors.Is(r.cause, errLost):
+		en := run.Interrupt(a.run, a.run.Step(r.phase, r.plan.ID), r.plan, p.e.Now())
+		en.Error += " (" + err.Error() + ")"
+		return en
+	case errors.Is(r.cause, errCancelled):
+		return run.Entry{StepState: run.StepCancelled, Error: err.Error()}
+	case action.IsSuperseded(err):
+		return run.Entry{StepState: run.StepCancelled, Error: err.Error(), State: run.Superseded, Reason: run.ReasonSuperseded}
+	case errors.As(err, &refused):
+		return run.Entry{StepState: run.StepFailed, Error: refused.Err.Error(), State: run.Refused, Reason: refused.Reason}
+	case !action.IsPermanent(err) && r.plan.Retry.Again(r.attempt):
+		wait := r.plan.Retry.Wait(r.attempt, p.e.Random())
+		return run.Entry{StepState: run.StepWaiting, Error: err.Error(), NotBefore: p.e.Now().Add(wait)}
+	}
+	return run.Entry{StepState: run.StepFailed, Error: err.Error()}
+}
+
+// outputs checks and redacts what an action returned.
+func (p *partition) outputs(r result) (run.Values, error) {
+	if r.err != nil {
+		return nil, r.err
+	}
+	redacted, _ := p.redact(map[string]any(r.outputs)).(map[string]any)
+	text, err := json.Marshal(redacted)
+	if err != nil {
+		return nil, action.Permanent(fmt.Errorf("outputs are not JSON: %w", err))
+	}
+	if len(text) > maxOutputs {
+		return nil, action.Permanent(fmt.Errorf("outputs are %d bytes of JSON, more than the %d that are kept", len(text), maxOutputs))
+	}
+	return redacted, nil
+}
+
+func (p *partition) redact(v any) any {
+	switch v := v.(type) {
+	case string:
+		return p.e.Redact(v)
+	case map[string]any:
+		c := make(map[string]any, len(v))
+		for k, e := range v {
+			c[p.e.Redact(k)] = p.redact(e)
+		}
+		return c
+	case []any:
+		c := make([]any, len(v))
+		for i, e := range v {
+			c[i] = p.redact(e)
+		}
+		return c
+	}
+	return v
+}
+
+func (p *partition) finishEntry(a *active, sp run.StepPlan, phase run.Phase, n int, en run.Entry) {
+	en.At, en.Kind, en.Run, en.Phase, en.Step, en.Uses, en.Attempt = p.e.Now(), run.Finished, a.run.ID, phase, sp.ID, sp.Uses, n
+	en.Error = p.e.Redact(en.Error)
+	p.record(a, en)
+}

@@ -1,0 +1,86 @@
+package engine
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	decisions, absent, errors, runs *prometheus.CounterVec
+	steps                           *prometheus.HistogramVec
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+		r.MustRegister(c)
+		return c
+	}
+	m := &metrics{
+		decisions: counter("riposte_decisions_total", "Events decided, by what came of them.", "result"),
+		absent:    counter("riposte_rule_absent_fields_total", "Clauses that read an absent field, by rule.", "rule"),
+		errors:    counter("riposte_rule_errors_total", "Clauses that failed, by rule.", "rule"),
+		runs:      counter("riposte_runs_total", "Runs that ended, by rule and state.", "rule", "state"),
+		steps: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "riposte_step_duration_seconds", Help: "How long attempts at steps took, by action.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 4, 11),
+		}, []string{"uses"}),
+	}
+	r.MustRegister(m.steps)
+	return m
+}
+
+// logSteps sends what actions say to the logger, a record a line.
+func logSteps(logger *slog.Logger, redact func(string) string) func(runID, step string) io.WriteCloser {
+	return func(runID, step string) io.WriteCloser {
+		return &lineLogger{log: logger.With("run", runID, "step", step), redact: redact}
+	}
+}
+
+type lineLogger struct {
+	log    *slog.Logger
+	redact func(string) string
+
+	mu   sync.Mutex
+	rest []byte
+}
+
+// maxLine bounds one line; a longer one is cut into several.
+const maxLine = 8 << 10
+
+func (l *lineLogger) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rest = append(l.rest, b...)
+	for {
+		i := bytes.IndexByte(l.rest, '\n')
+		switch {
+		case i >= 0:
+			l.say(l.rest[:i])
+			l.rest = l.rest[i+1:]
+		case len(l.rest) > maxLine:
+			l.say(l.rest[:maxLine])
+			l.rest = l.rest[maxLine:]
+		default:
+			return len(b), nil
+		}
+	}
+}
+
+func (l *lineLogger) say(line []byte) {
+	if line = bytes.TrimRight(line, "\r"); len(line) > 0 {
+		l.log.Info(l.redact(string(line)))
+	}
+}
+
+func (l *lineLogger) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.say(l.rest)
+	l.rest = nil
+	return nil
+}

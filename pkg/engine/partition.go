@@ -1,0 +1,492 @@
+package engine
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/riposte-dev/riposte/pkg/event"
+	"github.com/riposte-dev/riposte/pkg/rule"
+	"github.com/riposte-dev/riposte/pkg/run"
+)
+
+const (
+	// A partition stops reading the log while this much waits for a worker; the log keeps the rest.
+	maxRuns  = 5000
+	maxBytes = 8 << 20
+
+	// What a crash may have been the doing of: no more events than this can be undecided and in the hands of the engine.
+	suspects = 64
+	// An event whose deciding ended the process this often is set aside.
+	maxKills = 2
+
+	checkpointEvery = 5 * time.Second
+	// A run whose first entry lies this far back is written again, so that the journal behind it can be purged.
+	carryAfter = 20_000
+)
+
+// partition is the state of one partition while this replica owns it. Only its loop touches it, but for inbox, results, woken
+// and gone, and for fed, which is the feed's.
+type partition struct {
+	e       *Engine
+	id      int
+	journal Journal
+	log     *slog.Logger
+
+	fed      event.Pos
+	inbox    chan batch
+	results  chan result
+	woken    chan struct{}
+	gone     chan struct{}
+	handover <-chan struct{}
+
+	set      *rule.Set
+	revision string
+	decided  event.Pos
+	careful  int            // so many further events are decided one by one, behind a durable note
+	noted    map[string]int // by event: notes that no decision followed
+
+	runs    map[string]*active
+	bytes   int // of bodies held for runs
+	queue   []*active
+	timers  timers
+	running int
+	leaving bool // nothing new starts
+
+	entries []run.Entry
+	effects []func()
+	touched []*active // runs that have their first entry in entries
+	saved   run.Checkpoint
+}
+
+// active is a run that has not ended.
+type active struct {
+	run    *run.Run
+	rule   *rule.Rule
+	event  *event.Event // nil until it is needed, after a restart
+	first  uint64       // journal sequence of its oldest entry; 0 while that is being written
+	queued bool
+	cancel map[stepKey]context.CancelCauseFunc
+}
+
+type stepKey struct {
+	phase run.Phase
+	id    string
+}
+
+func (p *partition) poke() {
+	select {
+	case p.woken <- struct{}{}:
+	default:
+	}
+}
+
+// concerns reports whether the partition must see a record.
+func (p *partition) concerns(en event.Entry) bool {
+	switch en.Record.Kind {
+	case event.KindEvent:
+		return !en.Duplicate && PartitionOf(en.Record.Event.ID, p.e.Partitions) == p.id
+	case event.KindCommand:
+		return PartitionOf(EventOf(en.Record.Event.Subject), p.e.Partitions) == p.id
+	}
+	return true
+}
+
+// take becomes the partition's owner and rebuilds its state.
+func (e *Engine) take(ctx context.Context, id int, log *slog.Logger) (*partition, error) {
+	p := &partition{
+		e: e, id: id, log: log,
+		inbox: make(chan batch, 4), results: make(chan result, e.Workers), woken: make(chan struct{}, 1), gone: make(chan struct{}),
+		noted: map[string]int{}, runs: map[string]*active{},
+	}
+	clean := true
+	journal, from, err := e.Store.Take(ctx, id, e.Owner, func(seq uint64, en run.Entry) error {
+		switch en.Kind {
+		case run.Claimed:
+			clean = false
+		case run.Released:
+			clean = true
+		}
+		p.replay(seq, en)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.journal, p.saved = journal, from
+	if from.Decided.Compare(p.decided) > 0 {
+		p.decided = from.Decided
+	}
+	if p.revision == "" {
+		p.revision = from.Revision
+	}
+	if !clean {
+		p.careful = suspects
+	}
+	p.fed = p.decided
+	if err := p.load(ctx); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// replay folds one entry of the journal into the state.
+func (p *partition) replay(seq uint64, en run.Entry) {
+	if pos := en.Position(); pos.Compare(p.decided) > 0 && en.Kind != run.Deciding {
+		p.decided = pos
+	}
+	switch en.Kind {
+	case run.Deciding:
+		p.noted[en.Event]++
+	case run.Decided:
+		delete(p.noted, en.Event)
+		if en.Revision != "" {
+			p.revision = en.Revision
+		}
+		for _, c := range en.Runs {
+			if r := run.New(c, en); !r.State.Ended() {
+				p.runs[c.ID] = &active{run: r, first: seq}
+			}
+		}
+	default:
+		p.replayRun(seq, en)
+	}
+}
+
+func (p *partition) replayRun(seq uint64, en run.Entry) {
+	if en.Run == "" {
+		return
+	}
+	a := p.runs[en.Run]
+	if en.Record != nil {
+		a = &active{run: &run.Run{}, first: seq}
+		p.runs[en.Run] = a
+	}
+	if a == nil {
+		return // it ended before what was read
+	}
+	run.Apply(a.run, en)
+	if a.run.State.Ended() {
+		delete(p.runs, en.Run)
+	}
+}
+
+// load finds the rule sets that the partition's revision and runs need. It fails while one can't be read, and then the
+// partition decides nothing.
+func (p *partition) load(ctx context.Context) error {
+	set, err := p.e.set(ctx, p.revision)
+	if err != nil {
+		p.e.setProblem(p.id, err)
+		return err
+	}
+	p.set = set
+	for _, a := range p.runs {
+		set, err := p.e.set(ctx, a.run.RuleRevision)
+		if err != nil {
+			p.e.setProblem(p.id, err)
+			return err
+		}
+		a.rule = set.Rule(a.run.Rule)
+	}
+	return nil
+}
+
+// loop is the partition's one goroutine.
+func (p *partition) loop(ctx context.Context) {
+	tick := time.NewTicker(checkpointEvery)
+	defer tick.Stop()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	p.resume(ctx)
+	p.startQueued(ctx)
+	draining, handover := p.e.draining, p.handover
+	var grace <-chan time.Time
+	for p.commit(ctx) {
+		if p.leaving && p.running == 0 {
+			p.part(ctx)
+			return
+		}
+		timer.Reset(p.untilTimer())
+		inbox := p.inbox
+		if p.leaving || len(p.runs) >= maxRuns || p.bytes >= maxBytes {
+			inbox = nil
+		}
+		select {
+		case b := <-inbox:
+			p.read(ctx, b)
+		case r := <-p.results:
+			p.finished(ctx, r)
+		case <-p.woken:
+		case <-timer.C:
+			p.wake(ctx)
+		case <-tick.C:
+			p.checkpoint(ctx)
+		case <-draining:
+			draining, p.leaving = nil, true
+			stop := time.NewTimer(p.e.StopTimeout)
+			defer stop.Stop()
+			grace = stop.C
+		case <-handover:
+			handover, p.leaving = nil, true
+		case <-grace:
+			p.cancelAll(errStopping)
+		case <-ctx.Done():
+		}
+		p.more(ctx)
+		p.startQueued(ctx)
+	}
+	p.abandon()
+}
+
+// more takes what else is there without waiting, so that it shares the next write.
+func (p *partition) more(ctx context.Context) {
+	for len(p.entries) < 256 {
+		select {
+		case r := <-p.results:
+			p.finished(ctx, r)
+		default:
+			return
+		}
+	}
+}
+
+// commit makes the entries durable and then does what waits for that. It returns false when the partition is lost.
+func (p *partition) commit(ctx context.Context) bool {
+	wait := 50 * time.Millisecond
+	for len(p.entries) > 0 {
+		err := p.journal.Append(ctx, p.entries)
+		if err == nil {
+			p.e.setProblem(p.id, nil)
+			p.settle()
+			break
+		}
+		if errors.Is(err, run.ErrFenced) || ctx.Err() != nil {
+			p.log.Warn("partition is lost; its steps are stopped", "error", err)
+			return false
+		}
+		p.e.setProblem(p.id, fmt.Errorf("journal can't be written: %w", err))
+		p.log.Error("journal can't be written; it is tried again", "in", wait, "error", err)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return false
+		}
+		wait = min(2*wait, 2*time.Second)
+	}
+	return ctx.Err() == nil
+}
+
+func (p *partition) settle() {
+	for _, a := range p.touched {
+		a.first = p.journal.Seq()
+	}
+	effects := p.effects
+	p.entries, p.effects, p.touched = p.entries[:0], nil, p.touched[:0]
+	for _, effect := range effects {
+		effect()
+	}
+}
+
+// record folds an entry into a run and puts it among those to be written.
+func (p *partition) record(a *active, en run.Entry) {
+	run.Apply(a.run, en)
+	p.entries = append(p.entries, en)
+}
+
+// resume goes on with the runs of before, whose running steps were cut off.
+func (p *partition) resume(ctx context.Context) {
+	now := p.e.Now()
+	for _, a := range p.runs {
+		if a.rule == nil {
+			p.record(a, run.Entry{At: now, Kind: run.Ended, Run: a.run.ID, State: run.Failed, Reason: run.ReasonRuleInvalid,
+				Error: fmt.Sprintf("revision %.12s has no rule %s any more", a.run.RuleRevision, a.run.Rule)})
+			p.over(a)
+			continue
+		}
+		for i := range a.run.Steps {
+			if s := &a.run.Steps[i]; s.State == run.StepRunning {
+				p.record(a, run.Interrupt(a.run, s, stepPlan(a.rule, s), now))
+			}
+		}
+		p.advance(ctx, a)
+	}
+}
+
+func stepPlan(r *rule.Rule, s *run.Step) run.StepPlan {
+	steps := r.Plan.Steps
+	switch s.Phase {
+	case run.OnFailure:
+		steps = r.Plan.OnFailure
+	case run.Finally:
+		steps = r.Plan.Finally
+	}
+	for _, sp := range steps {
+		if sp.ID == s.ID {
+			return sp
+		}
+	}
+	return run.StepPlan{ID: s.ID, Uses: s.Uses}
+}
+
+// advance makes a run's next moves until it waits for something. A run that waits for a worker is queued.
+func (p *partition) advance(ctx context.Context, a *active) {
+	if !p.move(ctx, a) && !a.queued {
+		a.queued = true
+		p.queue = append(p.queue, a)
+	}
+}
+
+// startQueued starts what waits for a worker, oldest first, as far as there are workers.
+func (p *partition) startQueued(ctx context.Context) {
+	for len(p.queue) > 0 && !p.leaving && ctx.Err() == nil {
+		a := p.queue[0]
+		if p.runs[a.run.ID] == a && !p.move(ctx, a) {
+			return
+		}
+		a.queued = false
+		p.queue[0] = nil
+		p.queue = p.queue[1:]
+	}
+}
+
+// move returns false when a worker is needed and none is free.
+func (p *partition) move(ctx context.Context, a *active) bool {
+	for !p.leaving {
+		m := run.Next(a.run, &a.rule.Plan, p.e.Now())
+		switch {
+		case m.End != nil:
+			p.record(a, *m.End)
+			if a.run.State.Ended() {
+				p.over(a)
+				return true
+			}
+		case len(m.Start) > 0:
+			if !p.startAll(ctx, a, m.Start) {
+				return false
+			}
+		default:
+			if !m.Wake.IsZero() {
+				heap.Push(&p.timers, timer{m.Wake, a.run.ID})
+			}
+			return true
+		}
+	}
+	return true
+}
+
+// over forgets a run that has ended, once that is durable.
+func (p *partition) over(a *active) {
+	if a.event != nil {
+		p.bytes -= len(a.event.Body)
+	}
+	delete(p.runs, a.run.ID)
+	p.effects = append(p.effects, func() {
+		p.e.metrics.runs.WithLabelValues(a.run.Rule, string(a.run.State)).Inc()
+		level := slog.LevelInfo
+		if a.run.State == run.Failed || a.run.State == run.Refused {
+			level = slog.LevelWarn
+		}
+		p.log.Log(context.Background(), level, "run ended", "run", a.run.ID, "rule", a.run.Rule, "state", a.run.State, "reason", a.run.Reason, "message", a.run.Message)
+		if len(a.run.Steps) > 0 {
+			if err := os.RemoveAll(p.e.runDir(a.run.ID)); err != nil {
+				p.log.Warn("run's directory could not be removed", "run", a.run.ID, "error", err)
+			}
+		}
+	})
+}
+
+func (p *partition) untilTimer() time.Duration {
+	if len(p.timers) == 0 {
+		return time.Hour
+	}
+	return max(0, p.timers[0].at.Sub(p.e.Now()))
+}
+
+func (p *partition) wake(ctx context.Context) {
+	now := p.e.Now()
+	for len(p.timers) > 0 && !p.timers[0].at.After(now) {
+		t := heap.Pop(&p.timers).(timer)
+		if a := p.runs[t.run]; a != nil {
+			p.advance(ctx, a)
+		}
+	}
+}
+
+func (p *partition) cancelAll(cause error) {
+	for _, a := range p.runs {
+		for _, cancel := range a.cancel {
+			cancel(cause)
+		}
+	}
+}
+
+// abandon leaves a partition that has another owner: its steps are killed, and nothing is written.
+func (p *partition) abandon() {
+	p.cancelAll(errLost)
+	for p.running > 0 {
+		<-p.results
+		p.running--
+	}
+}
+
+// part leaves the partition in good order.
+func (p *partition) part(ctx context.Context) {
+	p.entries = append(p.entries, run.Entry{At: p.e.Now(), Kind: run.Released, Owner: p.e.Owner})
+	if p.commit(ctx) {
+		p.checkpoint(ctx)
+	}
+}
+
+// checkpoint writes what a new owner and the purge need to know. It is a fact about what is durable, so nothing may
+// wait to be written when it is called.
+func (p *partition) checkpoint(ctx context.Context) {
+	if !p.commit(ctx) {
+		return
+	}
+	c := run.Checkpoint{Decided: p.decided, Revision: p.revision, Replay: p.journal.Seq() + 1, EventsFrom: p.decided}
+	for _, a := range p.runs {
+		if p.journal.Seq()-a.first > carryAfter {
+			record := *a.run
+			p.entries = append(p.entries, run.Entry{At: p.e.Now(), Kind: run.Carried, Run: a.run.ID, Record: &record})
+			p.touched = append(p.touched, a)
+		}
+	}
+	if !p.commit(ctx) {
+		return
+	}
+	for _, a := range p.runs {
+		c.Replay = min(c.Replay, a.first)
+		if a.run.EventPos.Compare(c.EventsFrom) < 0 {
+			c.EventsFrom = a.run.EventPos
+		}
+	}
+	if c == p.saved {
+		return
+	}
+	if err := p.journal.Checkpoint(ctx, c); err != nil {
+		p.log.Warn("checkpoint could not be written; it is tried again", "in", checkpointEvery, "error", err)
+		return
+	}
+	p.saved = c
+}
+
+type timer struct {
+	at  time.Time
+	run string
+}
+
+type timers []timer
+
+func (t timers) Len() int           { return len(t) }
+func (t timers) Less(i, j int) bool { return t[i].at.Before(t[j].at) }
+func (t timers) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
+func (t *timers) Push(x any)        { *t = append(*t, x.(timer)) }
+func (t *timers) Pop() any {
+	last := (*t)[len(*t)-1]
+	*t = (*t)[:len(*t)-1]
+	return last
+}
