@@ -23,10 +23,10 @@ test: ## unit and integration tests under the race detector
 	$(GO) test -race -timeout 10m ./...
 
 e2e: build ## tests against real outside programs; those that are missing are skipped and named
-	$(GO) test -tags e2e -count=1 -timeout 20m -v ./test/e2e/...
+	$(GO) test -tags e2e -count=1 -timeout 20m -v -run "^TestE2E" ./cmd/riposte/
 
 bench: build ## measure; BENCH=regexp chooses figures, BENCH_JSON=FILE writes them as JSON lines
-	cd bench && $(GO) run . -binary ../$(BIN) -run '$(BENCH)' -json '$(BENCH_JSON)'
+	$(GO) run ./cmd/bench -binary $(BIN) -run '$(BENCH)' -json '$(BENCH_JSON)'
 
 lint: ## golangci-lint v2, installed if missing
 	@command -v golangci-lint >/dev/null || $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0

@@ -1,6 +1,10 @@
 // Package expression compiles and evaluates Riposte's expressions: the syntax of expr-lang, with conditions that are
 // true, false or absent, integers that keep their value, and bounds on nodes, memory and time that hold inside
-// predicates too. A compiled Program is immutable and safe for concurrent use; evaluation has no side effects.
+// predicates too.
+//
+// A compiled Program or Template is immutable and safe for concurrent use. Evaluation has no side effects, reads no
+// clock but Scope.Now, starts no goroutine and never panics. Values that it returns may be parts of the scope or of the
+// program: they must not be modified.
 package expression
 
 import (
@@ -32,6 +36,8 @@ type Scope struct {
 	Now time.Time
 	// Changed answers changed(globs…); nil makes the call fail.
 	Changed func(globs []string) (bool, error)
+	// Limits bound the evaluation.
+	Limits Limits
 }
 
 // Limits bound one evaluation. The zero value means the defaults.
@@ -50,13 +56,24 @@ const (
 	True
 )
 
+func (t Truth) String() string {
+	switch t {
+	case True:
+		return "true"
+	case False:
+		return "false"
+	}
+	return "absent"
+}
+
 // Clause is what one operand of a condition came to, for explain.
 type Clause struct {
 	Text   string // the operand's source text
 	Truth  Truth
 	Absent string // path of the field that was absent: "event.alert.labels.service"
+	Hint   string // what is there instead of the absent field, and what may be meant; a line for each
 	Err    error  // why it failed otherwise
-	Seen   []Seen // fields it read, in order
+	Seen   []Seen // fields it read, in order; the first few
 }
 
 // Seen is a field that a clause read and the value it had.
@@ -74,3 +91,5 @@ type Evaluator interface {
 	// Explain is Test with the verdict of each clause; it evaluates every clause.
 	Explain(ctx context.Context, s *Scope) (Truth, []Clause)
 }
+
+var _ Evaluator = (*Program)(nil)

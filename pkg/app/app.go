@@ -1,0 +1,300 @@
+// Package app wires the parts of a server together, and is the only place that knows them all. New opens what is durable
+// and builds the stages, Run lets them work until its context ends; read Run from top to bottom to follow an event:
+// receive → normalise → log → decide → run → act → report.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/riposte-dev/riposte/pkg/action"
+	"github.com/riposte-dev/riposte/pkg/api"
+	"github.com/riposte-dev/riposte/pkg/broker"
+	"github.com/riposte-dev/riposte/pkg/client"
+	"github.com/riposte-dev/riposte/pkg/command"
+	"github.com/riposte-dev/riposte/pkg/config"
+	"github.com/riposte-dev/riposte/pkg/engine"
+	"github.com/riposte-dev/riposte/pkg/event"
+	"github.com/riposte-dev/riposte/pkg/eventlog"
+	"github.com/riposte-dev/riposte/pkg/receive"
+	"github.com/riposte-dev/riposte/pkg/rulesync"
+	"github.com/riposte-dev/riposte/pkg/runstore"
+	"github.com/riposte-dev/riposte/pkg/secret"
+)
+
+// DevSecretFile is where, below the data directory, `serve --dev` keeps the secret of every source whose secret is not configured.
+const DevSecretFile = "dev-webhook-secret"
+
+// Options configure a server.
+type Options struct {
+	Config    *config.Config
+	Version   string
+	LogOutput io.Writer
+	// Started is called once the server listens, with its addresses; optional.
+	Started func(client.Listen)
+	// Extend changes the registries before they are used; tests add senders and actions with it.
+	Extend func(*Registries)
+}
+
+// App is a server. Make one with New and let it work with Run, once.
+type App struct {
+	o        Options
+	config   *config.Config
+	log      *slog.Logger
+	metrics  *prometheus.Registry
+	teardown teardown
+
+	redactor *secret.Redactor
+	secrets  *secrets
+	broker   *broker.Broker
+	events   *eventlog.Log
+	store    *runstore.Store
+	leases   *runstore.Leases
+	rules    *rules
+	engine   *engine.Engine
+	servers  []*server
+	stopAct  func(ctx context.Context) error
+}
+
+// New opens the store and builds the stages. When it fails, whatever it had opened is closed again.
+func New(ctx context.Context, o Options) (_ *App, err error) {
+	c := o.Config
+	a := &App{o: o, config: c, metrics: prometheus.NewRegistry(), redactor: secret.NewRedactor()}
+	a.log = slog.New(a.redactor.Handler(logHandler(o.LogOutput, c.Log)))
+	a.teardown.log = a.log
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.teardown.run())
+		}
+	}()
+	a.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if c.Data, err = filepath.Abs(c.Data); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data directory: %w", err)
+	}
+	for _, step := range []func(context.Context) error{a.openSecrets, a.openStore, a.openRules, a.buildEngine, a.buildServers} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+func logHandler(w io.Writer, l config.Log) slog.Handler {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(l.Level)) // config has validated it
+	if l.Format == "json" {
+		return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})
+	}
+	return slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})
+}
+
+func (a *App) openSecrets(context.Context) (err error) {
+	a.secrets, err = newSecrets(a.config, a.redactor, a.log)
+	return err
+}
+
+// openStore opens what is durable: the broker and the two stores on it.
+func (a *App) openStore(ctx context.Context) (err error) {
+	c := a.config
+	a.broker, err = broker.Open(ctx, broker.Options{
+		Dir: c.Data, URL: c.NATSURL, ReserveBytes: c.EventLog.ReserveBytes, Logger: a.log, Registerer: a.metrics,
+	})
+	if err != nil {
+		return fmt.Errorf("open the store: %w", err)
+	}
+	a.teardown.add("store", 30*time.Second, a.broker.Close)
+	// A quarter of the space is the journals'.
+	a.events, err = eventlog.Open(ctx, a.broker, eventlog.Options{
+		MaxBytes: c.EventLog.MaxBytes / 4 * 3, MaxAge: c.EventLog.MaxAge, IDWindow: c.EventLog.IDWindow, MaxIDs: c.EventLog.MaxIDs,
+		Logger: a.log, Registerer: a.metrics,
+	})
+	if err != nil {
+		return fmt.Errorf("open the event log: %w", err)
+	}
+	a.teardown.add("event log", 10*time.Second, a.events.Close)
+	a.store, err = runstore.Open(ctx, a.broker, runstore.Options{
+		Partitions: c.Engine.Partitions, MaxBytes: c.EventLog.MaxBytes / 4, History: c.EventLog.MaxAge,
+		Logger: a.log, Registerer: a.metrics,
+	})
+	if err != nil {
+		return fmt.Errorf("open the journals: %w", err)
+	}
+	a.teardown.add("journals", 10*time.Second, a.store.Close)
+	return nil
+}
+
+// openRules loads the rules and makes them the active ones. A server that was given broken rules goes on with those it
+// had; one that never had any does not start.
+func (a *App) openRules(ctx context.Context) error {
+	registries, stop, err := a.registries()
+	if err != nil {
+		return err
+	}
+	a.stopAct = stop
+	if a.o.Extend != nil {
+		a.o.Extend(&registries)
+	}
+	a.rules = newRules(registries, a.secrets, a.events, a.config.Dev)
+	a.rules.sync, err = rulesync.New(rulesync.Options{
+		Dirs: a.config.Rules.Dirs, Load: a.rules.load, OnChange: a.rules.activate, Logger: a.log, Registerer: a.metrics,
+	})
+	if err != nil {
+		return fmt.Errorf("open the rules: %w", err)
+	}
+	set, err := a.rules.sync.Load(ctx)
+	if err == nil {
+		return a.rules.activate(ctx, set)
+	}
+	if last := a.rules.resume(ctx); last != nil {
+		return fmt.Errorf("the rules can't be loaded, and there are none from before:\n%w", err)
+	}
+	a.log.Error("the rules can't be loaded; those from before stay active", "error", err)
+	return nil
+}
+
+func (a *App) buildEngine(ctx context.Context) (err error) {
+	owner := instanceName()
+	a.leases, err = runstore.NewLeases(ctx, a.store, runstore.LeaseOptions{Owner: owner, Exclusive: a.broker.Embedded(), Logger: a.log})
+	if err != nil {
+		return fmt.Errorf("open the leases: %w", err)
+	}
+	a.engine, err = engine.New(engine.Options{
+		Log: a.events, Store: journals{a.store}, Leases: a.leases, Owner: owner,
+		Revision: a.rules.revision, Redact: a.redactor.String, Secret: a.secrets.action, RunURL: a.runURL,
+		Partitions: a.config.Engine.Partitions, Workers: a.config.Engine.Workers, StopTimeout: a.config.Engine.StopTimeout,
+		Dir: filepath.Join(a.config.Data, "runs"), Now: time.Now, Random: rand.Float64,
+		Logger: a.log, Registerer: a.metrics,
+	})
+	return err
+}
+
+func (a *App) runURL(id string) string {
+	if a.config.PublicURL != "" {
+		return a.config.PublicURL + "/runs/" + id
+	}
+	return "riposte runs show " + id
+}
+
+// buildServers opens the three listeners. Nothing is answered before Run.
+func (a *App) buildServers(context.Context) error {
+	orders := &engine.Orders{Append: a.events.Append, Failed: a.store.RunsOf, Now: time.Now}
+	hooks, err := receive.New(receive.Options{
+		Sources: a.rules.endpoint, Log: a.events, Revive: orders.Revive,
+		MaxBody: a.config.Limits.MaxBodyBytes, Budget: a.config.Limits.BodyBudget,
+		TrustedProxies: a.config.TrustedProxies, Logger: a.log, Registerer: a.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	admin := api.New(api.Options{
+		Events: eventView{a.events, a.rules}, Runs: runView{a.store}, Orders: orders, Rules: a.rules.view, Sources: a.rules.sources,
+		Backup: a.backup(), Tokens: tokens(a.config.Tokens), Version: a.o.Version, Logger: a.log,
+	})
+	health := api.Health(map[string]api.Check{
+		"store": a.broker.Ready, "eventlog": a.events.Ready, "journals": a.store.Ready, "engine": a.engine.Ready,
+		"rules": a.rules.ready, "secrets": a.rules.secretsReady,
+	}, promhttp.HandlerFor(a.metrics, promhttp.HandlerOpts{}))
+	return a.listen(hooks, admin, health)
+}
+
+func (a *App) backup() func(context.Context, io.Writer) error {
+	if !a.broker.Embedded() {
+		return nil
+	}
+	return a.broker.Backup
+}
+
+// Run works until ctx ends or a part fails, and then stops in good order: first nothing more is received, then running
+// steps get their time, then the API and the stores close.
+func (a *App) Run(ctx context.Context) error {
+	parts, working := newGroup(ctx)
+	for _, s := range a.servers {
+		parts.start(s.name, s.serve)
+	}
+	parts.start("janitor", func() error { return a.janitor(working) })
+	parts.start("rules", func() error { return a.rules.sync.Run(working) })
+	parts.start("engine", func() error {
+		defer a.stopServers("admin", "health")
+		return a.engine.Run(working)
+	})
+	if err := a.writeListen(); err != nil {
+		parts.cancel()
+		return errors.Join(err, a.stopServers("hooks"), parts.wait(), a.close())
+	}
+	<-working.Done()
+	a.log.Info("stopping: running steps have until the timeout to end", "timeout", a.config.Engine.StopTimeout)
+	err := a.stopServers("hooks")
+	return errors.Join(err, parts.wait(), a.close())
+}
+
+func (a *App) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return errors.Join(a.stopAct(ctx), a.teardown.run())
+}
+
+// janitor tells the log what the journals still need, and purges the rest.
+func (a *App) janitor(ctx context.Context) error {
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := a.sweep(ctx); err != nil && ctx.Err() == nil {
+			a.log.Warn("history could not be purged; it is tried again in 10s", "error", err)
+		}
+	}
+}
+
+func (a *App) sweep(ctx context.Context) error {
+	needed, known, err := a.store.Needed(ctx)
+	if err != nil {
+		return err
+	}
+	if known {
+		a.events.Needed(needed)
+	}
+	return errors.Join(a.events.Sweep(ctx), a.store.Sweep(ctx))
+}
+
+// registries lists the senders and the actions there are; the function returned stops what actions keep running.
+func (a *App) registries() (Registries, func(context.Context) error, error) {
+	runner, err := command.New(command.Options{Dir: a.config.Data, Env: a.config.Exec.Env, Logger: a.log})
+	if err != nil {
+		return Registries{}, nil, fmt.Errorf("open the register of child processes: %w", err)
+	}
+	survivors, err := runner.KillSurvivors(context.Background())
+	if err != nil {
+		return Registries{}, nil, fmt.Errorf("end the child processes of the last crash: %w", err)
+	}
+	for _, s := range survivors {
+		a.log.Warn("a child process had survived the last crash and was killed", "process", s)
+	}
+	actions, stop, err := a.actions(runner)
+	if err != nil {
+		return Registries{}, nil, err
+	}
+	return Registries{Sources: sources(), Actions: action.NewRegistry(actions...)}, stop, nil
+}
+
+var _ http.Handler = (*receive.Receiver)(nil)
+var _ engine.Log = (*eventlog.Log)(nil)
+var _ = event.Pos{}

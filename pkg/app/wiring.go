@@ -1,0 +1,157 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/riposte-dev/riposte/pkg/action"
+	"github.com/riposte-dev/riposte/pkg/api"
+	"github.com/riposte-dev/riposte/pkg/broker"
+	"github.com/riposte-dev/riposte/pkg/config"
+	"github.com/riposte-dev/riposte/pkg/engine"
+	"github.com/riposte-dev/riposte/pkg/event"
+	"github.com/riposte-dev/riposte/pkg/eventlog"
+	"github.com/riposte-dev/riposte/pkg/run"
+	"github.com/riposte-dev/riposte/pkg/runstore"
+	"github.com/riposte-dev/riposte/pkg/secret"
+	"github.com/riposte-dev/riposte/pkg/source"
+)
+
+// secrets resolves what the configuration declares; under --dev one secret kept in the data directory stands in for each
+// that is not declared, so that examples receive without any configuration.
+type secrets struct {
+	*secret.Resolver
+	dev bool
+}
+
+// devSecret can't be the name of a declared secret.
+const devSecret = "(development)"
+
+func newSecrets(c *config.Config, redactor *secret.Redactor, log *slog.Logger) (*secrets, error) {
+	refs := map[string]secret.Ref{}
+	for name, s := range c.Secrets {
+		refs[name] = secret.Ref{Env: s.Env, File: s.File}
+	}
+	if c.Dev {
+		file := filepath.Join(c.Data, DevSecretFile)
+		if err := makeDevSecret(file); err != nil {
+			return nil, fmt.Errorf("make the development secret: %w", err)
+		}
+		refs[devSecret] = secret.Ref{File: file}
+	}
+	r, err := secret.New(secret.Options{Refs: refs, Dev: c.Dev, Redactor: redactor, Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	return &secrets{r, c.Dev}, nil
+}
+
+// makeDevSecret writes a random secret, in the form that Standard Webhooks wants and that suits all others too.
+func makeDevSecret(file string) error {
+	key := make([]byte, 32)
+	rand.Read(key) // never fails since Go 1.24
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString("whsec_" + base64.StdEncoding.EncodeToString(key) + "\n")
+	return errors.Join(err, f.Close())
+}
+
+func (s *secrets) name(name string) string {
+	if s.dev && name != "" && s.Check(name) != nil {
+		return devSecret
+	}
+	return name
+}
+
+func (s *secrets) source(ref source.SecretRef) ([]byte, error) {
+	ref.Secret = s.name(ref.Secret)
+	return s.Source(ref)
+}
+
+func (s *secrets) check(ref source.SecretRef) error {
+	ref.Secret = s.name(ref.Secret)
+	return s.CheckSource(ref)
+}
+
+func (s *secrets) action(ref action.SecretRef) (string, error) { return s.Action(ref) }
+
+// journals lets the engine use the run store.
+type journals struct{ store *runstore.Store }
+
+func (j journals) Take(ctx context.Context, partition int, owner string, replay func(uint64, run.Entry) error) (engine.Journal, run.Checkpoint, error) {
+	return j.store.Take(ctx, partition, owner, replay)
+}
+
+func (j journals) Run(ctx context.Context, id string) (run.Run, error) { return j.store.Run(ctx, id) }
+
+// eventView lets the API read the event log.
+type eventView struct {
+	log   *eventlog.Log
+	rules *rules
+}
+
+func (v eventView) List(ctx context.Context, q api.EventQuery) ([]*event.Event, string, error) {
+	entries, next, err := v.log.List(ctx, eventlog.Query{Source: q.Source, Type: q.Type, Since: q.Since, Limit: q.Limit, Cursor: q.Cursor})
+	if err != nil {
+		return nil, "", err
+	}
+	events := make([]*event.Event, len(entries))
+	for i, en := range entries {
+		events[i] = en.Record.Event
+		v.rules.normalise(events[i])
+	}
+	return events, next, nil
+}
+
+func (v eventView) Get(ctx context.Context, id string) (*event.Event, error) {
+	en, err := v.log.Get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	v.rules.normalise(en.Record.Event)
+	return en.Record.Event, nil
+}
+
+func (v eventView) Replay(ctx context.Context, id string) (string, error) {
+	en, err := v.log.Get(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	old := en.Record.Event
+	again := &event.Event{
+		ID: event.RandomID(), Source: old.Source, Type: old.Type, Subject: old.Subject, Time: old.Time, ReceivedAt: time.Now(),
+		DeliveryID: old.DeliveryID, Headers: old.Headers, Body: old.Body, CausedBy: old.ID,
+	}
+	_, err = v.log.Append(ctx, []event.Record{{Kind: event.KindEvent, SourceType: en.Record.SourceType, Event: again}})
+	return again.ID, err
+}
+
+// runView lets the API read the journals.
+type runView struct{ store *runstore.Store }
+
+func (v runView) List(_ context.Context, q api.RunQuery) ([]run.Run, string, error) {
+	return v.store.Runs(runstore.Query{Rule: q.Rule, Event: q.Event, State: q.State, Limit: q.Limit, Cursor: q.Cursor})
+}
+
+func (v runView) Get(ctx context.Context, id string) (run.Run, error) { return v.store.Run(ctx, id) }
+
+func (v runView) Decision(eventID string) (run.Entry, bool) { return v.store.Decision(eventID) }
+
+// Restore makes an embedded store in dir, which must be empty, from a backup.
+func Restore(ctx context.Context, r io.Reader, dir string, log *slog.Logger) error {
+	log.Info("restoring", "dir", dir)
+	return broker.Restore(ctx, r, dir)
+}

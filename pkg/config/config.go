@@ -1,0 +1,176 @@
+// Package config is the server's own configuration: listeners, secrets, credentials, limits and engine settings. It is
+// the platform team's and never read from a rules repository.
+//
+// A setting comes from, in this order, a flag, a variable RIPOSTE_…, the configuration file, its default; Fields lists
+// them all with their three names. Secrets, credentials and tokens stand in the file only. Reading is strict: unknown,
+// repeated and misshapen fields are errors, and all of them are reported at once. The package keeps no state and reads
+// nothing but the file it is given; a Config is written by one goroutine and read-only once loaded.
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/netip"
+	"time"
+)
+
+// Config is the whole configuration. Sizes are bytes.
+type Config struct {
+	// Dev lets the rules name environment variables as secrets. It is a flag and a variable, never a key of the file.
+	Dev bool
+
+	HooksListen  string // address of the public listener; port 0 picks a free one
+	AdminListen  string // address of the page and the API
+	HealthListen string // address of /healthz, /readyz and /metrics
+	PublicURL    string // where senders reach the hooks listener, for people; may be empty
+
+	TLS            TLS
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+
+	Rules   Rules
+	Data    string // directory of the embedded store and of everything else kept on this machine
+	NATSURL string // a NATS cluster instead of the embedded store; several servers separated by commas
+
+	Secrets     map[string]Secret // by the name that rules use
+	Credentials []Credential
+	Tokens      []Token
+
+	Limits    Limits
+	EventLog  EventLog
+	Engine    Engine
+	Exec      Exec
+	Git       Git
+	Terraform Terraform
+	Outbound  Outbound
+	Log       Log
+}
+
+// TLS holds the certificates of the listeners that can have one.
+type TLS struct {
+	Hooks, Admin KeyPair
+}
+
+// KeyPair names the PEM files of a certificate chain and its key. Both empty means no TLS.
+type KeyPair struct {
+	Cert, Key string
+}
+
+// Enabled reports whether the listener speaks TLS.
+func (k KeyPair) Enabled() bool { return k.Cert != "" }
+
+// Rules says where the rules come from.
+type Rules struct {
+	Dirs []string
+}
+
+// Secret says where a secret's value is: in a variable or in a file, one of the two.
+type Secret struct {
+	Env  string `json:"env,omitempty"`
+	File string `json:"file,omitempty"`
+}
+
+// Credential is what Git addresses that begin with URL are fetched with; the longest prefix wins.
+type Credential struct {
+	URL        string `json:"url"`
+	Token      string `json:"token,omitempty"`      // name of a secret, for https
+	Username   string `json:"username,omitempty"`   // beside Token, where the host wants a certain one
+	SSHKey     string `json:"sshKey,omitempty"`     // name of a secret that holds a private key
+	KnownHosts string `json:"knownHosts,omitempty"` // file; needed beside SSHKey
+}
+
+// Token is who may use the admin listener.
+type Token struct {
+	Name   string   `json:"name"`
+	SHA256 string   `json:"sha256"` // of the bearer token, 64 hexadecimal digits
+	Groups []string `json:"groups,omitempty"`
+	Role   string   `json:"role"` // viewer, operator or admin
+}
+
+// Sum returns the token's hash as bytes. It is zero where SHA256 is not what Validate demands.
+func (t Token) Sum() (sum [sha256.Size]byte) {
+	if b, err := hex.DecodeString(t.SHA256); err == nil && len(b) == len(sum) {
+		copy(sum[:], b)
+	}
+	return sum
+}
+
+// Rate is so many requests per time, with room for a burst above it. Zero Requests means no bound.
+type Rate struct {
+	Requests int
+	Per      time.Duration
+	Burst    int
+}
+
+// Limits bound what senders may ask for.
+type Limits struct {
+	MaxBodyBytes int64 // of one request, where its Source says nothing
+	BodyBudget   int64 // of all unfinished requests together
+	// PerAddress bounds the requests of one remote address that do not prove where they come from.
+	PerAddress Rate
+}
+
+// EventLog bounds the event log.
+type EventLog struct {
+	MaxBytes     int64
+	MaxAge       time.Duration // 0: only MaxBytes bounds the history
+	IDWindow     time.Duration // how long ids are kept to recognise duplicates
+	MaxIDs       int           // how many ids are kept at most
+	ReserveBytes int64         // free space below which nothing is accepted; 0: the larger of 1 GiB and 5 % of the disk
+}
+
+// Engine sizes the engine.
+type Engine struct {
+	Partitions  int           // fixed when a store is made
+	Workers     int           // steps that run at once
+	StopTimeout time.Duration // for running steps to end when the server stops
+}
+
+// Exec bounds child processes.
+type Exec struct {
+	Env         []string // variables of the server that children get
+	OutputBytes int64    // kept of one step's output
+}
+
+// Git says how repositories are fetched.
+type Git struct {
+	Backend      string // go-git or git
+	MaxBytes     int64  // of one fetch
+	Timeout      time.Duration
+	AllowPrivate []netip.Prefix // private addresses that Git may connect to
+}
+
+// Terraform names the program.
+type Terraform struct {
+	Binary string // name or path of terraform or tofu; empty: the first of the two that is installed
+}
+
+// Outbound bounds where http.request and notify.send connect to.
+type Outbound struct {
+	AllowPrivate []netip.Prefix // private addresses that are allowed
+}
+
+// Log shapes the server's log.
+type Log struct {
+	Format string // text or json
+	Level  string // debug, info, warn or error
+}
+
+// Default returns the configuration of a server that is told nothing.
+func Default() *Config {
+	return &Config{
+		HooksListen:  ":8080",
+		AdminListen:  "127.0.0.1:8081",
+		HealthListen: ":8082",
+		Data:         "./data",
+		Limits: Limits{
+			MaxBodyBytes: 25e6, // GitHub sends nothing above 25 MB
+			BodyBudget:   64 << 20,
+			PerAddress:   Rate{Requests: 100, Per: time.Second, Burst: 1000},
+		},
+		EventLog: EventLog{MaxBytes: 4 << 30, IDWindow: 7 * 24 * time.Hour, MaxIDs: 1_000_000},
+		Engine:   Engine{Partitions: 8, Workers: 64, StopTimeout: 25 * time.Second},
+		Exec:     Exec{Env: []string{"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"}, OutputBytes: 1 << 20},
+		Git:      Git{Backend: "go-git", MaxBytes: 1 << 30, Timeout: 5 * time.Minute},
+		Log:      Log{Format: "text", Level: "info"},
+	}
+}

@@ -1,0 +1,67 @@
+package config
+
+import "strings"
+
+// Field is one setting that the file, a variable and a flag can give.
+type Field struct {
+	Key  string // in the file: "limits.maxBodyBytes"; empty where the file can't give it
+	Flag string // without dashes: "max-body-bytes"
+	Doc  string
+	// Value reads and writes the setting in the Config that listed the field. It suits flag libraries as it is.
+	Value Value
+}
+
+// Value is a setting as text. Lists are separated by commas; the first Set replaces the default, later ones add to it.
+type Value interface {
+	String() string
+	Set(text string) error
+	// Type is string, bool, int, bytes, duration, strings or cidrs.
+	Type() string
+}
+
+// Env is the variable's name: RIPOSTE_MAX_BODY_BYTES.
+func (f Field) Env() string {
+	return "RIPOSTE_" + strings.ToUpper(strings.ReplaceAll(f.Flag, "-", "_"))
+}
+
+// Fields lists the settings of c in the order of the reference page.
+func (c *Config) Fields() []Field {
+	return []Field{
+		{"hooksListen", "hooks-listen", "address of the hooks listener", str(&c.HooksListen)},
+		{"adminListen", "admin-listen", "address of the admin listener; beyond loopback it needs tokens", str(&c.AdminListen)},
+		{"healthListen", "health-listen", "address of the health and metrics listener", str(&c.HealthListen)},
+		{"publicURL", "public-url", "address under which senders reach the hooks listener", str(&c.PublicURL)},
+		{"tls.hooks.cert", "tls-hooks-cert", "PEM file with the hooks listener's certificate chain, re-read when it changes", str(&c.TLS.Hooks.Cert)},
+		{"tls.hooks.key", "tls-hooks-key", "PEM file with the key of that certificate", str(&c.TLS.Hooks.Key)},
+		{"tls.admin.cert", "tls-admin-cert", "PEM file with the admin listener's certificate chain, re-read when it changes", str(&c.TLS.Admin.Cert)},
+		{"tls.admin.key", "tls-admin-key", "PEM file with the key of that certificate", str(&c.TLS.Admin.Key)},
+		{"trustedProxies", "trusted-proxies", "networks of the proxies whose X-Forwarded-For is believed", cidrs(&c.TrustedProxies)},
+		{"rules.dirs", "rules", "directories that hold the rules", list(&c.Rules.Dirs)},
+		{"data", "data", "directory of the store", str(&c.Data)},
+		{"natsURL", "nats-url", "address of a NATS cluster, instead of the embedded store", str(&c.NATSURL)},
+		{"limits.maxBodyBytes", "max-body-bytes", "largest request body, where a source says nothing else", size(&c.Limits.MaxBodyBytes)},
+		{"limits.bodyBudget", "body-budget", "memory for the bodies of all unfinished requests together", size(&c.Limits.BodyBudget)},
+		{"limits.perAddress.requests", "per-address-requests", "unproven requests of one remote address in each `per`; 0 for no bound", number(&c.Limits.PerAddress.Requests)},
+		{"limits.perAddress.per", "per-address-per", "time that the bound per address counts in", span(&c.Limits.PerAddress.Per)},
+		{"limits.perAddress.burst", "per-address-burst", "unproven requests of one remote address that may come at once", number(&c.Limits.PerAddress.Burst)},
+		{"eventLog.maxBytes", "event-log-max-bytes", "size of the event log", size(&c.EventLog.MaxBytes)},
+		{"eventLog.maxAge", "event-log-max-age", "age at which history is purged; 0 for no bound", span(&c.EventLog.MaxAge)},
+		{"eventLog.idWindow", "event-log-id-window", "how long ids are kept, to know duplicates", span(&c.EventLog.IDWindow)},
+		{"eventLog.maxIDs", "event-log-max-ids", "how many ids are kept", number(&c.EventLog.MaxIDs)},
+		{"eventLog.reserveBytes", "event-log-reserve-bytes", "free space to leave on the disk; 0 for the larger of 1 GiB and 5 %", size(&c.EventLog.ReserveBytes)},
+		{"engine.partitions", "engine-partitions", "shards of the work, fixed when the store is made", number(&c.Engine.Partitions)},
+		{"engine.workers", "engine-workers", "steps that run at once", number(&c.Engine.Workers)},
+		{"engine.stopTimeout", "engine-stop-timeout", "time for running steps to end when the server stops", span(&c.Engine.StopTimeout)},
+		{"exec.env", "exec-env", "variables of the server that child processes get", list(&c.Exec.Env)},
+		{"exec.outputBytes", "exec-output-bytes", "output kept of one step", size(&c.Exec.OutputBytes)},
+		{"git.backend", "git-backend", "what fetches repositories: go-git or git", str(&c.Git.Backend)},
+		{"git.maxBytes", "git-max-bytes", "most bytes of one fetch", size(&c.Git.MaxBytes)},
+		{"git.timeout", "git-timeout", "longest time of one fetch", span(&c.Git.Timeout)},
+		{"git.allowPrivate", "git-allow-private", "private networks that Git may connect to", cidrs(&c.Git.AllowPrivate)},
+		{"terraform.binary", "terraform-binary", "terraform or tofu, by name or path", str(&c.Terraform.Binary)},
+		{"outbound.allowPrivate", "outbound-allow-private", "private networks that requests and notifications may connect to", cidrs(&c.Outbound.AllowPrivate)},
+		{"log.format", "log-format", "text or json", str(&c.Log.Format)},
+		{"log.level", "log-level", "debug, info, warn or error", str(&c.Log.Level)},
+		{"", "dev", "let rules name environment variables as secrets", flag(&c.Dev)},
+	}
+}

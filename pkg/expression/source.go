@@ -1,0 +1,142 @@
+package expression
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	"github.com/expr-lang/expr/file"
+	"github.com/expr-lang/expr/parser/lexer"
+)
+
+const (
+	maxSource  = 16 << 10 // bytes of an expression
+	maxNesting = 200      // brackets, closures and conditionals within each other
+)
+
+// source is an expression's text, inside the whole text that holds it: a template, or ${{ }} around it.
+type source struct {
+	whole string
+	start int    // the expression's first byte in whole
+	runes []rune // the expression; the parser counts characters
+}
+
+func newSource(whole string, start, end int) *source {
+	return &source{whole, start, []rune(whole[start:end])}
+}
+
+func (s *source) text() string { return string(s.runes) }
+
+func (s *source) all() file.Location { return file.Location{To: len(s.runes)} }
+
+// slice returns the text of a span, in one line.
+func (s *source) slice(r span) string {
+	return strings.Join(strings.Fields(string(s.runes[r.from:r.to])), " ")
+}
+
+// position returns the line and column in the whole text of a character of the expression.
+func (s *source) position(at int) (line, column int) {
+	before := s.whole[:s.start] + string(s.runes[:min(max(at, 0), len(s.runes))])
+	line = 1 + strings.Count(before, "\n")
+	return line, 1 + utf8.RuneCountInString(before[strings.LastIndexByte(before, '\n')+1:])
+}
+
+// err makes the compile error of a place.
+func (s *source) err(loc file.Location, msg, hint string) *CompileError {
+	line, column := s.position(loc.From)
+	return &CompileError{Source: s.whole, Line: line, Column: column, Length: max(1, loc.To-loc.From), Msg: msg, Hint: hint}
+}
+
+// span is a range of characters of an expression.
+type span struct{ from, to int }
+
+// tokens is an expression in pieces, with which brackets belong together, to find the text of its clauses.
+type tokens struct {
+	list  []lexer.Token
+	match map[int]int // index of an opening bracket to that of its closing one
+}
+
+// tokenise splits an expression that the parser will read, or says why it is nested too deeply to be read.
+func (s *source) tokenise() (tokens, *CompileError) {
+	list, err := lexer.Lex(file.NewSource(s.text()))
+	if err != nil {
+		return tokens{}, s.syntaxError(err)
+	}
+	t := tokens{list: list, match: map[int]int{}}
+	var open []int
+	prefixes := 0
+	for i, tok := range list {
+		if tok.Is(lexer.Operator, "!", "not", "-", "+") {
+			prefixes++
+		} else {
+			prefixes = 0
+		}
+		if len(open) > maxNesting || prefixes > maxNesting {
+			return tokens{}, s.err(tok.Location, "expression is nested too deeply", "")
+		}
+		if tok.Kind != lexer.Bracket {
+			continue
+		}
+		if strings.Contains("([{", tok.Value) {
+			open = append(open, i)
+		} else if len(open) > 0 {
+			t.match[open[len(open)-1]] = i
+			open = open[:len(open)-1]
+		}
+	}
+	return t, nil
+}
+
+// within returns the first and last token of a span; ok is false where there is none.
+func (t tokens) within(r span) (first, last int, ok bool) {
+	first, last = -1, -1
+	for i, tok := range t.list {
+		if tok.Kind == lexer.EOF || tok.From < r.from || tok.To > r.to {
+			continue
+		}
+		if first < 0 {
+			first = i
+		}
+		last = i
+	}
+	return first, last, first >= 0
+}
+
+// strip narrows a span to its tokens, without the parentheses around all of it.
+func (t tokens) strip(r span) span {
+	first, last, ok := t.within(r)
+	if !ok {
+		return r
+	}
+	for first < last && t.list[first].Is(lexer.Bracket, "(") && t.match[first] == last {
+		first, last = first+1, last-1
+	}
+	return span{t.list[first].From, t.list[last].To}
+}
+
+// after returns what follows the first top-level token of that value in a span.
+func (t tokens) after(r span, value string) (span, bool) {
+	first, last, ok := t.within(r)
+	if !ok {
+		return r, false
+	}
+	for i := first; i <= last; i++ {
+		if end, opens := t.match[i]; opens {
+			i = end
+			continue
+		}
+		if t.list[i].Is(lexer.Operator, value) {
+			return span{t.list[i].To, r.to}, true
+		}
+	}
+	return r, false
+}
+
+// at returns the token that starts at a character.
+func (t tokens) at(from int) string {
+	for _, tok := range t.list {
+		if tok.From == from {
+			return tok.Value
+		}
+	}
+	return ""
+}
