@@ -167,7 +167,8 @@ type decoder struct {
 }
 
 func (d *decoder) problem(path, format string, args ...any) {
-	d.problems = append(d.problems, Problem{Field: path, Msg: fmt.Sprintf(format, args...)})
+	msg := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ") // one line each
+	d.problems = append(d.problems, Problem{Field: path, Msg: msg})
 }
 
 func (d *decoder) object(path string, data json.RawMessage) {
@@ -313,16 +314,9 @@ func setJSON(v Value, data json.RawMessage) error {
 func setList(v Value, data json.RawMessage) error {
 	var texts []string
 	if err := json.Unmarshal(data, &texts); err != nil {
-		return fmt.Errorf("must be a list of strings")
+		return errors.New("must be a list of strings")
 	}
-	if err := v.Set(""); err != nil { // an empty list replaces the default too
-		return err
-	}
-	var errs []error
-	for _, text := range texts {
-		errs = append(errs, v.Set(text))
-	}
-	return errors.Join(errs...)
+	return v.(interface{ replace([]string) error }).replace(texts)
 }
 
 func wanted(kind string) string {

@@ -94,16 +94,15 @@ func (l *items[T]) String() string {
 }
 
 func (l *items[T]) Set(text string) error {
-	var parsed []T
+	var parts []string
 	for part := range strings.SplitSeq(text, ",") {
-		if part = strings.TrimSpace(part); part == "" {
-			continue
+		if part = strings.TrimSpace(part); part != "" {
+			parts = append(parts, part)
 		}
-		item, err := l.parse(part)
-		if err != nil {
-			return err
-		}
-		parsed = append(parsed, item)
+	}
+	parsed, err := l.parseAll(parts)
+	if err != nil {
+		return err
 	}
 	if !l.set {
 		*l.p, l.set = nil, true
@@ -112,8 +111,32 @@ func (l *items[T]) Set(text string) error {
 	return nil
 }
 
+// replace makes texts, which may hold commas, the whole list.
+func (l *items[T]) replace(texts []string) error {
+	parsed, err := l.parseAll(texts)
+	if err == nil {
+		*l.p = parsed
+	}
+	return err
+}
+
+func (l *items[T]) parseAll(texts []string) ([]T, error) {
+	var parsed []T
+	var errs []error
+	for _, text := range texts {
+		item, err := l.parse(text)
+		parsed, errs = append(parsed, item), append(errs, err)
+	}
+	return parsed, errors.Join(errs...)
+}
+
 func list(p *[]string) Value {
-	return &items[string]{p: p, kind: "strings", format: func(s string) string { return s }, parse: func(s string) (string, error) { return s, nil }}
+	return &items[string]{p: p, kind: "strings", format: func(s string) string { return s }, parse: func(s string) (string, error) {
+		if s == "" {
+			return "", errors.New("must not hold an empty string")
+		}
+		return s, nil
+	}}
 }
 
 func cidrs(p *[]netip.Prefix) Value {

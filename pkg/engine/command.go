@@ -14,7 +14,7 @@ import (
 func (p *partition) command(ctx context.Context, en event.Entry) {
 	order, id := en.Record.Event.Type, en.Record.Event.Subject
 	pos := en.Pos
-	heard := run.Entry{At: p.e.Now(), Kind: run.Commanded, Run: id, Pos: &pos, Command: order}
+	heard := run.Entry{At: p.e.Now(), Kind: run.Commanded, Run: id, Pos: &pos, Revision: p.revision, Command: order}
 	if a := p.runs[id]; a != nil {
 		p.commandActive(ctx, a, heard)
 		return

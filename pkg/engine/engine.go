@@ -127,6 +127,12 @@ type Engine struct {
 	problems map[int]error // by partition: why it stands still
 }
 
+// maxSets is how many rule revisions are kept compiled.
+const maxSets = 16
+
+// killTime is what ending children and the last writes may take beyond StopTimeout.
+const killTime = 20 * time.Second
+
 // New makes an engine; Run starts it.
 func New(o Options) (*Engine, error) {
 	if err := o.withDefaults(); err != nil {
@@ -164,7 +170,9 @@ func (e *Engine) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			close(e.draining)
 			e.slots.pokeAll()
-			e.feed.drained(leasing)
+			bounded, cancel := context.WithTimeout(leasing, e.StopTimeout+killTime) // a dead store must not hold us for ever
+			defer cancel()
+			e.feed.drained(bounded)
 			release()
 		case <-leasing.Done():
 		}
@@ -182,6 +190,12 @@ func (e *Engine) Run(ctx context.Context) error {
 
 // hold works on one partition for as long as it is this replica's.
 func (e *Engine) hold(ctx context.Context, id int, handover <-chan struct{}) {
+	select {
+	case <-e.draining:
+		<-ctx.Done()
+		return
+	default:
+	}
 	log := e.Logger.With("partition", id)
 	p, err := e.take(ctx, id, log)
 	if err != nil {
@@ -239,6 +253,9 @@ func (e *Engine) set(ctx context.Context, revision string) (*rule.Set, error) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if len(e.sets) >= maxSets {
+		clear(e.sets) // who uses one holds it
+	}
 	e.sets[revision] = set
 	return set, nil
 }

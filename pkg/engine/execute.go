@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"container/heap"
 	"context"
 	"encoding/json"
 	"errors"
@@ -54,10 +55,6 @@ type attempt struct {
 // startAll begins the steps; it returns false when there is no worker for one of them.
 func (p *partition) startAll(ctx context.Context, a *active, steps []run.StepPlan) bool {
 	for _, sp := range steps {
-		if err := p.fetch(ctx, a); err != nil {
-			p.finishEntry(a, sp, a.run.Phase, 1, run.Entry{StepState: run.StepFailed, Error: err.Error()})
-			continue
-		}
 		n := 1
 		if s := a.run.Step(a.run.Phase, sp.ID); s != nil {
 			n = s.Attempt + 1
@@ -97,8 +94,12 @@ func (p *partition) start(ctx context.Context, a *active, sp run.StepPlan, n int
 	}
 	a.cancel[key] = cancel
 	at := attempt{run: snapshot(a.run), rule: a.rule, event: a.event, plan: sp, phase: a.run.Phase, n: n, now: now}
-	p.running++
-	p.effects = append(p.effects, func() { go p.work(stepCtx, at) })
+	p.starting++
+	p.effects = append(p.effects, func() {
+		p.starting--
+		p.running++
+		go p.work(stepCtx, at)
+	})
 }
 
 func snapshot(r *run.Run) run.Run {
@@ -107,20 +108,33 @@ func snapshot(r *run.Run) run.Run {
 	return c
 }
 
-// fetch reads a run's event again, which a restart forgot.
-func (p *partition) fetch(ctx context.Context, a *active) error {
+// fetch makes sure that a run has its event, which a restart forgot. It returns false where the run has to wait for it,
+// or has ended because the event is gone.
+func (p *partition) fetch(ctx context.Context, a *active) bool {
 	if a.event != nil {
-		return nil
+		return true
 	}
 	en, err := p.e.Log.Get(ctx, a.run.Event)
+	if errors.Is(err, event.ErrNotFound) {
+		p.record(a, run.Entry{At: p.e.Now(), Kind: run.Ended, Run: a.run.ID, State: run.Failed, Reason: run.ReasonEventGone, Error: err.Error()})
+		p.over(a)
+		return false
+	}
 	if err != nil {
-		return fmt.Errorf("read the run's event: %w", err)
+		p.log.Warn("run's event can't be read; it is tried again in 1s", "run", a.run.ID, "error", err)
+		heap.Push(&p.timers, timer{p.e.Now().Add(time.Second), a.run.ID})
+		return false
 	}
 	a.event = en.Record.Event
 	p.bytes += len(a.event.Body)
-	defer func() { _ = recover() }() // it was normalised before; a view that can't be made now is absent
-	p.normalise(a.event)
-	return nil
+	p.renormalise(a.event)
+	return true
+}
+
+// renormalise makes the views of an event that was decided before; one that can't be made now is absent.
+func (p *partition) renormalise(e *event.Event) {
+	defer func() { _ = recover() }()
+	p.normalise(e)
 }
 
 // scope is what a step's expressions can read.

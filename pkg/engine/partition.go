@@ -50,12 +50,13 @@ type partition struct {
 	careful  int            // so many further events are decided one by one, behind a durable note
 	noted    map[string]int // by event: notes that no decision followed
 
-	runs    map[string]*active
-	bytes   int // of bodies held for runs
-	queue   []*active
-	timers  timers
-	running int
-	leaving bool // nothing new starts
+	runs     map[string]*active
+	bytes    int // of bodies held for runs
+	queue    []*active
+	timers   timers
+	starting int // steps that have a worker and wait for their start record to be durable
+	running  int
+	leaving  bool // nothing new starts
 
 	entries []run.Entry
 	effects []func()
@@ -118,11 +119,8 @@ func (e *Engine) take(ctx context.Context, id int, log *slog.Logger) (*partition
 		return nil, err
 	}
 	p.journal, p.saved = journal, from
-	if from.Decided.Compare(p.decided) > 0 {
-		p.decided = from.Decided
-	}
-	if p.revision == "" {
-		p.revision = from.Revision
+	if from.Decided.Compare(p.decided) >= 0 {
+		p.decided, p.revision = from.Decided, from.Revision
 	}
 	if !clean {
 		p.careful = suspects
@@ -136,17 +134,14 @@ func (e *Engine) take(ctx context.Context, id int, log *slog.Logger) (*partition
 
 // replay folds one entry of the journal into the state.
 func (p *partition) replay(seq uint64, en run.Entry) {
-	if pos := en.Position(); pos.Compare(p.decided) > 0 && en.Kind != run.Deciding {
-		p.decided = pos
+	if pos := en.Position(); pos.Compare(p.decided) > 0 {
+		p.decided, p.revision = pos, en.Revision
 	}
 	switch en.Kind {
 	case run.Deciding:
 		p.noted[en.Event]++
 	case run.Decided:
 		delete(p.noted, en.Event)
-		if en.Revision != "" {
-			p.revision = en.Revision
-		}
 		for _, c := range en.Runs {
 			if r := run.New(c, en); !r.State.Ended() {
 				p.runs[c.ID] = &active{run: r, first: seq}
@@ -258,10 +253,11 @@ func (p *partition) more(ctx context.Context) {
 func (p *partition) commit(ctx context.Context) bool {
 	wait := 50 * time.Millisecond
 	for len(p.entries) > 0 {
+		before := p.journal.Seq()
 		err := p.journal.Append(ctx, p.entries)
 		if err == nil {
 			p.e.setProblem(p.id, nil)
-			p.settle()
+			p.settle(before + 1)
 			break
 		}
 		if errors.Is(err, run.ErrFenced) || ctx.Err() != nil {
@@ -280,9 +276,10 @@ func (p *partition) commit(ctx context.Context) bool {
 	return ctx.Err() == nil
 }
 
-func (p *partition) settle() {
+// settle does what waited for a write; first is no later than the sequence of the write's first message.
+func (p *partition) settle(first uint64) {
 	for _, a := range p.touched {
-		a.first = p.journal.Seq()
+		a.first = first
 	}
 	effects := p.effects
 	p.entries, p.effects, p.touched = p.entries[:0], nil, p.touched[:0]
@@ -364,6 +361,8 @@ func (p *partition) move(ctx context.Context, a *active) bool {
 				p.over(a)
 				return true
 			}
+		case len(m.Start) > 0 && !p.fetch(ctx, a):
+			return true
 		case len(m.Start) > 0:
 			if !p.startAll(ctx, a, m.Start) {
 				return false
@@ -427,6 +426,9 @@ func (p *partition) cancelAll(cause error) {
 // abandon leaves a partition that has another owner: its steps are killed, and nothing is written.
 func (p *partition) abandon() {
 	p.cancelAll(errLost)
+	for range p.starting {
+		p.e.slots.release()
+	}
 	for p.running > 0 {
 		<-p.results
 		p.running--

@@ -55,7 +55,7 @@ type binding struct {
 type frame struct {
 	item  any
 	index int
-	acc   any
+	acc   any   // the third argument, and what reduce makes of it
 	list  *path // what is iterated, where it is a path
 }
 

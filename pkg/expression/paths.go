@@ -15,11 +15,11 @@ import (
 // told in full, and that ?. can answer for everything to its left.
 type path struct {
 	root     node
-	name     string  // of the root in messages
-	closure  int     // the root is the element of this closure (1 is the outermost); 0 otherwise
-	item     *path   // what that closure iterates
-	alias    *path   // the root is a variable that stands for this
-	element  bool    // the root may be a closure's element
+	name     string // of the root in messages
+	closure  int    // the root is the element of this closure (1 is the outermost); 0 otherwise
+	item     *path  // what that closure iterates
+	alias    *path  // the root is a variable that stands for this
+	element  bool   // the root may be a closure's element
 	ref      []string
 	open     bool    // ref goes on: no dynamic step so far
 	schema   *Schema // of what the path reads
@@ -182,8 +182,8 @@ func (p *path) evalRoot(e *evaluation) (any, error) {
 		return nil, err
 	}
 	v, err := p.root(e)
-	if err == nil && e.report != nil && p.closure == 0 && p.alias == nil && p.ref != nil {
-		e.report.see(p.text(e, 0), v)
+	if err == nil && e.report != nil && p.ref != nil {
+		e.note(p, v)
 	}
 	return v, err
 }
@@ -194,10 +194,7 @@ func (p *path) eval(e *evaluation) (any, error) {
 	}
 	v, err := p.root(e)
 	if err != nil {
-		if p.optional >= 0 && absent(err) != nil {
-			return nil, nil
-		}
-		return nil, err
+		return p.rootFailed(e, err)
 	}
 	for i := range p.steps {
 		s := &p.steps[i]
@@ -219,9 +216,21 @@ func (p *path) eval(e *evaluation) (any, error) {
 		}
 	}
 	if e.report != nil {
-		e.report.see(p.text(e, len(p.steps)), v)
+		e.note(p, v)
 	}
 	return v, nil
+}
+
+// rootFailed is the value of a path whose root is absent or fails.
+func (p *path) rootFailed(e *evaluation, err error) (any, error) {
+	a := absent(err)
+	switch {
+	case a != nil && p.optional >= 0:
+		return nil, nil
+	case a == nil || !e.detail || p.ref == nil && p.alias == nil:
+		return nil, err
+	}
+	return nil, &AbsentError{Path: p.text(e, len(p.steps)), Hint: a.Hint, element: a.element}
 }
 
 // read takes the step from v; ok is false where there is nothing.
@@ -317,12 +326,15 @@ func (p *path) last(i int) string {
 	return "fields"
 }
 
-// key returns the name of a step, evaluating it again where it is computed; evaluation has no effects.
+// key returns the name of a step. Where it is computed, it is evaluated again: that has no effects, and here none on the
+// budget and the report either.
 func (s *step) key(e *evaluation) string {
 	if s.index == nil {
 		return s.name
 	}
-	v, err := s.index.eval(e)
+	quiet := *e
+	quiet.report, quiet.detail = nil, false
+	v, err := s.index.eval(&quiet)
 	if err != nil {
 		return "…"
 	}

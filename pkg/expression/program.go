@@ -90,30 +90,34 @@ func (p *Program) Explain(ctx context.Context, s *Scope) (Truth, []Clause) {
 // report collects what Explain tells.
 type report struct {
 	clauses []Clause
-	seen    []Seen        // by the clause that is being evaluated
-	left    time.Duration // for clauses that don't decide
+	seen    []Seen         // by the clause that is being evaluated
+	noted   map[*path]bool // whose value does not change within the clause
+	left    time.Duration  // for clauses that don't decide
 }
 
 // maxSeen is how many fields a clause reports.
 const maxSeen = 8
 
-// see notes a field that was read.
-func (r *report) see(path string, v any) {
-	if len(r.seen) == maxSeen {
+// note adds a field that was read to the report, once.
+func (e *evaluation) note(p *path, v any) {
+	r := e.report
+	if len(r.seen) == maxSeen || r.noted[p] {
 		return
 	}
+	r.noted[p] = !p.element
+	text := p.text(e, len(p.steps))
 	for _, s := range r.seen {
-		if s.Path == path {
+		if s.Path == text {
 			return
 		}
 	}
-	r.seen = append(r.seen, Seen{path, v})
+	r.seen = append(r.seen, Seen{text, v})
 }
 
 // record evaluates a clause and notes its verdict.
 func (e *evaluation) record(text string, at int, n node) (any, error) {
 	r := e.report
-	r.seen = nil
+	r.seen, r.noted = nil, map[*path]bool{}
 	v, err := n(e)
 	if err == nil {
 		if _, ok := v.(bool); !ok {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/riposte-dev/riposte/pkg/event"
 )
 
 type metrics struct {
@@ -68,6 +70,17 @@ func (s *state) count(status int) {
 		return
 	}
 	s.requests.WithLabelValues(s.name, strconv.Itoa(status)).Inc()
+}
+
+func (s *state) countEvents(appended []event.Appended) {
+	known := 0
+	for _, a := range appended {
+		if a.Duplicate {
+			known++
+		}
+	}
+	s.events.Add(float64(len(appended) - known))
+	s.duplicates.Add(float64(known))
 }
 
 // take takes one of the source's tokens, or returns how long there will be none.

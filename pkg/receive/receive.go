@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -266,8 +267,7 @@ func (rc *Receiver) store(ctx context.Context, ep *Endpoint, st *state, deliveri
 	}
 	res := result{appended: appended, batch: ep.Batch || len(appended) > 1}
 	again := duplicates(appended)
-	st.events.Add(float64(len(appended) - len(again)))
-	st.duplicates.Add(float64(len(again)))
+	st.countEvents(appended)
 	if len(again) > 0 && ep.Type.Redelivers && rc.Revive != nil {
 		if res.retried, err = rc.Revive(ctx, again); err != nil {
 			return result{}, fmt.Errorf("reviving runs: %w", err)
@@ -306,19 +306,18 @@ func text(s string) string {
 	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
-// duplicates returns the ids that the log held before, each once.
+// duplicates returns the ids that the log held before this request, each once.
 func duplicates(appended []event.Appended) []string {
+	if !slices.ContainsFunc(appended, func(a event.Appended) bool { return a.Duplicate }) {
+		return nil
+	}
 	var ids []string
-	var seen map[string]bool
+	seen := map[string]bool{}
 	for _, a := range appended {
-		if !a.Duplicate || seen[a.ID] {
-			continue
-		}
-		if seen == nil {
-			seen = map[string]bool{}
+		if a.Duplicate && !seen[a.ID] {
+			ids = append(ids, a.ID)
 		}
 		seen[a.ID] = true
-		ids = append(ids, a.ID)
 	}
 	return ids
 }

@@ -17,6 +17,7 @@ const (
 	ReasonCancelled   = "Cancelled"
 	ReasonSuperseded  = "Superseded"
 	ReasonRuleInvalid = "RuleInvalid"
+	ReasonEventGone   = "EventGone"
 )
 
 // Orders that a command gives to a run.

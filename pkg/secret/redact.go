@@ -102,7 +102,8 @@ type writer struct {
 
 	mu      sync.Mutex
 	held    []byte
-	covered int // leading bytes of held that belong to a secret whose mask is written already
+	covered int  // leading bytes of held that belong to a secret whose mask is written already
+	masked  bool // what was written last is a mask
 	err     error
 }
 
@@ -144,12 +145,16 @@ func (w *writer) flush(all bool) {
 			break
 		}
 		out = append(out, w.held[at:s.from]...)
-		if !begun {
+		if !begun && (s.from > 0 || !w.masked) {
 			out = append(out, mask...)
 		}
 		at, covered = min(s.to, safe), max(s.to-safe, 0)
+		w.masked = true
 	}
-	out = append(out, w.held[at:safe]...)
+	if at < safe {
+		out = append(out, w.held[at:safe]...)
+		w.masked = false
+	}
 	w.held = append(w.held[:0], w.held[safe:]...)
 	w.covered = covered
 	if len(out) > 0 {
