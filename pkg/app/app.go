@@ -195,7 +195,7 @@ func (a *App) buildServers(context.Context) error {
 	orders := &engine.Orders{Append: a.events.Append, Failed: a.store.RunsOf, Now: time.Now}
 	hooks, err := receive.New(receive.Options{
 		Sources: a.rules.endpoint, Log: a.events, Revive: orders.Revive,
-		MaxBody: a.config.Limits.MaxBodyBytes, Budget: a.config.Limits.BodyBudget,
+		MaxBody: a.config.Limits.MaxBodyBytes, Budget: a.config.Limits.BodyBudget, PerAddress: receive.Rate(a.config.Limits.PerAddress),
 		TrustedProxies: a.config.TrustedProxies, Logger: a.log, Registerer: a.metrics,
 	})
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/net/netutil"
+
 	"github.com/riposte-dev/riposte/pkg/api"
 	"github.com/riposte-dev/riposte/pkg/client"
 	"github.com/riposte-dev/riposte/pkg/config"
@@ -51,12 +53,13 @@ func (a *App) listen(hooks, admin, health http.Handler) error {
 			return fmt.Errorf("listen for %s: %w (--%s-listen names another address)", l.name, err, l.name)
 		}
 		if l.keys.Enabled() {
-			get, err := receive.ReloadingCertificate(l.keys.Cert, l.keys.Key)
+			certificates, err := receive.LoadCertificates(l.keys.Cert, l.keys.Key, a.log)
 			if err != nil {
 				return errors.Join(fmt.Errorf("certificate of the %s listener: %w", l.name, err), listener.Close())
 			}
-			listener = tls.NewListener(listener, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: get, NextProtos: []string{"h2", "http/1.1"}})
+			listener = tls.NewListener(listener, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificates.Get, NextProtos: []string{"h2", "http/1.1"}})
 		}
+		listener = netutil.LimitListener(listener, receive.MaxConns)
 		s := &server{name: l.name, listener: listener, http: l.server}
 		a.servers = append(a.servers, s)
 		a.teardown.add(l.name+" listener", 5*time.Second, func(context.Context) error {

@@ -59,7 +59,7 @@ func (c *compiler) condition(n ast.Node, r span) *compiled {
 // clause compiles a condition that is not split further.
 func (c *compiler) clause(n ast.Node, r span) *compiled {
 	inner := *c.node(n)
-	text, at, eval := c.source.slice(r), r.from, inner.eval
+	text, at, eval := c.tokens.text(c.source, r), r.from, inner.eval
 	inner.eval = func(e *evaluation) (any, error) {
 		if e.report == nil {
 			return eval(e)
@@ -98,7 +98,7 @@ func (c *compiler) conjuncts(n ast.Node, r span) []string {
 	_, texts := c.operands("&&", n, r)
 	out := make([]string, len(texts))
 	for i, t := range texts {
-		out[i] = c.source.slice(t)
+		out[i] = c.tokens.text(c.source, t)
 	}
 	return out
 }

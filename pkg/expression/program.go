@@ -82,7 +82,7 @@ func truth(v any, err error) Truth {
 func (p *Program) Explain(ctx context.Context, s *Scope) (Truth, []Clause) {
 	e := newEvaluation(ctx, p, s)
 	e.detail = true
-	e.report = &report{left: 10 * e.limits.Time}
+	e.report = &report{left: 10 * e.limits.Time, noted: map[*path]bool{}}
 	t := truth(e.run())
 	return t, e.report.clauses
 }

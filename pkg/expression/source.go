@@ -28,11 +28,6 @@ func (s *source) text() string { return string(s.runes) }
 
 func (s *source) all() file.Location { return file.Location{To: len(s.runes)} }
 
-// slice returns the text of a span, in one line.
-func (s *source) slice(r span) string {
-	return strings.Join(strings.Fields(string(s.runes[r.from:r.to])), " ")
-}
-
 // position returns the line and column in the whole text of a character of the expression.
 func (s *source) position(at int) (line, column int) {
 	before := s.whole[:s.start] + string(s.runes[:min(max(at, 0), len(s.runes))])
@@ -111,6 +106,22 @@ func (t tokens) strip(r span) span {
 		first, last = first+1, last-1
 	}
 	return span{t.list[first].From, t.list[last].To}
+}
+
+// text returns a span in one line and without comments.
+func (t tokens) text(s *source, r span) string {
+	first, last, ok := t.within(r)
+	if !ok {
+		return string(s.runes[r.from:r.to])
+	}
+	var b strings.Builder
+	for i := first; i <= last; i++ {
+		if i > first && t.list[i].From > t.list[i-1].To {
+			b.WriteByte(' ')
+		}
+		b.WriteString(string(s.runes[t.list[i].From:t.list[i].To]))
+	}
+	return b.String()
 }
 
 // after returns what follows the first top-level token of that value in a span.

@@ -153,7 +153,7 @@ func sign(body string) string {
 }
 
 func request(name, body string, header ...string) *http.Request {
-	r := httptest.NewRequest("POST", "/hooks/"+name, strings.NewReader(body))
+	r := httptest.NewRequest(http.MethodPost, "/hooks/"+name, strings.NewReader(body))
 	r.Header.Set("X-Sig", sign(body))
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
@@ -192,9 +192,9 @@ func TestAnswers(t *testing.T) {
 		{"unknown source", request("nobody", `{}`), 404, "no such source", "Connection: close", 0},
 		{"path below a source", request("one/two", `{}`), 404, "no such source", "", 0},
 		{"no name", request("", `{}`), 404, "no such source", "", 0},
-		{"other path", httptest.NewRequest("POST", "/", nil), 404, "no such source", "", 0},
-		{"GET", httptest.NewRequest("GET", "/hooks/one", nil), 405, "only POST", "Allow: POST", 0},
-		{"GET of no source", httptest.NewRequest("GET", "/hooks/nobody", nil), 404, "no such source", "", 0},
+		{"other path", httptest.NewRequest(http.MethodPost, "/", nil), 404, "no such source", "", 0},
+		{"GET", httptest.NewRequest(http.MethodGet, "/hooks/one", nil), 405, "only POST", "Allow: POST", 0},
+		{"GET of no source", httptest.NewRequest(http.MethodGet, "/hooks/nobody", nil), 404, "no such source", "", 0},
 		{"announced too large", request("small", strings.Repeat(" ", 101)), 413, "larger than 100 bytes", "", 0},
 		{"too large without announcement", chunked(request("small", strings.Repeat(" ", 101))), 413, "larger than 100 bytes", "", 0},
 		{"just small enough", chunked(request("small", `"`+strings.Repeat("x", 98)+`"`, "X-Id", "7")), 202, `{"id":"` + event.ID("small", "7") + `"}`, "", 1},
@@ -460,7 +460,7 @@ func TestClientAddr(t *testing.T) {
 		{"10.0.0.1:5", []string{""}, "10.0.0.1"},
 		{"@", []string{"1.1.1.1"}, "invalid IP"},
 	} {
-		r := httptest.NewRequest("POST", "/", nil)
+		r := httptest.NewRequest(http.MethodPost, "/", nil)
 		r.RemoteAddr = tt.peer
 		r.Header["X-Forwarded-For"] = tt.forward
 		if got := f.clientAddr(r).String(); got != tt.want {
@@ -561,14 +561,14 @@ func TestManySlowLargeBodies(t *testing.T) {
 	}
 	body := `{"a":"` + strings.Repeat("b", 8000) + `"}`
 	for range 20 {
-		req, _ := http.NewRequest("POST", s.URL+"/hooks/one", strings.NewReader(body))
+		req, _ := http.NewRequest(http.MethodPost, s.URL+"/hooks/one", strings.NewReader(body))
 		req.Header.Set("X-Sig", sign(body))
 		resp, err := s.Client().Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
-		if resp.StatusCode != 202 {
+		if resp.StatusCode != http.StatusAccepted {
 			t.Errorf("a small body among slow ones: %d", resp.StatusCode)
 		}
 	}
@@ -754,7 +754,7 @@ func FuzzServe(f *testing.F) {
 	f.Add("one", []byte("\xff\x00"), "\xff", true)
 	fix := newFixture(f, nil)
 	f.Fuzz(func(t *testing.T, name string, body []byte, id string, signed bool) {
-		r := httptest.NewRequest("POST", "/", bytes.NewReader(body))
+		r := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(body))
 		r.URL.Path = "/hooks/" + name
 		r.Header["X-Id"] = []string{id}
 		if signed {
@@ -778,7 +778,7 @@ func FuzzClientAddr(f *testing.F) {
 	f.Add("", ",,[::1%eth0]:1")
 	fix := newFixture(f, func(o *Options) { o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} })
 	f.Fuzz(func(t *testing.T, peer, forwarded string) {
-		r := httptest.NewRequest("POST", "/", nil)
+		r := httptest.NewRequest(http.MethodPost, "/", nil)
 		r.RemoteAddr = peer
 		r.Header["X-Forwarded-For"] = []string{forwarded}
 		got := fix.clientAddr(r)

@@ -150,14 +150,14 @@ func TestServerTLS(t *testing.T) {
 	for _, h2 := range []bool{false, true} {
 		client := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: h2, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} // self-signed
 		body := `{"h2":true}` + strings.Repeat(" ", 100<<10)
-		req, _ := http.NewRequest("POST", "https://"+addr+"/hooks/one", strings.NewReader(body))
+		req, _ := http.NewRequest(http.MethodPost, "https://"+addr+"/hooks/one", strings.NewReader(body))
 		req.Header.Set("X-Sig", sign(body))
 		resp, err := client.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
-		if resp.StatusCode != 202 || resp.TLS.PeerCertificates[0].SerialNumber.Int64() != 7 || (resp.ProtoMajor == 2) != h2 {
+		if resp.StatusCode != http.StatusAccepted || resp.TLS.PeerCertificates[0].SerialNumber.Int64() != 7 || (resp.ProtoMajor == 2) != h2 {
 			t.Errorf("%s %d, serial %v", resp.Proto, resp.StatusCode, resp.TLS.PeerCertificates[0].SerialNumber)
 		}
 		client.CloseIdleConnections()
@@ -201,7 +201,7 @@ func TestShutdownWaitsForRequests(t *testing.T) {
 func TestHeadersAreBounded(t *testing.T) {
 	f := newFixture(t, nil)
 	s, addr, served := start(t, f, nil)
-	req, _ := http.NewRequest("POST", "http://"+addr+"/hooks/one", strings.NewReader("{}"))
+	req, _ := http.NewRequest(http.MethodPost, "http://"+addr+"/hooks/one", strings.NewReader("{}"))
 	req.Header.Set("X-Long", strings.Repeat("x", 80<<10))
 	resp, err := http.DefaultClient.Do(req)
 	if err == nil {
@@ -212,4 +212,30 @@ func TestHeadersAreBounded(t *testing.T) {
 	}
 	http.DefaultClient.CloseIdleConnections()
 	stop(t, s, served)
+}
+
+// deadlines notes the deadlines that a handler sets.
+type deadlines struct {
+	http.ResponseWriter
+	read, write []time.Time
+}
+
+func (d *deadlines) SetReadDeadline(t time.Time) error  { d.read = append(d.read, t); return nil }
+func (d *deadlines) SetWriteDeadline(t time.Time) error { d.write = append(d.write, t); return nil }
+
+func TestDeadlinesMoveOnWithProgress(t *testing.T) {
+	f := newFixture(t, func(o *Options) { o.Grace, o.MinRate = 10*time.Second, 1000 })
+	d := &deadlines{}
+	p := newPace(f.Receiver, d)
+	for _, n := range []int64{0, 1, 999, 1000, 1500, 60_000} {
+		p.allow(n)
+	}
+	for i, want := range []time.Duration{10 * time.Second, 11 * time.Second, 70 * time.Second} {
+		if i >= len(d.read) || d.read[i].Sub(p.start) != want {
+			t.Fatalf("read deadlines %v after %v", d.read, p.start)
+		}
+	}
+	if len(d.read) != 3 || len(d.write) != 2 || !d.write[1].After(d.read[2]) {
+		t.Errorf("read deadlines %v, write deadlines %v", d.read, d.write)
+	}
 }

@@ -36,27 +36,27 @@ func (s *Store) sweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	info, err := s.info(ctx, h)
+	if err != nil {
+		return err
+	}
+	young, err := s.keepForAge(ctx, h, info.State)
+	if err != nil {
+		return err
+	}
 	for range 3 { // sizes of messages differ, so the first cut may fall short
-		info, err := s.info(ctx, h)
-		if err != nil {
-			return err
-		}
-		s.metrics.bytes.Set(float64(info.State.Bytes))
-		keep := s.keepForSize(info.State)
+		room := s.keepForSize(info.State)
 		s.carry.Store(0)
-		if keep > 0 && least(limits) < keep {
-			s.carry.Store(keep)
+		if least(limits) < room {
+			s.carry.Store(room)
 		}
-		if keep == 0 {
-			if keep, err = s.keepForAge(ctx, h, info.State); err != nil || keep == 0 {
-				return err
-			}
-		}
-		n, err := s.purge(ctx, h, info.State.FirstSeq, keep, limits)
+		n, err := s.purge(ctx, h, info.State, max(young, room), limits)
 		if err != nil || n == 0 {
 			return err
 		}
-		s.metrics.purged.Add(float64(n))
+		if info, err = s.info(ctx, h); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -96,6 +96,7 @@ func (s *Store) info(ctx context.Context, h *handles) (*jetstream.StreamInfo, er
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
+	s.metrics.bytes.Set(float64(info.State.Bytes))
 	return info, nil
 }
 
@@ -145,20 +146,16 @@ func (s *Store) timeOf(ctx context.Context, h *handles, seq uint64) (time.Time, 
 
 // purge removes what is before keep as far as the limits allow, and returns how many messages that were. What all
 // partitions can spare goes at once, which is cheap; then what single ones can.
-func (s *Store) purge(ctx context.Context, h *handles, first, keep uint64, limits []uint64) (uint64, error) {
-	before, err := s.info(ctx, h)
-	if err != nil {
-		return 0, err
-	}
+func (s *Store) purge(ctx context.Context, h *handles, state jetstream.StreamState, keep uint64, limits []uint64) (uint64, error) {
 	all := min(keep, least(limits))
-	if all > first {
+	if all > state.FirstSeq {
 		if err := h.runs.Purge(ctx, jetstream.WithPurgeSequence(all)); err != nil {
 			return 0, fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 	}
 	for p, limit := range limits {
 		to := min(keep, limit)
-		if to <= max(all, s.purged[p]) {
+		if to <= max(all, s.purged[p]) || limit == math.MaxUint64 {
 			continue
 		}
 		if err := h.runs.Purge(ctx, jetstream.WithPurgeSubject(subject(p)), jetstream.WithPurgeSequence(to)); err != nil {
@@ -167,11 +164,10 @@ func (s *Store) purge(ctx context.Context, h *handles, first, keep uint64, limit
 		s.purged[p] = to
 	}
 	after, err := s.info(ctx, h)
-	if err != nil {
+	if err != nil || after.State.Msgs >= state.Msgs {
 		return 0, err
 	}
-	if after.State.Msgs >= before.State.Msgs {
-		return 0, nil
-	}
-	return before.State.Msgs - after.State.Msgs, nil
+	n := state.Msgs - after.State.Msgs // what was written meanwhile makes it less
+	s.metrics.purged.Add(float64(n))
+	return n, nil
 }

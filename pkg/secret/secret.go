@@ -276,7 +276,7 @@ func readFile(name string) ([]byte, fs.FileInfo, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	stat, err := f.Stat()
 	if err != nil {
 		return nil, nil, err

@@ -110,7 +110,7 @@ func parseSCP(raw string) (address, error) {
 	if !ok {
 		user, host = "", where
 	}
-	if strings.Contains(user, ":") {
+	if strings.Contains(user, ":") || !ok && strings.Contains(path, "@") {
 		return address{}, errors.New("the URL holds a password: remove it, and name a key under `credentials` in the server's configuration")
 	}
 	if host, bracketed := strings.CutPrefix(host, "["); bracketed {
@@ -153,8 +153,8 @@ func (a address) normalise() (address, error) {
 	if strings.HasPrefix(a.path, "-") || strings.ContainsFunc(a.path, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return address{}, errors.New("the URL's path begins with a dash or holds a control character")
 	}
-	for i, s := range a.segments() {
-		if s == "." || s == ".." || s == "" && i > 0 {
+	for _, s := range a.segments() {
+		if s == "." || s == ".." || s == "" {
 			return address{}, errors.New("the URL's path holds an empty, `.` or `..` segment")
 		}
 	}
@@ -206,7 +206,7 @@ func (a address) hostport() string { return net.JoinHostPort(a.host, a.port) }
 // String returns the canonical URL. It never holds a credential.
 func (a address) String() string {
 	if a.scheme == "file" {
-		return "file://" + a.path
+		return (&url.URL{Scheme: "file", Path: a.path}).String()
 	}
 	host := a.host
 	if strings.Contains(host, ":") {
@@ -215,14 +215,13 @@ func (a address) String() string {
 	if a.port != defaultPorts[a.scheme] {
 		host += ":" + a.port
 	}
-	path := a.path
 	if a.scheme != "ssh" {
-		return a.scheme + "://" + host + (&url.URL{Path: path}).EscapedPath()
+		return a.scheme + "://" + host + (&url.URL{Path: a.path}).EscapedPath()
 	}
-	if !strings.HasPrefix(path, "/") {
-		return a.user + "@" + host + ":" + path
+	if !strings.HasPrefix(a.path, "/") {
+		return a.user + "@" + host + ":" + a.path
 	}
-	return "ssh://" + a.user + "@" + host + path
+	return "ssh://" + a.user + "@" + host + (&url.URL{Path: a.path}).EscapedPath()
 }
 
 // credentialFor returns the credential with the longest prefix above a, or nil.

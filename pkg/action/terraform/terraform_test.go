@@ -15,7 +15,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	tfjson "github.com/hashicorp/terraform-json"
 
@@ -304,14 +303,18 @@ variable "password" {
   type      = string
   sensitive = true
 }
-data "terraform_remote_state" "x" {
-  backend = "local"
-  config  = { path = "/nowhere/${nonsensitive(var.password)}" }
+resource "terraform_data" "a" {
+  lifecycle {
+    precondition {
+      condition     = length(var.password) > 100
+      error_message = "too short: ${nonsensitive(var.password)}"
+    }
+  }
 }
 `)
 	_, log, err := b.planWith(PlanParams{Vars: map[string]any{"password": secretText}})
-	if err == nil {
-		t.Fatal("no error")
+	if err == nil || !strings.Contains(err.Error(), "too short: ***") {
+		t.Fatalf("err = %v, want a masked one", err)
 	}
 	noSecret(t, "error", err.Error())
 	noSecret(t, "log", log)
@@ -552,5 +555,3 @@ func newRunner(t *testing.T) *command.Runner {
 	t.Helper()
 	return &command.Runner{}
 }
-
-var _ = time.Second
