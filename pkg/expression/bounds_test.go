@@ -96,7 +96,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		`map(1..2000, 1..2000)`,
 		`filter(1..900000, true) | concat(1..900000)`,
 		`reduce(1..64, concat(#acc, #acc), [1])`,
-		`reduce(1..64, {a: #acc, b: map(1..60000, 1)}, 1)`,
+		`reduce(1..64, {{a: #acc, b: map(1..60000, 1)}}, 1)`,
 		`flatten(map(1..1000, 1..1000))`,
 		`toJSON(map(1..20, s))`,
 		`map(1..20, toBase64(s))`,

@@ -112,18 +112,22 @@ func (c *compiler) junctionOf(n *ast.BinaryNode) *compiled {
 	case "or":
 		op = "||"
 	}
-	var tests []test
+	var operands []ast.Node
 	var left ast.Node = n
 	for {
 		b, ok := left.(*ast.BinaryNode)
 		if !ok || b.Operator != n.Operator {
 			break
 		}
-		tests = append(tests, c.operand(c.nested(b.Right), b.Right))
+		operands = append(operands, b.Right)
 		left = b.Left
 	}
-	tests = append(tests, c.operand(c.nested(left), left))
-	slices.Reverse(tests)
+	operands = append(operands, left)
+	slices.Reverse(operands)
+	tests := make([]test, len(operands))
+	for i, o := range operands {
+		tests[i] = c.operand(c.nested(o), o)
+	}
 	return &compiled{kind: kindBool, eval: junction(tests, nil, op == "||")}
 }
 

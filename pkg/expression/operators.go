@@ -79,9 +79,9 @@ func (c *compiler) equality(n *ast.BinaryNode) *compiled {
 	if _, ok := isNot(n.Left); ok && c.tokens.at(n.Left.Location().From) == "not" {
 		c.fail(n.Left.Location(), "not belongs to what is left of "+n.Operator, "write not (a "+n.Operator+" b)")
 	}
-	right := c.nested(n.Right)
+	left, right := c.leftOf(n), c.nested(n.Right)
 	if want, ok := right.value.(string); ok {
-		return c.equalsText(c.nested(n.Left), want, negated)
+		return equalsText(left, want, negated)
 	}
 	return c.both(n, kindBool, func(e *evaluation, a, b any) (any, error) {
 		same, err := e.equal(a, b, 0)
@@ -90,7 +90,7 @@ func (c *compiler) equality(n *ast.BinaryNode) *compiled {
 }
 
 // equalsText is the comparison that most conditions are made of.
-func (c *compiler) equalsText(left *compiled, want string, negated bool) *compiled {
+func equalsText(left *compiled, want string, negated bool) *compiled {
 	return &compiled{kind: kindBool, eval: func(e *evaluation) (any, error) {
 		if err := e.tick(); err != nil {
 			return nil, err

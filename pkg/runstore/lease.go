@@ -21,6 +21,8 @@ const (
 	defaultTTL   = 8 * time.Second
 	defaultRenew = 2 * time.Second
 	leaseVersion = 1
+	// markerTTL is how long the mark of a removed key stays.
+	markerTTL = time.Hour
 )
 
 var (
@@ -90,6 +92,7 @@ type Leases struct {
 	expiry   *time.Timer
 	deadline time.Time // until when this replica's own leases count
 	tried    time.Time // when a heartbeat was last sent
+	told     bool      // it said that the replica is leaving
 	beats    []beat    // acknowledged heartbeats that were not observed yet
 	retry    []time.Time
 	ending   bool
@@ -135,8 +138,8 @@ func NewLeases(ctx context.Context, s *Store, o LeaseOptions) (*Leases, error) {
 	}, nil
 }
 
-// Drain makes the replica take no more partitions, and tells the others to count without it. Those it holds stay its
-// own until their hold functions return. Call it before a stop.
+// Drain makes the replica take no more partitions, asks its hold functions to hand over those that it has, and tells the
+// other replicas to count without it. What it holds stays its own until the hold functions return. Call it before a stop.
 func (l *Leases) Drain() {
 	l.leaving.Store(true)
 	l.poke()
@@ -186,20 +189,20 @@ func (l *Leases) Run(ctx context.Context, hold func(ctx context.Context, partiti
 	defer l.expiry.Stop()
 	tick := time.NewTicker(l.opts.Renew / 4)
 	defer tick.Stop()
-	watch := l.newWatch()
-	defer func() { watch.stop() }()
+	watch := &watch{}
+	defer watch.stop()
 
 	done := ctx.Done()
 	for {
 		l.keepUp(work, watch)
-		if l.ending && l.quiet() {
+		if l.ending && len(l.held) == 0 {
 			l.leave(work)
 			return nil
 		}
 		select {
 		case entry, ok := <-watch.updates:
 			l.observe(watch, entry, ok)
-			l.drain(watch)
+			l.observeRest(watch)
 		case p := <-l.returned:
 			l.finish(p)
 		case <-tick.C:
@@ -211,13 +214,20 @@ func (l *Leases) Run(ctx context.Context, hold func(ctx context.Context, partiti
 	}
 }
 
-// keepUp does what is due: the watch, a heartbeat, then the partitions.
+// keepUp does what is due: the watch, a sign of life, then the partitions.
 func (l *Leases) keepUp(ctx context.Context, w *watch) {
 	now := l.opts.Now()
-	if !w.open() || now.Sub(l.proven(w)) > 3*l.opts.Renew {
-		w.restart(ctx, l.store, now)
+	soon := l.opts.Renew / 4
+	if now.Sub(w.began) >= soon && (w.updates == nil || now.Sub(l.shownSince(w)) > 3*l.opts.Renew) {
+		if err := w.restart(ctx, l.store, now); err != nil {
+			l.log.Warn("leases can't be watched; it is tried again", "in", soon, "error", err)
+		}
 	}
-	if due := now.Sub(l.tried) >= l.opts.Renew; due || (l.suspects(now) && now.Sub(l.tried) >= l.opts.Renew/4) {
+	wait := l.opts.Renew
+	if l.suspects(now) {
+		wait = soon // a sign of life of our own is what proves that another one's is missing
+	}
+	if now.Sub(l.tried) >= wait || l.told != l.departing() {
 		l.beat(ctx)
 	}
 	if w.caughtUp {
@@ -225,8 +235,8 @@ func (l *Leases) keepUp(ctx context.Context, w *watch) {
 	}
 }
 
-// proven returns since when the watch has shown nothing of our own.
-func (l *Leases) proven(w *watch) time.Time {
+// shownSince returns when the watch last proved that it works, or began.
+func (l *Leases) shownSince(w *watch) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.table.proven.After(w.began) {
@@ -244,32 +254,34 @@ func (l *Leases) suspects(now time.Time) bool {
 // beat gives a sign of life. Its acknowledgement keeps the leases for a time counted from before it was sent.
 func (l *Leases) beat(ctx context.Context) {
 	sent := l.opts.Now()
-	l.tried = sent
-	revision, err := l.put(ctx, func(ctx context.Context, kv jetstream.KeyValue) (uint64, error) {
-		return kv.Put(ctx, replicaPrefix+l.session, l.record(l.leaving.Load() || l.ending))
+	l.tried, l.told = sent, l.departing()
+	revision, err := l.write(ctx, func(ctx context.Context, kv jetstream.KeyValue) (uint64, error) {
+		return kv.Put(ctx, replicaPrefix+l.session, l.record(l.told))
 	})
 	if err != nil {
-		l.log.Warn("sign of life could not be written; leases end unless the next ones succeed", "at", l.deadline, "error", err)
+		l.log.Warn("sign of life could not be written; the leases end unless a further one succeeds", "at", l.deadline, "error", err)
 		return
 	}
-	l.beats = append(l.beats, beat{revision, sent})
+	l.beats = append(l.beats[max(0, len(l.beats)-15):], beat{revision, sent})
 	l.deadline = sent.Add(l.opts.TTL / 4 * 3)
 	l.expiry.Reset(max(0, l.deadline.Sub(l.opts.Now())))
 }
+
+func (l *Leases) departing() bool { return l.ending || l.leaving.Load() }
 
 func (l *Leases) record(leaving bool) []byte {
 	data, _ := json.Marshal(leaseRecord{leaseVersion, l.opts.Owner, l.session, leaving}) // strings and a bool can't fail
 	return data
 }
 
-func (l *Leases) put(ctx context.Context, write func(context.Context, jetstream.KeyValue) (uint64, error)) (uint64, error) {
+func (l *Leases) write(ctx context.Context, put func(context.Context, jetstream.KeyValue) (uint64, error)) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, min(l.store.timeout, l.opts.TTL/4))
 	defer cancel()
 	h, err := l.store.handles(ctx)
 	if err != nil {
 		return 0, err
 	}
-	return write(ctx, h.leases)
+	return put(ctx, h.leases)
 }
 
 // observe folds an entry of the bucket into the table.
@@ -280,13 +292,15 @@ func (l *Leases) observe(w *watch, entry jetstream.KeyValueEntry, ok bool) {
 	case entry == nil:
 		w.caughtUp = true
 	default:
-		l.observeEntry(entry)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.observeEntry(entry, l.opts.Now())
 	}
 }
 
-// drain takes what else has arrived, so that decisions are made on all that is known.
-func (l *Leases) drain(w *watch) {
-	for w.open() {
+// observeRest takes what else has arrived, so that decisions rest on all that is known.
+func (l *Leases) observeRest(w *watch) {
+	for {
 		select {
 		case entry, ok := <-w.updates:
 			l.observe(w, entry, ok)
@@ -296,22 +310,21 @@ func (l *Leases) drain(w *watch) {
 	}
 }
 
-func (l *Leases) observeEntry(entry jetstream.KeyValueEntry) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := l.opts.Now()
-	session, heartbeat := strings.CutPrefix(entry.Key(), replicaPrefix)
-	if heartbeat && entry.Operation() != jetstream.KeyValuePut {
-		delete(l.table.replicas, session)
+func (l *Leases) observeEntry(entry jetstream.KeyValueEntry, now time.Time) {
+	var record leaseRecord
+	session, isReplica := strings.CutPrefix(entry.Key(), replicaPrefix)
+	if entry.Operation() != jetstream.KeyValuePut {
+		if isReplica {
+			delete(l.table.replicas, session)
+		}
 		return
 	}
-	var record leaseRecord
 	if err := json.Unmarshal(entry.Value(), &record); err != nil || record.Version != leaseVersion {
-		l.log.Error("lease has a format that this version does not read; it counts as held", "key", entry.Key(), "format", record.Version, "error", err)
-		record = leaseRecord{Owner: "unknown", Session: "unknown." + entry.Key()}
+		l.log.Error("lease is written in a format that this version does not read, and counts as held", "key", entry.Key(), "format", record.Version, "error", err)
+		record = leaseRecord{Owner: unreadable, Session: unreadable}
 	}
-	if heartbeat {
-		l.table.observeHeartbeat(session, entry.Revision(), record.Leaving, now)
+	if isReplica {
+		l.table.observeHeartbeat(session, heartbeat{entry.Revision(), record.Leaving, now})
 		if session == l.session {
 			l.prove(entry.Revision())
 		}
@@ -334,53 +347,267 @@ func (l *Leases) prove(revision uint64) {
 
 // settle brings the partitions in line with what was observed.
 func (l *Leases) settle(ctx context.Context) {
-	now := l.opts.Now()
-	share := l.plan(now)
-	for p := range l.retry {
-		l.mu.Lock()
-		mine, held, count := l.table.mine(p), l.held[p] != nil, l.table.count()
-		takeable := l.table.takeable(p)
-		l.mu.Unlock()
-		waits := now.Before(l.retry[p])
-		switch {
-		case mine && !held && (count > share || waits):
-			l.release(ctx, p)
-		case mine && !held && now.Before(l.deadline):
-			l.start(ctx, p)
+	l.mu.Lock()
+	p := l.plan(l.opts.Now())
+	l.mu.Unlock()
+	for _, partition := range p.release {
+		if err := l.release(ctx, partition); err != nil {
+			return
 		}
-		_ = takeable
 	}
-	l.acquire(ctx, now, share)
-	l.bury(ctx)
+	for _, partition := range p.start {
+		l.start(ctx, partition)
+	}
+	for _, partition := range p.acquire {
+		if err := l.acquire(ctx, partition); err != nil {
+			return
+		}
+	}
+	for session, revision := range p.bury {
+		l.bury(ctx, session, revision)
+	}
 }
 
-// plan ends the work on partitions that were lost, asks for the surplus to be handed over, and returns how many
-// partitions this replica should hold.
-func (l *Leases) plan(_ time.Time) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// plan is what is to be done about partitions and dead replicas.
+type plan struct {
+	release, start, acquire []int
+	bury                    map[string]uint64
+}
+
+// plan ends the work on partitions that were lost, asks for the surplus to be handed over, and returns what else is due.
+// l.mu is held.
+func (l *Leases) plan(now time.Time) plan {
+	var do plan
 	share := l.table.share()
-	if l.ending || l.leaving.Load() {
+	if l.departing() {
 		share = 0
 	}
-	staying := 0
-	for p, h := range l.held {
-		if !l.table.mine(p) {
-			h.end(errLeaseLost)
-		}
-		if !h.ended && !h.leaving {
-			staying++
-		}
-	}
-	if l.leaving.Load() {
-		return 0 // whoever drains ends its work itself
-	}
+	staying := l.review()
 	for p := len(l.retry) - 1; p >= 0 && staying > share; p-- {
-		if h := l.held[p]; h != nil && !h.ended && !h.leaving {
+		if h := l.held[p]; h != nil && h.stays() {
 			h.leaving = true
 			close(h.handover)
 			staying--
 		}
 	}
-	return share
+	if !now.Before(l.deadline) {
+		return do // our own leases are in doubt
+	}
+	for p := range l.retry {
+		if !l.table.mine(p) || l.held[p] != nil {
+			continue
+		}
+		if staying >= share || now.Before(l.retry[p]) {
+			do.release = append(do.release, p)
+			continue
+		}
+		do.start = append(do.start, p)
+		staying++
+	}
+	first := l.firstChoice()
+	for i := range l.retry {
+		p := (first + i) % len(l.retry)
+		if staying < share && l.held[p] == nil && l.table.takeable(p) && !now.Before(l.retry[p]) {
+			do.acquire = append(do.acquire, p)
+			staying++
+		}
+	}
+	do.bury = l.table.buried()
+	return do
+}
+
+// review ends the work on partitions that are another's now, and returns how many stay.
+func (l *Leases) review() int {
+	n := 0
+	for p, h := range l.held {
+		if !l.table.mine(p) {
+			h.end(errLeaseLost)
+		}
+		if h.stays() {
+			n++
+		}
+	}
+	return n
+}
+
+// firstChoice spreads the replicas, so that they do not all try the same partition first.
+func (l *Leases) firstChoice() int {
+	h := fnv.New32a()
+	h.Write([]byte(l.session))
+	return int(h.Sum32() % uint32(len(l.retry)))
+}
+
+func (l *Leases) acquire(ctx context.Context, partition int) error {
+	if err := l.claim(ctx, partition, l.record(false), l.session); err != nil {
+		if refused(err) {
+			return nil // another one was faster; the watch will tell
+		}
+		l.log.Warn("lease could not be taken; it is tried again", "partition", partition, "error", err)
+		return err
+	}
+	l.start(ctx, partition)
+	return nil
+}
+
+func (l *Leases) release(ctx context.Context, partition int) error {
+	free, _ := json.Marshal(leaseRecord{Version: leaseVersion}) // can't fail
+	err := l.claim(ctx, partition, free, "")
+	if err != nil && !refused(err) {
+		l.log.Warn("lease could not be released; it is tried again", "partition", partition, "error", err)
+		return err
+	}
+	return nil
+}
+
+// claim writes a partition's key if it is as last observed.
+func (l *Leases) claim(ctx context.Context, partition int, value []byte, session string) error {
+	l.mu.Lock()
+	before := l.table.leases[partition].revision
+	l.mu.Unlock()
+	revision, err := l.write(ctx, func(ctx context.Context, kv jetstream.KeyValue) (uint64, error) {
+		return kv.Update(ctx, partitionKey(partition), value, before)
+	})
+	if err != nil {
+		return err
+	}
+	owner := ""
+	if session != "" {
+		owner = l.opts.Owner
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.table.observeLease(partition, lease{revision, owner, session, l.opts.Now()})
+	return nil
+}
+
+func (l *Leases) start(ctx context.Context, partition int) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	h := &holding{cancel: cancel, handover: make(chan struct{})}
+	l.mu.Lock()
+	l.held[partition] = h
+	l.store.metrics.held.Set(float64(len(l.held)))
+	l.mu.Unlock()
+	if !l.opts.Now().Before(l.deadline) {
+		l.expire() // it passed while the lease was written
+	}
+	l.log.Info("partition is held", "partition", partition)
+	go func() {
+		l.hold(ctx, partition, h.handover)
+		l.returned <- partition
+	}()
+}
+
+// finish notes that a hold function has returned. Where that was its own decision, others get a chance first.
+func (l *Leases) finish(partition int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := l.held[partition]
+	h.cancel(nil)
+	delete(l.held, partition)
+	l.store.metrics.held.Set(float64(len(l.held)))
+	if !h.ended {
+		l.retry[partition] = l.opts.Now().Add(l.opts.Renew)
+	}
+	l.log.Info("partition is given up", "partition", partition)
+}
+
+// expire ends all work because the leases could not be renewed. It also runs on the timer's goroutine.
+func (l *Leases) expire() { l.endAll(errLeaseExpired) }
+
+func (l *Leases) endAll(cause error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, h := range l.held {
+		h.end(cause)
+	}
+}
+
+// end ends the context of the work; the first cause stands.
+func (h *holding) end(cause error) {
+	h.ended = true
+	h.cancel(cause)
+}
+
+// stays reports whether the work goes on.
+func (h *holding) stays() bool { return !h.ended && !h.leaving }
+
+// bury removes what a dead replica left behind. It may fail: the next replica to start does it.
+func (l *Leases) bury(ctx context.Context, session string, revision uint64) {
+	l.mu.Lock()
+	delete(l.table.replicas, session)
+	l.mu.Unlock()
+	_, err := l.write(ctx, func(ctx context.Context, kv jetstream.KeyValue) (uint64, error) {
+		return 0, kv.Purge(ctx, replicaPrefix+session, jetstream.LastRevision(revision), jetstream.PurgeTTL(markerTTL))
+	})
+	if err != nil {
+		l.log.Debug("traces of a dead replica stay", "session", session, "error", err)
+	}
+}
+
+// leave releases what is still ours and takes back the sign of life, so that others need not wait for it to age.
+func (l *Leases) leave(ctx context.Context) {
+	for p := range l.retry {
+		l.mu.Lock()
+		mine := l.table.mine(p)
+		l.mu.Unlock()
+		if !mine {
+			continue
+		}
+		if err := l.release(ctx, p); err != nil {
+			return // it is not reachable: the leases age
+		}
+	}
+	_, err := l.write(ctx, func(ctx context.Context, kv jetstream.KeyValue) (uint64, error) {
+		return 0, kv.Purge(ctx, replicaPrefix+l.session, jetstream.PurgeTTL(markerTTL))
+	})
+	if err != nil {
+		l.log.Debug("sign of life stays", "error", err)
+	}
+}
+
+// watch is the view of the leases' bucket. It delivers in the order of the writes. Run's goroutine owns it.
+type watch struct {
+	watcher  jetstream.KeyWatcher
+	updates  <-chan jetstream.KeyValueEntry // nil while there is none
+	cancel   context.CancelFunc
+	began    time.Time
+	caughtUp bool // all that there was has been delivered
+}
+
+// restart begins again with all that there is.
+func (w *watch) restart(ctx context.Context, s *Store, now time.Time) error {
+	w.stop()
+	w.began = now
+	opening, cancelOpening := context.WithTimeout(ctx, s.timeout)
+	defer cancelOpening()
+	h, err := s.handles(opening)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	watcher, err := h.leases.WatchAll(ctx)
+	if err != nil {
+		cancel()
+		return err
+	}
+	w.watcher, w.updates, w.cancel = watcher, watcher.Updates(), cancel
+	return nil
+}
+
+func (w *watch) stop() {
+	if w.updates == nil {
+		return
+	}
+	_ = w.watcher.Stop() // it fails only when it has ended
+	w.cancel()
+	limit := time.NewTimer(time.Second)
+	defer limit.Stop()
+	for open := true; open; { // an update that nobody takes would keep its sender
+		select {
+		case _, open = <-w.updates:
+		case <-limit.C:
+			open = false
+		}
+	}
+	w.updates, w.caughtUp = nil, false
 }

@@ -22,6 +22,9 @@ type heartbeat struct {
 	seen     time.Time
 }
 
+// unreadable stands for the owner of a lease that a newer version wrote.
+const unreadable = "?"
+
 // lease is who holds a partition; the zero lease is free.
 type lease struct {
 	revision uint64
@@ -34,9 +37,9 @@ func newTable(session string, partitions int, o LeaseOptions) *table {
 	return &table{session: session, exclusive: o.Exclusive, ttl: o.TTL, replicas: map[string]heartbeat{}, leases: make([]lease, partitions)}
 }
 
-func (t *table) observeHeartbeat(session string, revision uint64, leaving bool, now time.Time) {
-	if revision > t.replicas[session].revision {
-		t.replicas[session] = heartbeat{revision, leaving, now}
+func (t *table) observeHeartbeat(session string, h heartbeat) {
+	if h.revision > t.replicas[session].revision {
+		t.replicas[session] = h
 	}
 }
 
@@ -63,24 +66,16 @@ func (t *table) suspect(now time.Time) bool {
 
 func (t *table) mine(partition int) bool { return t.leases[partition].session == t.session }
 
-func (t *table) count() int {
-	n := 0
-	for p := range t.leases {
-		if t.mine(p) {
-			n++
-		}
-	}
-	return n
-}
-
 // takeable reports whether nobody alive holds the partition.
 func (t *table) takeable(partition int) bool {
 	l := t.leases[partition]
-	if l.session == "" {
+	switch l.session {
+	case "":
 		return true
-	}
-	if l.session == t.session {
+	case t.session:
 		return false
+	case unreadable:
+		return t.exclusive
 	}
 	seen := l.seen
 	if h, ok := t.replicas[l.session]; ok && h.seen.After(seen) {

@@ -135,7 +135,7 @@ func Open(ctx context.Context, b Broker, o Options) (*Store, error) {
 	}
 	s.partitions, s.purged = partitions, make([]uint64, partitions)
 	for _, bucket := range []string{checkpointBucket, leaseBucket} {
-		cfg := jetstream.KeyValueConfig{Bucket: bucket, Storage: jetstream.FileStorage, Replicas: b.Replicas(), LimitMarkerTTL: time.Hour}
+		cfg := jetstream.KeyValueConfig{Bucket: bucket, Storage: jetstream.FileStorage, Replicas: b.Replicas(), LimitMarkerTTL: markerTTL}
 		if _, err := js.CreateOrUpdateKeyValue(ctx, cfg); err != nil {
 			return nil, fmt.Errorf("open bucket %s: %w", bucket, err)
 		}

@@ -56,7 +56,7 @@ func parseAddress(raw string) (address, error) {
 	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '\\' || r == 0xfffd }) {
 		return address{}, errors.New("the URL holds a space, a backslash or a control character")
 	}
-	if filepath.IsAbs(raw) || strings.HasPrefix(raw, "./") || strings.HasPrefix(raw, "../") {
+	if filepath.IsAbs(raw) {
 		return address{scheme: "file", path: filepath.Clean(raw)}, nil
 	}
 	if strings.Contains(raw, "://") {
