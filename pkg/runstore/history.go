@@ -229,6 +229,7 @@ func (h *History) sync(ctx context.Context) error {
 		return err
 	}
 	h.mu.Lock()
+	h.forgetBefore(info.State.FirstSeq)
 	w := waiter{seq: info.State.LastSeq, done: make(chan struct{})}
 	if h.started && h.seen >= w.seq {
 		h.mu.Unlock()
@@ -304,6 +305,23 @@ func (h *History) add(at place, first run.Run) *record {
 		h.order = h.order[1:]
 	}
 	return r
+}
+
+// forgetBefore drops the oldest runs whose history was purged. h.mu is held.
+func (h *History) forgetBefore(seq uint64) {
+	for len(h.order) > 0 && h.order[0].seqs[len(h.order[0].seqs)-1] < seq {
+		delete(h.runs, h.order[0].run.ID)
+		h.order[0] = nil
+		h.order = h.order[1:]
+	}
+}
+
+// forget drops a run whose history was purged.
+func (h *History) forget(id string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.runs, id)
+	h.order = slices.DeleteFunc(h.order, func(r *record) bool { return r.run.ID == id })
 }
 
 // compact keeps a run's summary small: no steps, and words that many runs share only once.
@@ -422,6 +440,7 @@ func (h *History) load(ctx context.Context, id string) (full string, entries []r
 	for _, seq := range seqs {
 		all, err := h.message(ctx, seq)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			h.forget(full)
 			return "", nil, fmt.Errorf("run %s: its history was purged: %w", full, event.ErrNotFound)
 		}
 		if err != nil {

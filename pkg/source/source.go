@@ -56,6 +56,7 @@ type Type struct {
 	Headers      []string // canonical names of the headers kept in event.headers
 	RetriesOn429 bool     // the sender retries a 429; all others get 503
 	Redelivers   bool     // a repeated delivery is a person's deliberate act, so it may revive a failed run
+	Batch        bool     // one request carries any number of events, so the answer always lists ids
 	SignsID      bool     // the delivery id is covered by the signature
 	// Spec is a pointer to the zero value of the preset's own part of the document; the reference page and schema are
 	// made from its yaml and doc tags.

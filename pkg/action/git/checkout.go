@@ -43,7 +43,7 @@ type checkout struct {
 
 type link struct{ name, target string }
 
-// write makes dir a work tree of t. dir must not exist.
+// writeCheckout makes dir a work tree of t. dir must not exist.
 func writeCheckout(ctx context.Context, repo *repository, dir string, t target, limit int64, log io.Writer) error {
 	commit, err := object.GetCommit(repo, t.commit)
 	if err != nil {
@@ -107,7 +107,7 @@ func (c *checkout) entry(e object.TreeEntry, dir string) error {
 	case filemode.Symlink:
 		return c.note(name, e)
 	case filemode.Submodule:
-		fmt.Fprintf(c.log, "submodule %s is left empty\n", name)
+		fmt.Fprintf(c.log, "submodule %q is left empty\n", name)
 		c.record(name, e, 0)
 		return c.mkdir(name)
 	}
@@ -217,7 +217,7 @@ func (c *checkout) note(name string, e object.TreeEntry) error {
 	}
 	c.record(name, e, size)
 	if !staysInside(path.Dir(name), to.String()) {
-		fmt.Fprintf(c.log, "symbolic link %s is left out: it may point outside the checkout\n", name)
+		fmt.Fprintf(c.log, "symbolic link %q is left out: it may point outside the checkout\n", name)
 		return nil
 	}
 	c.links = append(c.links, link{name, to.String()})

@@ -14,7 +14,6 @@ package git
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -69,8 +68,8 @@ type Options struct {
 	Credentials []Credential
 	// Dial connects to remotes and refuses addresses that policy forbids: outbound.Client.DialContext.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
-	// TLS adds to the defaults of https, such as RootCAs; optional.
-	TLS *tls.Config
+	// CAFile holds the authorities in PEM that https remotes must be signed by, in place of the system's; optional.
+	CAFile string
 	// Runner starts the git program; needed for BackendGit only.
 	Runner *command.Runner
 	// Now is the clock by which mirrors age; time.Now when nil.

@@ -3,7 +3,6 @@ package git
 import (
 	"bytes"
 	"context"
-	"errors"
 	"net"
 	"net/http"
 	"net/http/cgi"
@@ -98,13 +97,18 @@ type gitServer struct {
 
 func serve(t *testing.T, o *origin) *gitServer {
 	t.Helper()
+	return serveWith(t, o, httptest.NewServer)
+}
+
+func serveWith(t *testing.T, o *origin, start func(http.Handler) *httptest.Server) *gitServer {
+	t.Helper()
 	s := &gitServer{}
 	backend := &cgi.Handler{
 		Path: gitPath(t), Args: []string{"http-backend"},
 		Env:    []string{"GIT_PROJECT_ROOT=" + o.root, "GIT_HTTP_EXPORT_ALL=1", "REMOTE_USER=x", "GIT_CONFIG_NOSYSTEM=1", "HOME=" + o.root},
 		Logger: nil,
 	}
-	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	s.Server = start(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		s.mu.Lock()
 		s.seen = append(s.seen, req.Header.Get("Authorization"))
 		s.mu.Unlock()
@@ -274,5 +278,3 @@ func newRunner(t *testing.T) *command.Runner {
 	t.Helper()
 	return &command.Runner{}
 }
-
-var _ = errors.Is

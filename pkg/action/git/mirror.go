@@ -77,6 +77,9 @@ func (ms *mirrors) acquire(ctx context.Context, a address) (*lease, error) {
 	}
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
+	if m.current != nil && !exists(m.current.path) {
+		m.current.stale, m.current = true, nil
+	}
 	if m.current == nil {
 		g, err := ms.create(m.key)
 		if err != nil {
@@ -257,6 +260,11 @@ func (ms *mirrors) evict() {
 		total -= m.current.size
 		delete(ms.byKey, m.key)
 	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // diskSize adds up the files below dir, as far as they can be seen.

@@ -121,6 +121,13 @@ func (f *program) env(temp string, proxy *net.TCPAddr) ([]string, error) {
 
 func (f *program) httpConfig(config [][2]string, proxy *net.TCPAddr) ([][2]string, error) {
 	config = append(config, [2]string{"http.proxy", (&url.URL{Scheme: "http", Host: proxy.String()}).String()})
+	if f.remote.caFile != "" {
+		path, err := filepath.Abs(f.remote.caFile)
+		if err != nil {
+			return nil, err
+		}
+		config = append(config, [2]string{"http.sslCAInfo", path})
+	}
 	if f.remote.cred == nil || f.remote.cred.Token == nil {
 		return config, nil
 	}

@@ -69,7 +69,7 @@ func (p *puller) run(ctx context.Context, call *action.Call) (action.Outputs, er
 	if err != nil {
 		return nil, err
 	}
-	r := &remote{addr: addr, cred: credentialFor(p.Credentials, addr), dial: p.Dial, tls: p.TLS, meter: newMeter(p.MaxBytes)}
+	r := &remote{addr: addr, cred: credentialFor(p.Credentials, addr), dial: p.Dial, caFile: p.CAFile, meter: newMeter(p.MaxBytes)}
 	defer r.close()
 	out, err := p.pull(ctx, call, r, dir)
 	if err != nil {
@@ -81,7 +81,7 @@ func (p *puller) run(ctx context.Context, call *action.Call) (action.Outputs, er
 
 // stepDir is the checkout's place, empty.
 func stepDir(call *action.Call) (string, error) {
-	if call.Dir == "" || !filepath.IsLocal(call.StepID) || filepath.Base(call.StepID) != call.StepID {
+	if call.Dir == "" || call.StepID == "." || !filepath.IsLocal(call.StepID) || filepath.Base(call.StepID) != call.StepID {
 		return "", action.Permanent(fmt.Errorf("git.pull: no directory for step %q of the run", call.StepID))
 	}
 	dir, err := filepath.Abs(filepath.Join(call.Dir, call.StepID))
@@ -354,7 +354,7 @@ func (r *remote) login() (user, token string, err error) {
 	if user == "" {
 		user = "x-access-token"
 	}
-	r.secrets = []string{token, base64.StdEncoding.EncodeToString([]byte(user + ":" + token))}
+	r.secrets = append(r.secrets, token, base64.StdEncoding.EncodeToString([]byte(user+":"+token)))
 	return user, token, nil
 }
 

@@ -2,6 +2,7 @@ package git
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -171,6 +172,56 @@ func TestCredentials(t *testing.T) {
 			t.Errorf("a token that does not resolve: %v", err)
 		}
 	})
+}
+
+func TestPullOverHTTPS(t *testing.T) {
+	eachBackend(t, func(t *testing.T, opts Options) {
+		o := newOrigin(t)
+		commit := o.commit("main", "f", "one")
+		s := serveWith(t, o, httptest.NewTLSServer)
+		s.password = token
+		opts.Credentials = []Credential{tokenFor(s.URL + "/acme/")}
+		if _, _, err := pullWith(t, Definitions(opts)[0], &PullParams{URL: s.repo(), Depth: 1}, nil); err == nil {
+			t.Error("a certificate of an unknown authority is taken")
+		}
+		opts.CAFile = filepath.Join(t.TempDir(), "ca.pem")
+		cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+		if err := os.WriteFile(opts.CAFile, cert, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, _, err := pullWith(t, Definitions(opts)[0], &PullParams{URL: s.repo(), Depth: 1}, nil)
+		if err != nil || out["commit"] != commit {
+			t.Errorf("%v, %v", out, err)
+		}
+	})
+}
+
+// The git program sees the credential in its environment only, where other users of the machine cannot.
+func TestGitProgramHasNoCredentialInItsArguments(t *testing.T) {
+	real := gitPath(t)
+	bin, record := t.TempDir(), filepath.Join(t.TempDir(), "args")
+	script := fmt.Sprintf("#!/bin/sh\nprintf '%%s\\n' \"$@\" \"$HOME\" \"${SECRET_OF_OURS-}\" >> %s\nexec %s \"$@\"\n", record, real)
+	if err := os.WriteFile(filepath.Join(bin, "git"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	o := newOrigin(t)
+	o.commit("main", "f", "one")
+	s := serve(t, o)
+	s.password = token
+	t.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+	t.Setenv("SECRET_OF_OURS", "ours")
+	opts := testOptions(t)
+	opts.Backend, opts.Runner, opts.Credentials = BackendGit, newRunner(t), []Credential{tokenFor(s.URL)}
+	if _, _, err := pullWith(t, Definitions(opts)[0], &PullParams{URL: s.repo(), Depth: 1}, nil); err != nil {
+		t.Fatal(err)
+	}
+	got := read(t, record)
+	if !strings.Contains(got, "fetch") || strings.Contains(got, token) || strings.Contains(got, "ours") || strings.Contains(got, "eC1hY2Nlc3M") {
+		t.Errorf("git was called with %s", got)
+	}
+	if left, _ := filepath.Glob(filepath.Join(opts.Dir, "fetch-*")); len(left) != 0 {
+		t.Errorf("%v are left", left)
+	}
 }
 
 func TestRedirectTakesNoCredential(t *testing.T) {

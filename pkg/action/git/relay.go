@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -38,10 +39,13 @@ func startRelay(ctx context.Context, r *remote) (*relay, error) {
 		y.wg.Go(y.accept)
 		return y, nil
 	}
-	y.server = &http.Server{Handler: y.proxy(), ReadHeaderTimeout: time.Minute}
+	y.server = &http.Server{Handler: y.proxy(), ReadHeaderTimeout: time.Minute, ErrorLog: silent()}
 	y.wg.Go(func() { _ = y.server.Serve(listen) })
 	return y, nil
 }
+
+// silent is for servers whose errors are told in another way.
+func silent() *log.Logger { return log.New(io.Discard, "", 0) }
 
 func (y *relay) addr() *net.TCPAddr { return y.listen.Addr().(*net.TCPAddr) }
 
@@ -61,7 +65,7 @@ func (y *relay) Close() error {
 func (y *relay) fail(err error) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
-	if y.err == nil && y.ctx.Err() == nil {
+	if y.err == nil && y.ctx.Err() == nil && !errors.Is(err, context.Canceled) { // git hanging up is git's to explain
 		y.err = err
 	}
 }
@@ -97,6 +101,7 @@ func (y *relay) proxy() http.Handler {
 			DisableKeepAlives: true,
 		}, y.remote.meter},
 		FlushInterval: -1,
+		ErrorLog:      silent(),
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			y.fail(err)
 			w.WriteHeader(http.StatusBadGateway)

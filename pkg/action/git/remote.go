@@ -3,12 +3,14 @@ package git
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/go-git/go-billy/v5/osfs"
@@ -24,11 +26,12 @@ import (
 // remote talks to one repository for one pull. go-git's own Remote finds transports in a global table; building on its
 // sessions keeps dialling and credentials per pull.
 type remote struct {
-	addr  address
-	cred  *Credential
-	dial  func(ctx context.Context, network, addr string) (net.Conn, error)
-	tls   *tls.Config
-	meter *meter
+	addr address
+	cred *Credential
+	dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// caFile replaces the system's authorities where it is set.
+	caFile string
+	meter  *meter
 	// secrets are what errors must not show.
 	secrets []string
 	http    *http.Transport
@@ -104,9 +107,13 @@ func (r *remote) openHTTP() (transport.UploadPackSession, error) {
 		return nil, err
 	}
 	if r.http == nil {
+		roots, err := r.roots()
+		if err != nil {
+			return nil, err
+		}
 		r.http = &http.Transport{
 			DialContext:           r.dialHTTP,
-			TLSClientConfig:       r.tls,
+			TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 			TLSHandshakeTimeout:   30 * time.Second,
 			ResponseHeaderTimeout: 5 * time.Minute, // a server packs before it answers
 			ForceAttemptHTTP2:     true,
@@ -123,6 +130,21 @@ func (r *remote) openHTTP() (transport.UploadPackSession, error) {
 		return t.NewUploadPackSession(endpoint, nil)
 	}
 	return t.NewUploadPackSession(endpoint, auth)
+}
+
+func (r *remote) roots() (*x509.CertPool, error) {
+	if r.caFile == "" {
+		return nil, nil // the system's
+	}
+	text, err := os.ReadFile(r.caFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the certificate authorities: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("read the certificate authorities: %s holds no certificate in PEM", r.caFile)
+	}
+	return pool, nil
 }
 
 func (r *remote) basicAuth() (*githttp.BasicAuth, error) {

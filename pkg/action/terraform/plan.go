@@ -127,7 +127,7 @@ func moduleDir(runDir, dir string) (string, error) {
 
 // stepPath is what the names of the step's own files begin with.
 func stepPath(call *action.Call) (string, error) {
-	if call.Dir == "" || !filepath.IsLocal(call.StepID) || filepath.Base(call.StepID) != call.StepID {
+	if call.Dir == "" || call.StepID == "." || !filepath.IsLocal(call.StepID) || filepath.Base(call.StepID) != call.StepID {
 		return "", action.Permanent(fmt.Errorf("no directory for step %q of the run", call.StepID))
 	}
 	return filepath.Abs(filepath.Join(call.Dir, call.StepID))

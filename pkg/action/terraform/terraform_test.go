@@ -477,6 +477,67 @@ func TestAppliesOfOneStateDoNotOverlap(t *testing.T) {
 	}
 }
 
+func TestOfTwoAppliesOneIsStale(t *testing.T) {
+	b := newBench(t, `resource "terraform_data" "a" { input = timestamp() }`)
+	files := []any{b.mustPlanAs("one")["file"], b.mustPlanAs("two")["file"]}
+	var wg sync.WaitGroup
+	errs := make([]error, len(files))
+	for i, file := range files {
+		wg.Go(func() {
+			_, errs[i] = b.apply.Run(t.Context(), b.call("apply", &ApplyParams{Plan: file.(string)}, io.Discard))
+		})
+	}
+	wg.Wait()
+	var refused *action.RefusedError
+	if (errs[0] == nil) == (errs[1] == nil) || !errors.As(errors.Join(errs...), &refused) || refused.Reason != "StalePlan" {
+		t.Errorf("errs = %v, want one success and one StalePlan", errs)
+	}
+}
+
+// A file of the local modules that the root calls belongs to the configuration too.
+func TestChangedModuleIsStale(t *testing.T) {
+	b := newBench(t, `
+module "m" { source = "./m" }`)
+	module := filepath.Join(b.dir, "m")
+	if err := os.Mkdir(module, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	b.write("m/main.tf", `resource "terraform_data" "a" {}`)
+	out := b.mustPlan(PlanParams{})
+	b.write("m/main.tf", `resource "terraform_data" "b" {}`)
+	var refused *action.RefusedError
+	if _, _, err := b.applyFile(out["file"]); !errors.As(err, &refused) {
+		t.Errorf("err = %v", err)
+	}
+}
+
+func TestVarFilesAndTargets(t *testing.T) {
+	b := newBench(t, `
+variable "x" { type = string }
+resource "terraform_data" "a" { input = var.x }
+resource "terraform_data" "b" { input = var.x }
+`)
+	b.write("prod.tfvars", `x = "from a file"`)
+	out := b.mustPlan(PlanParams{VarFiles: []string{"prod.tfvars"}, Targets: []string{"terraform_data.a"}})
+	if out["add"] != int64(1) || !strings.Contains(out["summary"].(string), "from a file") {
+		t.Errorf("%v", out)
+	}
+}
+
+func TestPlanFromElsewhereIsRefused(t *testing.T) {
+	b := newBench(t, `resource "terraform_data" "a" {}`)
+	out := b.mustPlan(PlanParams{})
+	o := b.opts
+	o.Dir = t.TempDir() // another machine, with another key
+	b.use(o)
+	if _, _, err := b.applyFile(out["file"]); !action.IsPermanent(err) {
+		t.Errorf("another key: %v", err)
+	}
+	if _, _, err := b.applyFile("nowhere.plan.age"); !action.IsPermanent(err) {
+		t.Errorf("no such plan: %v", err)
+	}
+}
+
 func TestWorkspaceAndBackendConfig(t *testing.T) {
 	state := filepath.Join(t.TempDir(), "state.json")
 	b := newBench(t, `

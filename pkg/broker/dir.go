@@ -1,0 +1,149 @@
+package broker
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/riposte-dev/riposte/pkg/event"
+)
+
+// Format is the layout of the data directory that this version reads and writes.
+const Format = 1
+
+// format is the content of the file that says which layout a directory has.
+type format struct {
+	Format int `json:"format"`
+}
+
+// lockDir makes the directory this process's own, until the file is closed or the process ends.
+func lockDir(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data directory: %w", err)
+	}
+	name := filepath.Join(dir, "lock")
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the data directory %s for writing: %w", dir, err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		holder, _ := os.ReadFile(name)
+		return nil, errors.Join(fmt.Errorf("data directory %s is in use by process %s: stop that server, or name another directory with --data", dir, strings.TrimSpace(string(holder))), f.Close())
+	}
+	if err := f.Truncate(0); err != nil {
+		return nil, errors.Join(fmt.Errorf("write to the data directory: %w", err), f.Close())
+	}
+	if _, err := f.WriteAt([]byte(fmt.Sprintln(os.Getpid())), 0); err != nil {
+		return nil, errors.Join(fmt.Errorf("write to the data directory: %w", err), f.Close())
+	}
+	return f, nil
+}
+
+// checkFormat refuses a directory that another version laid out, and marks a new one.
+func checkFormat(dir string) error {
+	name := filepath.Join(dir, "format.json")
+	text, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		text, _ := json.Marshal(format{Format})
+		return os.WriteFile(name, append(text, '\n'), 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("read the data directory: %w", err)
+	}
+	var f format
+	if err := json.Unmarshal(text, &f); err != nil {
+		return fmt.Errorf("%s is damaged: %w", name, err)
+	}
+	if f.Format > Format {
+		return fmt.Errorf("data directory %s has format %d, and this version of riposte knows formats up to %d: use the newer version that wrote it", dir, f.Format, Format)
+	}
+	if f.Format < 1 {
+		return fmt.Errorf("%s names format %d, which never existed: restore the directory from a backup", name, f.Format)
+	}
+	return nil
+}
+
+// space knows whether the disk has room to spare. It asks the system at most every askEvery.
+type space struct {
+	path    string
+	reserve int64
+	ask     func(string) (free, total uint64, err error)
+
+	mu    sync.Mutex
+	asked time.Time
+	err   error
+}
+
+const askEvery = 250 * time.Millisecond
+
+func (s *space) check(now time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := now.Sub(s.asked); d >= 0 && d < askEvery {
+		return s.err
+	}
+	s.asked, s.err = now, nil
+	free, total, err := s.ask(s.path)
+	if err != nil {
+		s.err = fmt.Errorf("%w: free space is unknown: %w", event.ErrLogUnavailable, err)
+		return s.err
+	}
+	reserve := uint64(s.reserve)
+	if reserve == 0 {
+		reserve = max(1<<30, total/20)
+	}
+	if free < reserve {
+		s.err = fmt.Errorf("%w: the disk of %s has %d MiB free, and %d MiB are kept in reserve: make room, or lower eventLog.reserveBytes", event.ErrLogFull, s.path, free>>20, reserve>>20)
+	}
+	return s.err
+}
+
+func freeSpace(path string) (free, total uint64, err error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(path, &s); err != nil {
+		return 0, 0, err
+	}
+	return s.Bavail * uint64(s.Bsize), s.Blocks * uint64(s.Bsize), nil
+}
+
+// redactURL removes passwords from a list of addresses.
+func redactURL(urls string) string {
+	parts := strings.Split(urls, ",")
+	for i, p := range parts {
+		if u, err := url.Parse(strings.TrimSpace(p)); err == nil {
+			parts[i] = u.Redacted()
+		} else {
+			parts[i] = "(address that can't be parsed)"
+		}
+	}
+	return strings.Join(parts, ",")
+}
+
+// serverLog passes on what the embedded server has to say.
+type serverLog struct{ log *slog.Logger }
+
+func (l serverLog) Noticef(format string, v ...any) {
+	l.log.Debug("store: " + fmt.Sprintf(format, v...))
+}
+func (l serverLog) Warnf(format string, v ...any) { l.log.Warn("store: " + fmt.Sprintf(format, v...)) }
+func (l serverLog) Fatalf(format string, v ...any) {
+	l.log.Error("store: " + fmt.Sprintf(format, v...))
+}
+func (l serverLog) Errorf(format string, v ...any) {
+	l.log.Error("store: " + fmt.Sprintf(format, v...))
+}
+func (l serverLog) Debugf(format string, v ...any) {
+	l.log.Debug("store: " + fmt.Sprintf(format, v...))
+}
+func (l serverLog) Tracef(format string, v ...any) {
+	l.log.Debug("store: " + fmt.Sprintf(format, v...))
+}

@@ -1,0 +1,258 @@
+package eventlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/riposte-dev/riposte/pkg/broker"
+	"github.com/riposte-dev/riposte/pkg/event"
+)
+
+// Follow calls fn with the records after the position, a segment at a time, then with new ones as they come, until ctx ends
+// or fn fails. Records that were purged are passed over. It returns nil when ctx ended.
+func (l *Log) Follow(ctx context.Context, after event.Pos, fn func([]event.Entry) error) error {
+	// Reading begins where the index of ids ends, if that is earlier, so that duplicates are known by their place.
+	from := min(max(after.Seq, 1), l.ids.coveredTo()+1)
+	cons, err := l.broker.JetStream().OrderedConsumer(ctx, broker.EventStream, jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from,
+	})
+	if err != nil {
+		return l.unlessDone(ctx, fmt.Errorf("%w: follow the log: %w", event.ErrLogUnavailable, err))
+	}
+	it, err := cons.Messages(jetstream.PullMaxMessages(64))
+	if err != nil {
+		return l.unlessDone(ctx, fmt.Errorf("%w: follow the log: %w", event.ErrLogUnavailable, err))
+	}
+	var once sync.Once
+	stop := func() { once.Do(it.Stop) }
+	defer stop()
+	defer context.AfterFunc(ctx, stop)()
+	for {
+		msg, err := it.Next()
+		if err != nil {
+			return l.unlessDone(ctx, fmt.Errorf("%w: follow the log: %w", event.ErrLogUnavailable, err))
+		}
+		meta, err := msg.Metadata()
+		if err != nil {
+			return fmt.Errorf("follow the log: %w", err)
+		}
+		if err := l.deliver(ctx, meta.Sequence.Stream, msg.Data(), after, fn); err != nil {
+			return l.unlessDone(ctx, err)
+		}
+	}
+}
+
+func (l *Log) unlessDone(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (l *Log) deliver(ctx context.Context, seq uint64, data []byte, after event.Pos, fn func([]event.Entry) error) error {
+	l.coverSegment(seq, data)
+	raws, err := openSegment(data)
+	if errors.Is(err, errDamaged) {
+		l.opts.Logger.Error("a segment of the event log is damaged and is passed over; restore from a backup what it held", "seq", seq)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	entries := make([]event.Entry, 0, len(raws))
+	for i, r := range raws {
+		pos := event.Pos{Seq: seq, Index: i}
+		if pos.Compare(after) <= 0 {
+			continue
+		}
+		en, err := l.entry(ctx, pos, r)
+		if errors.Is(err, event.ErrNotFound) || errors.Is(err, errDamaged) {
+			l.opts.Logger.Error("a record of the event log can't be read and is passed over", "pos", pos.String(), "error", err)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		entries = append(entries, en)
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	return fn(entries)
+}
+
+// minPrefix is the shortest beginning of an id that is looked up.
+const minPrefix = 4
+
+// Get reads an event by its id, or by a beginning of it that no other event shares. Errors wrap event.ErrNotFound.
+func (l *Log) Get(ctx context.Context, id string) (event.Entry, error) {
+	pos, ok := l.ids.find(id)
+	if !ok && len(id) < event.IDLen {
+		full, err := l.expand(strings.ToUpper(id))
+		if err != nil {
+			return event.Entry{}, err
+		}
+		pos, ok = l.ids.find(full)
+	}
+	if !ok {
+		return event.Entry{}, fmt.Errorf("event %s: %w", id, event.ErrNotFound)
+	}
+	raws, err := l.segment(ctx, pos.Seq)
+	if err != nil {
+		return event.Entry{}, fmt.Errorf("event %s: %w", id, err)
+	}
+	if pos.Index >= len(raws) {
+		return event.Entry{}, fmt.Errorf("event %s: %w", id, errDamaged)
+	}
+	return l.entry(ctx, pos, raws[pos.Index])
+}
+
+func (l *Log) expand(prefix string) (string, error) {
+	if len(prefix) < minPrefix {
+		return "", fmt.Errorf("event %s: %w: give at least %d characters of the id", prefix, event.ErrNotFound, minPrefix)
+	}
+	switch found := l.ids.prefixed(prefix); len(found) {
+	case 0:
+		return "", fmt.Errorf("event %s: %w", prefix, event.ErrNotFound)
+	case 1:
+		return found[0], nil
+	}
+	return "", fmt.Errorf("event %s: %w: several ids begin like this, give more of it", prefix, event.ErrNotFound)
+}
+
+// segment reads one segment's records.
+func (l *Log) segment(ctx context.Context, seq uint64) ([]raw, error) {
+	stream, err := l.broker.JetStream().Stream(ctx, broker.EventStream)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", event.ErrLogUnavailable, err)
+	}
+	msg, err := stream.GetMsg(ctx, seq)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, fmt.Errorf("%w: its body was purged", event.ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", event.ErrLogUnavailable, err)
+	}
+	return openSegment(msg.Data)
+}
+
+// Query selects events; zero fields select all.
+type Query struct {
+	Source, Type string
+	Since        time.Time
+	Limit        int    // at most so many; default 50
+	Cursor       string // as List returned it
+}
+
+// maxScan bounds the segments that one page reads.
+const maxScan = 512
+
+// List returns events, newest first, and a cursor if there may be more. A page can be short of the limit, even empty, and
+// still have a cursor, because the work for each page is bounded.
+func (l *Log) List(ctx context.Context, q Query) ([]event.Entry, string, error) {
+	if q.Limit <= 0 {
+		q.Limit = 50
+	}
+	stream, err := l.broker.JetStream().Stream(ctx, broker.EventStream)
+	if err != nil {
+		return nil, "", fmt.Errorf("%w: %w", event.ErrLogUnavailable, err)
+	}
+	state := stream.CachedInfo().State
+	before, err := parseCursor(q.Cursor, state.LastSeq)
+	if err != nil {
+		return nil, "", err
+	}
+	var out []event.Entry
+	scanned := 0
+	for seq := before.Seq; seq >= max(state.FirstSeq, 1) && state.Msgs > 0; seq-- {
+		if scanned++; scanned > maxScan {
+			return out, event.Pos{Seq: seq, Index: maxRecords}.String(), nil
+		}
+		raws, err := l.segment(ctx, seq)
+		if errors.Is(err, event.ErrNotFound) || errors.Is(err, errDamaged) {
+			continue
+		}
+		if err != nil {
+			return nil, "", err
+		}
+		for i := min(len(raws), before.Index) - 1; i >= 0; i-- {
+			en, older, err := l.selected(ctx, event.Pos{Seq: seq, Index: i}, raws[i], q)
+			if err != nil {
+				return nil, "", err
+			}
+			if older {
+				return out, "", nil
+			}
+			if en == nil {
+				continue
+			}
+			if out = append(out, *en); len(out) == q.Limit {
+				return out, en.Pos.String(), nil
+			}
+		}
+		before.Index = maxRecords
+	}
+	return out, "", nil
+}
+
+// selected returns the record if the query wants it; older says that it and all before it are too old.
+func (l *Log) selected(ctx context.Context, pos event.Pos, r raw, q Query) (en *event.Entry, older bool, err error) {
+	h, _, err := r.open()
+	if err != nil {
+		return nil, false, nil //nolint:nilerr // a damaged record is no event
+	}
+	switch {
+	case !q.Since.IsZero() && h.ReceivedAt.Before(q.Since):
+		return nil, true, nil
+	case h.Kind != event.KindEvent, q.Source != "" && h.Source != q.Source, q.Type != "" && h.Type != q.Type:
+		return nil, false, nil
+	}
+	got, err := l.entry(ctx, pos, r)
+	if errors.Is(err, event.ErrNotFound) || got.Duplicate {
+		return nil, false, nil
+	}
+	return &got, false, err
+}
+
+func parseCursor(text string, last uint64) (event.Pos, error) {
+	if text == "" {
+		return event.Pos{Seq: last, Index: maxRecords}, nil
+	}
+	a, b, _ := strings.Cut(text, ".")
+	seq, err := strconv.ParseUint(a, 10, 48)
+	index, err2 := strconv.ParseUint(b, 10, 16)
+	if err != nil || err2 != nil {
+		return event.Pos{}, fmt.Errorf("cursor %q: %w: use the cursor of a list as it is", text, event.ErrNotFound)
+	}
+	return event.Pos{Seq: min(seq, last), Index: int(index)}, nil
+}
+
+// PutRevision stores a set of rules under its digest.
+func (l *Log) PutRevision(ctx context.Context, digest string, data []byte) error {
+	store, err := l.broker.JetStream().ObjectStore(ctx, broker.RuleBucket)
+	if err != nil {
+		return fmt.Errorf("%w: %w", event.ErrLogUnavailable, err)
+	}
+	_, err = store.PutBytes(ctx, digest, data)
+	return err
+}
+
+// Revision reads a set of rules by its digest.
+func (l *Log) Revision(ctx context.Context, digest string) ([]byte, error) {
+	store, err := l.broker.JetStream().ObjectStore(ctx, broker.RuleBucket)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", event.ErrLogUnavailable, err)
+	}
+	data, err := store.GetBytes(ctx, digest)
+	if errors.Is(err, jetstream.ErrObjectNotFound) {
+		return nil, fmt.Errorf("revision %.12s: %w", digest, event.ErrNotFound)
+	}
+	return data, err
+}

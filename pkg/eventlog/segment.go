@@ -1,0 +1,194 @@
+package eventlog
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/riposte-dev/riposte/pkg/broker"
+	"github.com/riposte-dev/riposte/pkg/event"
+)
+
+// A segment is a version byte, records, and the CRC-32C of all before it. A record is two lengths as uvarints, its header
+// as JSON, and its body as it came.
+const (
+	segmentVersion  = 1
+	segmentOverhead = 1 + crc32.Size
+	// maxRecords bounds the records of a segment, so that an index fits into 16 bits.
+	maxRecords = 1<<16 - 1
+)
+
+// header is what a record holds beside its body. Fields are only ever added.
+type header struct {
+	Kind       event.Kind        `json:"k"`
+	ID         string            `json:"id"`
+	Source     string            `json:"s,omitempty"`
+	SourceType string            `json:"st,omitempty"`
+	Type       string            `json:"t,omitempty"`
+	Subject    string            `json:"sub,omitempty"`
+	DeliveryID string            `json:"d,omitempty"`
+	Time       time.Time         `json:"at,omitzero"`
+	ReceivedAt time.Time         `json:"r"`
+	Headers    map[string]string `json:"h,omitempty"`
+	CausedBy   string            `json:"c,omitempty"`
+	// Of a large body the object store holds the bytes under the event's id, and the record their digest and length.
+	Digest string `json:"dig,omitempty"`
+	Length int    `json:"len,omitempty"`
+}
+
+func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) } // made once by the library
+
+// encode writes a record; a large body goes to the object store first.
+func (l *Log) encode(ctx context.Context, r *event.Record) ([]byte, error) {
+	e := r.Event
+	h := header{
+		Kind: r.Kind, ID: e.ID, Source: e.Source, SourceType: r.SourceType, Type: e.Type, Subject: e.Subject, DeliveryID: e.DeliveryID,
+		Time: e.Time, ReceivedAt: e.ReceivedAt, Headers: e.Headers, CausedBy: e.CausedBy,
+	}
+	body := e.Body
+	if len(body) > l.opts.LargeBody {
+		if err := l.putBody(ctx, e.ID, body); err != nil {
+			return nil, err
+		}
+		sum := sha256.Sum256(body)
+		h.Digest, h.Length, body = hex.EncodeToString(sum[:]), len(body), nil
+	}
+	text, err := json.Marshal(h)
+	if err != nil {
+		return nil, fmt.Errorf("write event %s: %w", e.ID, err)
+	}
+	if len(text) > maxSegment/2 {
+		return nil, fmt.Errorf("event %s: its headers and names take %d bytes, more than the %d that fit", e.ID, len(text), maxSegment/2)
+	}
+	out := make([]byte, 0, 2*binary.MaxVarintLen32+len(text)+len(body))
+	out = binary.AppendUvarint(out, uint64(len(text)))
+	out = binary.AppendUvarint(out, uint64(len(body)))
+	return append(append(out, text...), body...), nil
+}
+
+func sealSegment(records []*pending, size int) []byte {
+	out := make([]byte, 0, size)
+	out = append(out, segmentVersion)
+	for _, p := range records {
+		out = append(out, p.data...)
+	}
+	return binary.LittleEndian.AppendUint32(out, crc32.Checksum(out, castagnoli()))
+}
+
+// errDamaged says that a segment is not what was written.
+var errDamaged = errors.New("segment is damaged")
+
+// raw is a record of a segment, its parts not yet read.
+type raw struct{ header, body []byte }
+
+// openSegment splits a segment into its records. The parts share its memory.
+func openSegment(data []byte) ([]raw, error) {
+	if len(data) < segmentOverhead {
+		return nil, errDamaged
+	}
+	if data[0] > segmentVersion {
+		return nil, fmt.Errorf("segment has version %d, and this version of riposte reads up to %d: use the newer one", data[0], segmentVersion)
+	}
+	end := len(data) - crc32.Size
+	if crc32.Checksum(data[:end], castagnoli()) != binary.LittleEndian.Uint32(data[end:]) {
+		return nil, errDamaged
+	}
+	var out []raw
+	for rest := data[1:end]; len(rest) > 0; {
+		h, n := binary.Uvarint(rest)
+		if n <= 0 {
+			return nil, errDamaged
+		}
+		rest = rest[n:]
+		b, n := binary.Uvarint(rest)
+		if n <= 0 {
+			return nil, errDamaged
+		}
+		rest = rest[n:]
+		if h > uint64(len(rest)) || b > uint64(len(rest))-h {
+			return nil, errDamaged
+		}
+		out = append(out, raw{rest[:h:h], rest[h : h+b : h+b]})
+		rest = rest[h+b:]
+	}
+	return out, nil
+}
+
+func (r raw) open() (header, event.Record, error) {
+	var h header
+	if err := json.Unmarshal(r.header, &h); err != nil {
+		return h, event.Record{}, fmt.Errorf("%w: %w", errDamaged, err)
+	}
+	e := &event.Event{
+		ID: h.ID, Source: h.Source, Type: h.Type, Subject: h.Subject, DeliveryID: h.DeliveryID, Time: h.Time, ReceivedAt: h.ReceivedAt,
+		Headers: h.Headers, CausedBy: h.CausedBy,
+	}
+	if len(r.body) > 0 {
+		e.Body = r.body
+	}
+	return h, event.Record{Kind: h.Kind, SourceType: h.SourceType, Event: e}, nil
+}
+
+// entry reads a record whole, its body from the object store where that has it.
+func (l *Log) entry(ctx context.Context, pos event.Pos, r raw) (event.Entry, error) {
+	h, record, err := r.open()
+	if err != nil {
+		return event.Entry{}, fmt.Errorf("record %s: %w", pos, err)
+	}
+	if h.Digest != "" {
+		if record.Event.Body, err = l.getBody(ctx, h); err != nil {
+			return event.Entry{}, err
+		}
+	}
+	first, ok := l.ids.find(h.ID)
+	duplicate := h.Kind == event.KindEvent && ok && first.Compare(pos) < 0
+	return event.Entry{Pos: pos, Record: record, Duplicate: duplicate}, nil
+}
+
+func (l *Log) putBody(ctx context.Context, id string, body []byte) error {
+	store, err := l.broker.JetStream().ObjectStore(ctx, broker.BodyBucket)
+	if err == nil {
+		_, err = store.Put(ctx, jetstream.ObjectMeta{Name: id}, bytes.NewReader(body))
+	}
+	var api *jetstream.APIError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &api):
+		return fmt.Errorf("%w: store the body: %s", event.ErrLogFull, api.Description)
+	}
+	return fmt.Errorf("%w: store the body: %w", event.ErrLogUnavailable, err)
+}
+
+func (l *Log) getBody(ctx context.Context, h header) ([]byte, error) {
+	store, err := l.broker.JetStream().ObjectStore(ctx, broker.BodyBucket)
+	if err != nil {
+		return nil, fmt.Errorf("%w: read the body of event %s: %w", event.ErrLogUnavailable, h.ID, err)
+	}
+	object, err := store.Get(ctx, h.ID)
+	if errors.Is(err, jetstream.ErrObjectNotFound) {
+		return nil, fmt.Errorf("body of event %s: %w", h.ID, event.ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: read the body of event %s: %w", event.ErrLogUnavailable, h.ID, err)
+	}
+	defer object.Close()
+	body, err := io.ReadAll(io.LimitReader(object, int64(h.Length)+1))
+	if err != nil {
+		return nil, fmt.Errorf("%w: read the body of event %s: %w", event.ErrLogUnavailable, h.ID, err)
+	}
+	if sum := sha256.Sum256(body); hex.EncodeToString(sum[:]) != h.Digest {
+		return nil, fmt.Errorf("body of event %s: %w", h.ID, errDamaged)
+	}
+	return body, nil
+}
