@@ -13,7 +13,7 @@ help: ## explain the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/riposte
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/riposte
+	$(GO) build -trimpath -tags timetzdata -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/riposte
 
 run: build ## start a server with this repository's rules and examples on ./data, and say what to try
 	@examples/hello/make-repository.sh $(DATA)/hello-repository
@@ -37,7 +37,7 @@ fmt: ## format the code
 
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@for p in $$($(GO) list ./pkg/...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz); do \
-		echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $${FUZZTIME:-10s} $$p || exit 1; done; done
+		echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzzminimizetime=5x -fuzztime $${FUZZTIME:-10s} $$p || exit 1; done; done
 
 generate: build ## write the generated pages below docs/reference
 	$(BIN) schema --docs docs/reference

@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -19,14 +18,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/riposte-dev/riposte/pkg/action"
 	"github.com/riposte-dev/riposte/pkg/api"
 	"github.com/riposte-dev/riposte/pkg/broker"
 	"github.com/riposte-dev/riposte/pkg/client"
 	"github.com/riposte-dev/riposte/pkg/command"
 	"github.com/riposte-dev/riposte/pkg/config"
 	"github.com/riposte-dev/riposte/pkg/engine"
-	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/eventlog"
 	"github.com/riposte-dev/riposte/pkg/receive"
 	"github.com/riposte-dev/riposte/pkg/rulesync"
@@ -61,6 +58,7 @@ type App struct {
 	broker   *broker.Broker
 	events   *eventlog.Log
 	store    *runstore.Store
+	history  *runstore.History
 	leases   *runstore.Leases
 	rules    *rules
 	engine   *engine.Engine
@@ -134,8 +132,8 @@ func (a *App) openStore(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("open the journals: %w", err)
 	}
-	a.teardown.add("journals", 10*time.Second, a.store.Close)
-	return nil
+	a.history, err = runstore.NewHistory(a.store, runstore.HistoryOptions{})
+	return err
 }
 
 // openRules loads the rules and makes them the active ones. A server that was given broken rules goes on with those it
@@ -156,9 +154,9 @@ func (a *App) openRules(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open the rules: %w", err)
 	}
-	set, err := a.rules.sync.Load(ctx)
+	err = a.rules.sync.Load(ctx)
 	if err == nil {
-		return a.rules.activate(ctx, set)
+		return nil
 	}
 	if last := a.rules.resume(ctx); last != nil {
 		return fmt.Errorf("the rules can't be loaded, and there are none from before:\n%w", err)
@@ -169,12 +167,12 @@ func (a *App) openRules(ctx context.Context) error {
 
 func (a *App) buildEngine(ctx context.Context) (err error) {
 	owner := instanceName()
-	a.leases, err = runstore.NewLeases(ctx, a.store, runstore.LeaseOptions{Owner: owner, Exclusive: a.broker.Embedded(), Logger: a.log})
+	a.leases, err = runstore.NewLeases(ctx, a.store, runstore.LeaseOptions{Owner: owner, Exclusive: a.broker.Embedded()})
 	if err != nil {
 		return fmt.Errorf("open the leases: %w", err)
 	}
 	a.engine, err = engine.New(engine.Options{
-		Log: a.events, Store: journals{a.store}, Leases: a.leases, Owner: owner,
+		Log: a.events, Store: journals{a.store, a.history}, Leases: a.leases, Owner: owner,
 		Revision: a.rules.revision, Redact: a.redactor.String, Secret: a.secrets.action, RunURL: a.runURL,
 		Partitions: a.config.Engine.Partitions, Workers: a.config.Engine.Workers, StopTimeout: a.config.Engine.StopTimeout,
 		Dir: filepath.Join(a.config.Data, "runs"), Now: time.Now, Random: rand.Float64,
@@ -192,7 +190,7 @@ func (a *App) runURL(id string) string {
 
 // buildServers opens the three listeners. Nothing is answered before Run.
 func (a *App) buildServers(context.Context) error {
-	orders := &engine.Orders{Append: a.events.Append, Failed: a.store.RunsOf, Now: time.Now}
+	orders := &engine.Orders{Append: a.events.Append, Failed: a.history.RunsOf, Now: time.Now}
 	hooks, err := receive.New(receive.Options{
 		Sources: a.rules.endpoint, Log: a.events, Revive: orders.Revive,
 		MaxBody: a.config.Limits.MaxBodyBytes, Budget: a.config.Limits.BodyBudget, PerAddress: receive.Rate(a.config.Limits.PerAddress),
@@ -202,12 +200,12 @@ func (a *App) buildServers(context.Context) error {
 		return err
 	}
 	admin := api.New(api.Options{
-		Events: eventView{a.events, a.rules}, Runs: runView{a.store}, Orders: orders, Rules: a.rules.view, Sources: a.rules.sources,
+		Events: eventView{a.events, a.rules}, Runs: runView{a.history}, Orders: orders, Rules: a.rules.view, Sources: a.rules.sources,
 		Backup: a.backup(), Tokens: tokens(a.config.Tokens), Version: a.o.Version, Logger: a.log,
 	})
 	health := api.Health(map[string]api.Check{
-		"store": a.broker.Ready, "eventlog": a.events.Ready, "journals": a.store.Ready, "engine": a.engine.Ready,
-		"rules": a.rules.ready, "secrets": a.rules.secretsReady,
+		"store": a.broker.Ready, "eventlog": a.events.Ready, "journals": a.history.Ready, "engine": a.engine.Ready,
+		"rules": a.rules.ready, "secrets": a.secrets.ready,
 	}, promhttp.HandlerFor(a.metrics, promhttp.HandlerOpts{}))
 	return a.listen(hooks, admin, health)
 }
@@ -232,6 +230,7 @@ func (a *App) Run(ctx context.Context) error {
 		defer a.stopServers("admin", "health")
 		return a.engine.Run(working)
 	})
+	parts.start("history", func() error { return a.history.Follow(working) })
 	if err := a.writeListen(); err != nil {
 		parts.cancel()
 		return errors.Join(err, a.stopServers("hooks"), parts.wait(), a.close())
@@ -248,9 +247,12 @@ func (a *App) close() error {
 	return errors.Join(a.stopAct(ctx), a.teardown.run())
 }
 
+// sweepEvery is how often history is purged.
+const sweepEvery = 2 * time.Second
+
 // janitor tells the log what the journals still need, and purges the rest.
 func (a *App) janitor(ctx context.Context) error {
-	tick := time.NewTicker(10 * time.Second)
+	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -259,17 +261,13 @@ func (a *App) janitor(ctx context.Context) error {
 		case <-tick.C:
 		}
 		if err := a.sweep(ctx); err != nil && ctx.Err() == nil {
-			a.log.Warn("history could not be purged; it is tried again in 10s", "error", err)
+			a.log.Warn("history could not be purged; it is tried again", "error", err)
 		}
 	}
 }
 
 func (a *App) sweep(ctx context.Context) error {
-	needed, known, err := a.store.Needed(ctx)
-	if err != nil {
-		return err
-	}
-	if known {
+	if needed, known := a.store.Needed(ctx); known {
 		a.events.Needed(needed)
 	}
 	return errors.Join(a.events.Sweep(ctx), a.store.Sweep(ctx))
@@ -285,16 +283,9 @@ func (a *App) registries() (Registries, func(context.Context) error, error) {
 	if err != nil {
 		return Registries{}, nil, fmt.Errorf("end the child processes of the last crash: %w", err)
 	}
-	for _, s := range survivors {
-		a.log.Warn("a child process had survived the last crash and was killed", "process", s)
+	for _, pid := range survivors {
+		a.log.Warn("a child process had survived the last crash and was killed", "pid", pid)
 	}
-	actions, stop, err := a.actions(runner)
-	if err != nil {
-		return Registries{}, nil, err
-	}
-	return Registries{Sources: sources(), Actions: action.NewRegistry(actions...)}, stop, nil
+	actions, stop := a.actions(runner)
+	return Registries{Sources: Sources(), Actions: actions}, stop, nil
 }
-
-var _ http.Handler = (*receive.Receiver)(nil)
-var _ engine.Log = (*eventlog.Log)(nil)
-var _ = event.Pos{}

@@ -160,7 +160,7 @@ func (r *rules) sources() []api.Source {
 	var out []api.Source
 	for name, s := range r.current().Sources {
 		item := api.Source{Name: name, Type: s.Type.Name, Path: "/hooks/" + name}
-		if err := r.problem(s); err != nil {
+		if err := r.secrets.problemOf(s); err != nil {
 			item.Problem = err.Error()
 		}
 		out = append(out, item)

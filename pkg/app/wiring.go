@@ -19,6 +19,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/engine"
 	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/eventlog"
+	"github.com/riposte-dev/riposte/pkg/rule"
 	"github.com/riposte-dev/riposte/pkg/run"
 	"github.com/riposte-dev/riposte/pkg/runstore"
 	"github.com/riposte-dev/riposte/pkg/secret"
@@ -86,16 +87,36 @@ func (s *secrets) check(ref source.SecretRef) error {
 	return s.CheckSource(ref)
 }
 
-func (s *secrets) action(ref action.SecretRef) (string, error) { return s.Action(ref) }
+func (s *secrets) action(ref action.SecretRef) (string, error) {
+	ref.Secret = s.name(ref.Secret)
+	return s.Action(ref)
+}
+
+// problemOf says which secrets of a source do not resolve.
+func (s *secrets) problemOf(src *rule.Source) error {
+	var errs []error
+	for _, ref := range src.Secrets {
+		if _, err := s.source(ref); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// ready says which secrets do not resolve; who needs them answers 503 until they do.
+func (s *secrets) ready() error { return errors.Join(s.Problems()...) }
 
 // journals lets the engine use the run store.
-type journals struct{ store *runstore.Store }
+type journals struct {
+	store   *runstore.Store
+	history *runstore.History
+}
 
 func (j journals) Take(ctx context.Context, partition int, owner string, replay func(uint64, run.Entry) error) (engine.Journal, run.Checkpoint, error) {
 	return j.store.Take(ctx, partition, owner, replay)
 }
 
-func (j journals) Run(ctx context.Context, id string) (run.Run, error) { return j.store.Run(ctx, id) }
+func (j journals) Run(ctx context.Context, id string) (run.Run, error) { return j.history.Run(ctx, id) }
 
 // eventView lets the API read the event log.
 type eventView struct {
@@ -140,18 +161,17 @@ func (v eventView) Replay(ctx context.Context, id string) (string, error) {
 }
 
 // runView lets the API read the journals.
-type runView struct{ store *runstore.Store }
+type runView struct{ history *runstore.History }
 
 func (v runView) List(_ context.Context, q api.RunQuery) ([]run.Run, string, error) {
-	return v.store.Runs(runstore.Query{Rule: q.Rule, Event: q.Event, State: q.State, Limit: q.Limit, Cursor: q.Cursor})
+	return v.history.Runs(runstore.Query{Rule: q.Rule, Event: q.Event, State: q.State, Limit: q.Limit, Cursor: q.Cursor})
 }
 
-func (v runView) Get(ctx context.Context, id string) (run.Run, error) { return v.store.Run(ctx, id) }
+func (v runView) Get(ctx context.Context, id string) (run.Run, error) { return v.history.Run(ctx, id) }
 
-func (v runView) Decision(eventID string) (run.Entry, bool) { return v.store.Decision(eventID) }
+func (v runView) Decision(eventID string) (run.Entry, bool) { return v.history.Decision(eventID) }
 
 // Restore makes an embedded store in dir, which must be empty, from a backup.
 func Restore(ctx context.Context, r io.Reader, dir string, log *slog.Logger) error {
-	log.Info("restoring", "dir", dir)
-	return broker.Restore(ctx, r, dir)
+	return broker.Restore(ctx, r, dir, log)
 }

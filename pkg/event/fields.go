@@ -7,21 +7,34 @@ import (
 	"time"
 )
 
-// The views are read by expressions through Field and Fields. An optional attribute that is empty is absent.
+// An event and its views are objects to expressions (Field, Fields): what the sender said nothing about is absent, which
+// differs from an empty text. Values are string, bool, int64, time.Time, []string, map[string]string, what Decode
+// returns, or such objects.
 
-// field is one readable attribute; absent ones are left out.
+// field is one attribute, with its value where it is present.
 type field struct {
-	name  string
-	value any
+	name    string
+	value   any
+	present bool
 }
+
+func always(name string, value any) field { return field{name, value, true} }
+
+func optional(name, value string) field { return field{name, value, value != ""} }
+
+func instant(name string, t time.Time) field { return field{name, t, !t.IsZero()} }
 
 func lookUp(fields []field, name string) (any, bool) {
 	for _, f := range fields {
-		if f.name == name {
+		if f.name == name && f.present {
 			return f.value, true
 		}
 	}
 	return nil, false
+}
+
+func present(fields []field) []string {
+	return names(slices.DeleteFunc(fields, func(f field) bool { return !f.present }))
 }
 
 func names(fields []field) []string {
@@ -32,23 +45,9 @@ func names(fields []field) []string {
 	return out
 }
 
-// text adds an optional text.
-func text(fields []field, name, value string) []field {
-	if value == "" {
-		return fields
-	}
-	return append(fields, field{name, value})
-}
-
-func instant(fields []field, name string, value time.Time) []field {
-	if value.IsZero() {
-		return fields
-	}
-	return append(fields, field{name, value})
-}
-
-// Field returns an attribute of the event by the name that rules use.
-func (e *Event) Field(name string) (any, bool) {
+// Field returns an attribute of the event by the name that rules use; ok is false where it is absent. The data of an
+// event without a body is nil, and absent where the body can't be decoded.
+func (e *Event) Field(name string) (value any, ok bool) {
 	switch name { // without building the list: every condition comes through here
 	case "git":
 		return e.Git, e.Git != nil
@@ -62,114 +61,125 @@ func (e *Event) Field(name string) (any, bool) {
 		return e.Type, true
 	case "data":
 		v, err := e.Data()
-		return v, err == nil && len(e.Body) > 0
+		return v, err == nil
 	}
 	return lookUp(e.fields(), name)
 }
 
 // Fields lists the attributes that are present.
-func (e *Event) Fields() []string { return names(e.fields()) }
-
-func (e *Event) fields() []field {
-	f := []field{{"id", e.ID}, {"source", e.Source}, {"type", e.Type}, {"receivedAt", e.ReceivedAt}, {"headers", Headers(e.Headers)}}
-	f = instant(f, "time", e.Time)
-	f = text(f, "subject", e.Subject)
-	f = text(f, "deliveryID", e.DeliveryID)
-	f = text(f, "causedBy", e.CausedBy)
-	if len(e.Body) > 0 {
-		if v, err := e.Data(); err == nil {
-			f = append(f, field{"data", v})
-		}
-	}
-	if e.Git != nil {
-		f = append(f, field{"git", e.Git})
-	}
-	if e.PullRequest != nil {
-		f = append(f, field{"pullRequest", e.PullRequest})
-	}
-	if e.Alert != nil {
-		f = append(f, field{"alert", e.Alert})
-	}
-	return f
+func (e *Event) Fields() []string {
+	return slices.DeleteFunc(names(e.fields()), func(name string) bool {
+		_, ok := e.Field(name)
+		return !ok
+	})
 }
 
-// Headers are request headers, found whatever the case of the name.
+// fields lists all attributes. What Field knows by itself stands here by its name only.
+func (e *Event) fields() []field {
+	return []field{
+		always("id", e.ID),
+		always("source", nil),
+		always("type", nil),
+		instant("time", e.Time),
+		instant("receivedAt", e.ReceivedAt),
+		optional("subject", e.Subject),
+		optional("deliveryID", e.DeliveryID),
+		optional("causedBy", e.CausedBy),
+		always("headers", Headers(e.Headers)),
+		always("data", nil),
+		always("git", nil),
+		always("pullRequest", nil),
+		always("alert", nil),
+	}
+}
+
+// Headers are request headers by canonical name, found whatever the case of the name that is asked for.
 type Headers map[string]string
 
 // Field returns a header.
-func (h Headers) Field(name string) (any, bool) {
-	v, ok := h[textproto.CanonicalMIMEHeaderKey(name)]
-	return v, ok
+func (h Headers) Field(name string) (value any, ok bool) {
+	value, ok = h[name]
+	if !ok {
+		value, ok = h[textproto.CanonicalMIMEHeaderKey(name)]
+	}
+	return value, ok
 }
 
 // Fields lists the names in order.
 func (h Headers) Fields() []string { return slices.Sorted(maps.Keys(h)) }
 
-// Field returns an attribute by the name that rules use.
-func (g *Git) Field(name string) (any, bool) { return lookUp(g.fields(), name) }
+// Field returns an attribute by the name that rules use; ok is false where it is absent.
+func (g *Git) Field(name string) (value any, ok bool) { return lookUp(g.fields(), name) }
 
 // Fields lists the attributes that are present.
-func (g *Git) Fields() []string { return names(g.fields()) }
+func (g *Git) Fields() []string { return present(g.fields()) }
 
 func (g *Git) fields() []field {
-	f := []field{
-		{"repo", g.Repo}, {"owner", g.Owner}, {"cloneURL", g.CloneURL}, {"forced", g.Forced}, {"created", g.Created}, {"deleted", g.Deleted},
-		{"pathsComplete", g.PathsComplete},
+	return []field{
+		always("repo", g.Repo),
+		always("owner", g.Owner),
+		always("cloneURL", g.CloneURL),
+		optional("ref", g.Ref),
+		optional("branch", g.Branch),
+		optional("tag", g.Tag),
+		optional("commit", g.Commit),
+		optional("before", g.Before),
+		always("forced", g.Forced),
+		always("created", g.Created),
+		always("deleted", g.Deleted),
+		optional("pusher", g.Pusher),
+		{"paths", g.Paths, len(g.Paths) > 0 || g.PathsComplete}, // no list does not mean that nothing changed
+		always("pathsComplete", g.PathsComplete),
 	}
-	paths := g.Paths
-	if paths == nil {
-		paths = []string{}
-	}
-	f = append(f, field{"paths", paths})
-	f = text(f, "ref", g.Ref)
-	f = text(f, "branch", g.Branch)
-	f = text(f, "tag", g.Tag)
-	f = text(f, "commit", g.Commit)
-	f = text(f, "before", g.Before)
-	return text(f, "pusher", g.Pusher)
 }
 
-// Field returns an attribute by the name that rules use.
-func (p *PullRequest) Field(name string) (any, bool) { return lookUp(p.fields(), name) }
+// Field returns an attribute by the name that rules use; ok is false where it is absent.
+func (p *PullRequest) Field(name string) (value any, ok bool) { return lookUp(p.fields(), name) }
 
 // Fields lists the attributes that are present.
-func (p *PullRequest) Fields() []string { return names(p.fields()) }
+func (p *PullRequest) Fields() []string { return present(p.fields()) }
 
+// What a comment on a pull request leaves out is absent, so that no condition takes it for an empty text.
 func (p *PullRequest) fields() []field {
 	return []field{
-		{"number", p.Number}, {"action", p.Action}, {"base", p.Base}, {"head", p.Head}, {"fork", p.Fork}, {"merged", p.Merged},
-		{"author", p.Author}, {"url", p.URL},
+		always("number", p.Number),
+		optional("action", p.Action),
+		optional("base", p.Base),
+		optional("head", p.Head),
+		always("fork", p.Fork),
+		always("merged", p.Merged),
+		optional("author", p.Author),
+		optional("url", p.URL),
 	}
 }
 
-// Field returns an attribute by the name that rules use.
-func (a *Alert) Field(name string) (any, bool) { return lookUp(a.fields(), name) }
+// Field returns an attribute by the name that rules use; ok is false where it is absent.
+func (a *Alert) Field(name string) (value any, ok bool) { return lookUp(a.fields(), name) }
 
 // Fields lists the attributes that are present.
-func (a *Alert) Fields() []string { return names(a.fields()) }
+func (a *Alert) Fields() []string { return present(a.fields()) }
 
 func (a *Alert) fields() []field {
-	f := []field{{"name", a.Name}, {"status", a.Status}, {"labels", emptyMap(a.Labels)}, {"annotations", emptyMap(a.Annotations)}}
-	f = text(f, "severity", a.Severity)
-	f = text(f, "fingerprint", a.Fingerprint)
-	f = text(f, "generatorURL", a.GeneratorURL)
-	f = instant(f, "startsAt", a.StartsAt)
-	return instant(f, "endsAt", a.EndsAt)
-}
-
-func emptyMap(m map[string]string) map[string]string {
-	if m == nil {
-		return map[string]string{}
+	return []field{
+		always("name", a.Name),
+		always("status", a.Status),
+		optional("severity", a.Severity),
+		always("labels", a.Labels),
+		always("annotations", a.Annotations),
+		optional("fingerprint", a.Fingerprint),
+		instant("startsAt", a.StartsAt),
+		instant("endsAt", a.EndsAt),
+		optional("generatorURL", a.GeneratorURL),
 	}
-	return m
 }
 
-// ViewFields returns the names that event and its closed views can have, so that a misspelling is found before any event.
+// ViewFields returns all names that the event and its closed views can have, so that a misspelling is found before any
+// event. Its keys are event, git, pullRequest and alert; headers, data, labels and annotations are open.
 func ViewFields() map[string][]string {
 	return map[string][]string{
-		"event":       {"id", "source", "type", "time", "receivedAt", "subject", "deliveryID", "headers", "data", "git", "alert", "pullRequest", "causedBy"},
-		"git":         {"repo", "owner", "cloneURL", "ref", "branch", "tag", "commit", "before", "forced", "created", "deleted", "pusher", "paths", "pathsComplete"},
-		"pullRequest": {"number", "action", "base", "head", "fork", "merged", "author", "url"},
-		"alert":       {"name", "status", "severity", "labels", "annotations", "fingerprint", "startsAt", "endsAt", "generatorURL"},
+		"event":       names((&Event{}).fields()),
+		"git":         names((&Git{}).fields()),
+		"pullRequest": names((&PullRequest{}).fields()),
+		"alert":       names((&Alert{}).fields()),
 	}
 }

@@ -1,19 +1,11 @@
 package event
 
 import (
-	"bytes"
-	"encoding/json"
+	"encoding/binary"
 	"fmt"
-	"strconv"
-	"strings"
+	"math/bits"
 	"unicode/utf8"
 )
-
-// Integer is an integer of a JSON body that int64 can't hold, as its decimal text. Expressions compare it by value.
-type Integer string
-
-// MarshalJSON writes the integer as a JSON number.
-func (i Integer) MarshalJSON() ([]byte, error) { return []byte(i), nil }
 
 // MaxDepth is how deep a body may nest.
 const MaxDepth = 1000
@@ -27,27 +19,48 @@ type SyntaxError struct {
 func (e *SyntaxError) Error() string { return fmt.Sprintf("at byte %d: %s", e.Offset, e.Msg) }
 
 // Validate reports whether the body is one JSON text: RFC 8259, in UTF-8, nested no deeper than MaxDepth. An error is a
-// *SyntaxError. It takes constant memory.
+// *SyntaxError. It takes constant memory. A key may stand twice in an object, as RFC 8259 allows and GitLab sends.
 func Validate(body []byte) error {
 	s := scanner{b: body}
-	if err := s.text(); err != nil {
-		return err
+	s.space()
+	for {
+		if !s.value() {
+			return s.err
+		}
+		if !s.after() {
+			if s.err != nil {
+				return s.err
+			}
+			return nil
+		}
 	}
-	return nil
 }
 
-// scanner walks a JSON text with a stack of one bit a level instead of recursion.
+// scanner walks a JSON text with a stack of one bit a level instead of recursion. Its methods report whether to go on;
+// what they fail with is in err.
 type scanner struct {
 	b     []byte
 	i     int
 	depth int
+	err   error
 	stack [MaxDepth/64 + 1]uint64 // a bit a level: 1 is an object
 }
 
-func (s *scanner) fail(msg string) error { return &SyntaxError{int64(s.i), msg} }
+func (s *scanner) fail(msg string) bool {
+	s.err = &SyntaxError{int64(s.i), msg}
+	return false
+}
+
+// at returns the byte at the cursor, or 0, which is no part of the grammar, at the end.
+func (s *scanner) at() byte {
+	if s.i < len(s.b) {
+		return s.b[s.i]
+	}
+	return 0
+}
 
 func (s *scanner) space() {
-	for s.i < len(s.b) {
+	for s.i < len(s.b) && s.b[s.i] <= ' ' {
 		switch s.b[s.i] {
 		case ' ', '\t', '\n', '\r':
 			s.i++
@@ -57,7 +70,41 @@ func (s *scanner) space() {
 	}
 }
 
-func (s *scanner) push(object bool) error {
+// value reads a scalar or an empty object or array, having opened all that stand around it.
+func (s *scanner) value() bool {
+	for {
+		switch c := s.at(); c {
+		case '{', '[':
+			if !s.open(c == '{') {
+				return false
+			}
+			if c := s.at(); c == '}' || c == ']' {
+				return true // after closes it
+			}
+			if s.inObject() && !s.key() {
+				return false
+			}
+			continue
+		case '"':
+			return s.str()
+		case 't':
+			return s.word("true")
+		case 'f':
+			return s.word("false")
+		case 'n':
+			return s.word("null")
+		case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
+			return s.number()
+		}
+		if s.i >= len(s.b) {
+			return s.fail("the text ends where a value should be")
+		}
+		return s.fail("no JSON value begins like this")
+	}
+}
+
+// open enters an object or array, and stops before what is in it.
+func (s *scanner) open(object bool) bool {
 	if s.depth == MaxDepth {
 		return s.fail(fmt.Sprintf("nested deeper than %d levels", MaxDepth))
 	}
@@ -68,7 +115,9 @@ func (s *scanner) push(object bool) error {
 		s.stack[s.depth/64] &^= bit
 	}
 	s.depth++
-	return nil
+	s.i++
+	s.space()
+	return true
 }
 
 func (s *scanner) inObject() bool {
@@ -76,170 +125,109 @@ func (s *scanner) inObject() bool {
 	return s.stack[d/64]&(1<<(d%64)) != 0
 }
 
-// text is the grammar as a loop: a value, then what may follow it at its level.
-func (s *scanner) text() error {
-	s.space()
-	for {
-		opened, err := s.value()
-		if err != nil {
-			return err
-		}
-		if opened {
-			continue
-		}
-		done, err := s.after()
-		if done || err != nil {
-			return err
-		}
-	}
-}
-
-// value reads a scalar, or opens an object or array that is not empty; opened says that its first value follows.
-func (s *scanner) value() (opened bool, err error) {
-	if s.i >= len(s.b) {
-		return false, s.fail("the text ends where a value should be")
-	}
-	switch c := s.b[s.i]; c {
-	case '{', '[':
-		return s.open(c == '{')
-	case '"':
-		return false, s.str()
-	case 't':
-		return false, s.word("true")
-	case 'f':
-		return false, s.word("false")
-	case 'n':
-		return false, s.word("null")
-	default:
-		return false, s.number()
-	}
-}
-
-func (s *scanner) open(object bool) (bool, error) {
-	if err := s.push(object); err != nil {
-		return false, err
-	}
-	s.i++
-	s.space()
-	if s.i < len(s.b) && (object && s.b[s.i] == '}' || !object && s.b[s.i] == ']') {
-		s.i++
-		s.depth--
-		return false, nil
-	}
-	if object {
-		return true, s.key()
-	}
-	return true, nil
-}
-
-func (s *scanner) key() error {
-	if s.i >= len(s.b) || s.b[s.i] != '"' {
+func (s *scanner) key() bool {
+	if s.at() != '"' {
 		return s.fail("an object's key should be here, in double quotes")
 	}
-	if err := s.str(); err != nil {
-		return err
+	if !s.str() {
+		return false
 	}
 	s.space()
-	if s.i >= len(s.b) || s.b[s.i] != ':' {
+	if s.at() != ':' {
 		return s.fail("a colon should follow the key")
 	}
 	s.i++
 	s.space()
-	return nil
+	return true
 }
 
-// after reads what follows a value: a comma and the next, or ends of what surrounds it. done says that the text is over.
-func (s *scanner) after() (done bool, err error) {
+// after closes what ends behind a value, and reads the comma before the next one; false without an error is the end of
+// the text.
+func (s *scanner) after() bool {
 	for {
 		s.space()
 		if s.depth == 0 {
-			if s.i < len(s.b) {
-				return false, s.fail("more follows the value")
-			}
-			return true, nil
-		}
-		if s.i >= len(s.b) {
-			return false, s.fail("the text ends inside an object or array")
+			return s.i < len(s.b) && s.fail("more follows the value")
 		}
 		object := s.inObject()
-		switch c := s.b[s.i]; {
+		switch c := s.at(); {
 		case c == ',':
 			s.i++
 			s.space()
-			if object {
-				return false, s.key()
-			}
-			return false, nil
+			return !object || s.key()
 		case object && c == '}', !object && c == ']':
 			s.i++
 			s.depth--
+		case s.i >= len(s.b):
+			return s.fail("the text ends inside an object or array")
 		default:
-			return false, s.fail("a comma or the end of the object or array should be here")
+			return s.fail("a comma or the end of the object or array should be here")
 		}
 	}
 }
 
-func (s *scanner) word(w string) error {
+func (s *scanner) word(w string) bool {
 	if len(s.b)-s.i < len(w) || string(s.b[s.i:s.i+len(w)]) != w {
 		return s.fail("no JSON value begins like this")
 	}
 	s.i += len(w)
-	return nil
+	return true
 }
 
 func (s *scanner) digits() bool {
 	from := s.i
-	for s.i < len(s.b) && s.b[s.i] >= '0' && s.b[s.i] <= '9' {
+	for s.i < len(s.b) && s.b[s.i]-'0' <= 9 {
 		s.i++
 	}
 	return s.i > from
 }
 
-func (s *scanner) number() error {
-	if s.b[s.i] == '-' {
+func (s *scanner) number() bool {
+	if s.at() == '-' {
 		s.i++
 	}
-	if s.i < len(s.b) && s.b[s.i] == '0' {
+	if s.at() == '0' {
 		s.i++
 	} else if !s.digits() {
-		return s.fail("no JSON value begins like this")
+		return s.fail("a digit should follow the minus sign")
 	}
-	if s.i < len(s.b) && s.b[s.i] == '.' {
+	if s.at() == '.' {
 		s.i++
 		if !s.digits() {
 			return s.fail("a digit should follow the decimal point")
 		}
 	}
-	if s.i < len(s.b) && (s.b[s.i] == 'e' || s.b[s.i] == 'E') {
+	if c := s.at(); c == 'e' || c == 'E' {
 		s.i++
-		if s.i < len(s.b) && (s.b[s.i] == '+' || s.b[s.i] == '-') {
+		if c := s.at(); c == '+' || c == '-' {
 			s.i++
 		}
 		if !s.digits() {
 			return s.fail("a digit should follow the exponent")
 		}
 	}
-	return nil
+	return true
 }
 
-// str reads a string. Its bytes are mostly plain, so it looks for the first that is not.
-func (s *scanner) str() error {
+// str reads a string.
+func (s *scanner) str() bool {
 	s.i++
 	b := s.b
-	for s.i < len(b) {
-		c := b[s.i]
-		switch {
+	for {
+		s.i = plain(b, s.i)
+		if s.i >= len(b) {
+			return s.fail("the text ends inside a string")
+		}
+		switch c := b[s.i]; {
 		case c == '"':
 			s.i++
-			return nil
+			return true
 		case c == '\\':
-			if err := s.escape(); err != nil {
-				return err
+			if !s.escape() {
+				return false
 			}
-		case c < 0x20:
+		case c < ' ':
 			return s.fail("a control character stands in a string")
-		case c < utf8.RuneSelf:
-			s.i++
 		default:
 			r, n := utf8.DecodeRune(b[s.i:])
 			if r == utf8.RuneError && n <= 1 {
@@ -248,70 +236,64 @@ func (s *scanner) str() error {
 			s.i += n
 		}
 	}
-	return s.fail("the text ends inside a string")
 }
 
-func (s *scanner) escape() error {
+// Of each byte of a word: the lowest bits, the highest bits.
+const (
+	lows  = 0x0101010101010101
+	highs = 0x8080808080808080
+)
+
+// plain returns where the first byte from i on stands that a string can't hold as it is, or that is not ASCII. It looks
+// at eight bytes at once: a borrow marks the byte that is below a bound, and only bytes behind it can be marked wrongly.
+func plain(b []byte, i int) int {
+	for ; i+8 <= len(b); i += 8 {
+		w := binary.LittleEndian.Uint64(b[i:])
+		quote, backslash := w^('"'*lows), w^('\\'*lows)
+		special := ((w-' '*lows)&^w | (quote-lows)&^quote | (backslash-lows)&^backslash | w) & highs
+		if special != 0 {
+			return i + bits.TrailingZeros64(special)/8
+		}
+	}
+	for i < len(b) && b[i] >= ' ' && b[i] != '"' && b[i] != '\\' && b[i] < utf8.RuneSelf {
+		i++
+	}
+	return i
+}
+
+func (s *scanner) escape() bool {
 	if s.i+1 >= len(s.b) {
 		return s.fail("the text ends inside a string")
 	}
 	switch s.b[s.i+1] {
 	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
 		s.i += 2
-		return nil
+		return true
 	case 'u':
-		for k := 2; k < 6; k++ {
-			if s.i+k >= len(s.b) || !strings.ContainsRune("0123456789abcdefABCDEF", rune(s.b[s.i+k])) {
-				return s.fail(`four hexadecimal digits should follow \u`)
-			}
+		if _, ok := hex4(s.b[s.i+2:]); !ok {
+			return s.fail(`four hexadecimal digits should follow \u`)
 		}
 		s.i += 6
-		return nil
+		return true
 	}
 	return s.fail("no escape in a string begins like this")
 }
 
-// Decode reads a body into map[string]any, []any, string, bool, nil, and for numbers int64 where the literal is an integer
-// that fits, Integer where it is one that does not, float64 otherwise. Of a key that stands twice the last value counts.
-func Decode(body []byte) (any, error) {
-	if err := Validate(body); err != nil {
-		return nil, err
+// hex4 reads the four hexadecimal digits that b begins with.
+func hex4(b []byte) (r rune, ok bool) {
+	if len(b) < 4 {
+		return 0, false
 	}
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.UseNumber()
-	var v any
-	if err := d.Decode(&v); err != nil {
-		return nil, &SyntaxError{d.InputOffset(), err.Error()}
-	}
-	return exact(v), nil
-}
-
-func exact(v any) any {
-	switch v := v.(type) {
-	case json.Number:
-		return number(string(v))
-	case map[string]any:
-		for k, e := range v {
-			v[k] = exact(e)
+	for _, c := range b[:4] {
+		switch {
+		case '0' <= c && c <= '9':
+			c -= '0'
+		case 'a' <= c|0x20 && c|0x20 <= 'f':
+			c = c | 0x20 - 'a' + 10
+		default:
+			return 0, false
 		}
-	case []any:
-		for i, e := range v {
-			v[i] = exact(e)
-		}
+		r = r<<4 | rune(c)
 	}
-	return v
-}
-
-func number(text string) any {
-	if !strings.ContainsAny(text, ".eE") {
-		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
-			return n
-		}
-		return Integer(text)
-	}
-	f, err := strconv.ParseFloat(text, 64)
-	if err != nil {
-		return text // beyond float64's range: kept as its text
-	}
-	return f
+	return r, true
 }

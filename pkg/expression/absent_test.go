@@ -31,7 +31,8 @@ var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
 func scope() *expression.Scope {
 	return &expression.Scope{
-		Now: noon,
+		Now:    noon,
+		Limits: expression.Limits{Time: time.Hour}, // the tests say when time is at stake
 		Vars: map[string]any{
 			"event": object{
 				"type": "push",

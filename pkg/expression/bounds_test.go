@@ -174,7 +174,7 @@ func TestSourceIsBounded(t *testing.T) {
 		"members":    "a" + strings.Repeat(".b", 4000) + " == nil",
 		"comparison": strings.Repeat("1 < ", 150) + "2",
 		"shared":     nest(90, "(", "true", " ?: true)"),
-		"shared too": nest(90, "(1 < ", "2", " < 3 ? 2 : 2)"),
+		"shared too": nest(60, "(1 < ", "2", " < 3 ? 2 : 2)"),
 		"fine":       nest(90, "(", "1", ")"),
 	} {
 		t.Run(name, func(t *testing.T) {

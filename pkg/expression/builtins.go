@@ -115,10 +115,7 @@ func (c *compiler) get(n *ast.BuiltinNode) *compiled {
 			return nil, err
 		}
 		v, err := from.eval(e)
-		if absent(err) != nil || err == nil && v == nil {
-			return nil, nil
-		}
-		if err != nil {
+		if err = present(err); err != nil || v == nil {
 			return nil, err
 		}
 		name, err := k.eval(e)

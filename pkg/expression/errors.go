@@ -90,6 +90,14 @@ func absent(err error) *AbsentError {
 	return a
 }
 
+// present returns the error unless it is an absence, for what asks whether something is there: it is nil then, as its value.
+func present(err error) error {
+	if absent(err) == nil {
+		return err
+	}
+	return nil
+}
+
 // EvalError says why an expression failed for another reason than an absent field.
 type EvalError struct {
 	Msg    string

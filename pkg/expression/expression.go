@@ -50,6 +50,7 @@ type Limits struct {
 // Truth is the verdict of a condition or one of its clauses.
 type Truth int
 
+// The verdicts; Absent is the zero value.
 const (
 	Absent Truth = iota // reads an absent field, or fails
 	False

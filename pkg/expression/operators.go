@@ -108,7 +108,7 @@ func equalsText(left *compiled, want string, negated bool) *compiled {
 func isNil(operand *compiled, negated bool) *compiled {
 	return &compiled{kind: kindBool, eval: func(e *evaluation) (any, error) {
 		v, err := operand.eval(e)
-		if err != nil && absent(err) == nil {
+		if err = present(err); err != nil {
 			return nil, err
 		}
 		return (v == nil) != negated, nil
@@ -127,10 +127,10 @@ func (c *compiler) coalesce(n *ast.BinaryNode) *compiled {
 			return nil, err
 		}
 		v, err := left.eval(e)
-		if err != nil && absent(err) == nil {
+		if err = present(err); err != nil {
 			return nil, err
 		}
-		if err != nil || v == nil {
+		if v == nil {
 			return right.eval(e)
 		}
 		return v, nil
@@ -149,10 +149,10 @@ func (c *compiler) in(n *ast.BinaryNode) *compiled {
 			return nil, err
 		}
 		in, err := right.eval(e)
-		if err != nil && absent(err) == nil {
+		if err = present(err); err != nil {
 			return nil, err
 		}
-		if err != nil || in == nil {
+		if in == nil {
 			return false, nil
 		}
 		found, err := e.contains(in, needle)

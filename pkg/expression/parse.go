@@ -54,6 +54,9 @@ func (s *source) syntaxError(err error) *CompileError {
 	if strings.Contains(msg, "coalesce expressions") {
 		msg, hint = "?? can't be mixed with other operators without parentheses", "write (a ?? b) == c"
 	}
+	if strings.HasPrefix(msg, "invalid integer literal") {
+		msg, hint = "number does not fit into 64 bits", `larger ones can be compared: int("…")`
+	}
 	if msg == "literal not terminated" {
 		msg = "text is not closed by its quote"
 	}

@@ -53,12 +53,29 @@ func (c *compiler) reads(p *path) *compiled {
 
 // path flattens the member accesses below n.
 func (c *compiler) path(n ast.Node) *path {
+	var members []*ast.MemberNode
+	for {
+		if chain, ok := n.(*ast.ChainNode); ok {
+			n = chain.Node
+			continue
+		}
+		m, ok := n.(*ast.MemberNode)
+		if !ok {
+			break
+		}
+		members = append(members, m)
+		n = m.Node
+	}
+	p := c.rootOf(n)
+	for _, m := range slices.Backward(members) {
+		c.extend(p, c.step(m))
+	}
+	return p
+}
+
+// rootOf returns a new path without steps.
+func (c *compiler) rootOf(n ast.Node) *path {
 	switch n := n.(type) {
-	case *ast.ChainNode:
-		return c.path(n.Node)
-	case *ast.MemberNode:
-		base := c.path(n.Node)
-		return c.extend(base, c.step(n))
 	case *ast.IdentifierNode:
 		return c.identifier(n)
 	case *ast.PointerNode:
@@ -95,28 +112,25 @@ func (c *compiler) step(n *ast.MemberNode) step {
 	return s
 }
 
-// extend returns base with one more step, and checks it against the schema.
-func (c *compiler) extend(base *path, s step) *path {
-	p := *base
-	p.steps = append(slices.Clip(base.steps), s)
+// extend adds a step to a path, and checks it against the schema.
+func (c *compiler) extend(p *path, s step) {
+	p.steps = append(p.steps, s)
 	if s.optional {
 		p.optional = len(p.steps) - 1
 	}
 	if s.index != nil {
 		p.open, p.schema = false, nil
-		return &p
+		return
 	}
-	if p.open {
-		p.ref = append(slices.Clip(base.ref), s.name)
-	}
-	child, ok := base.schema.child(s.name)
+	child, ok := p.schema.child(s.name)
 	if !ok {
-		known := base.schema.names()
-		prefix := strings.Join(base.ref, ".")
-		c.fail(s.loc, "unknown field "+s.name+" of "+prefix, didYouMean(prefix+".", s.name, known))
+		prefix := strings.Join(p.ref, ".")
+		c.fail(s.loc, "unknown field "+s.name+" of "+prefix, didYouMean(prefix+".", s.name, p.schema.names()))
 	}
 	p.schema = child
-	return &p
+	if p.open {
+		p.ref = append(p.ref, s.name)
+	}
 }
 
 func (c *compiler) identifier(n *ast.IdentifierNode) *path {
@@ -144,7 +158,7 @@ func (c *compiler) identifier(n *ast.IdentifierNode) *path {
 func (c *compiler) variable(v variable) *path {
 	p := &path{name: v.name, alias: v.path, element: v.inner, optional: -1}
 	if v.path != nil {
-		p.ref, p.open, p.schema, p.element = v.path.ref, v.path.open, v.path.schema, v.path.element
+		p.ref, p.open, p.schema, p.element = slices.Clip(v.path.ref), v.path.open, v.path.schema, v.path.element
 	}
 	p.root = func(e *evaluation) (any, error) {
 		b := &e.vars[v.slot]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -41,7 +42,7 @@ func CompileCondition(src string, schema *Schema) (*Program, error) {
 }
 
 // Source returns the expression's text, without ${{ }}.
-func (p *Program) Source() string { return p.source.text() }
+func (p *Program) Source() string { return strings.TrimSpace(p.source.text()) }
 
 // Refs returns the paths that the expression reads, each from its root up to the first part that only evaluation can
 // know: ["steps", "src", "outputs", "dir"]. Each path is there once, in the order of the text.
@@ -140,7 +141,7 @@ func (e *evaluation) aside(clauses []node) {
 		e.budget = newBudget(e.limits)
 		start := time.Now()
 		if e.report.left <= 0 {
-			e.halt(ErrDeadline, fmt.Sprintf("explaining takes longer than %v", 10*e.limits.Time))
+			_ = e.halt(ErrDeadline, fmt.Sprintf("explaining takes longer than %v", 10*e.limits.Time))
 		}
 		n(e) //nolint:errcheck // the report has it
 		e.report.left -= time.Since(start)

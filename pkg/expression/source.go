@@ -1,6 +1,7 @@
 package expression
 
 import (
+	"sort"
 	"strings"
 	"unicode/utf8"
 
@@ -81,19 +82,18 @@ func (s *source) tokenise() (tokens, *CompileError) {
 	return t, nil
 }
 
+// from returns the index of the first token that starts at a character or after it.
+func (t tokens) from(at int) int {
+	return sort.Search(len(t.list), func(i int) bool { return t.list[i].From >= at })
+}
+
 // within returns the first and last token of a span; ok is false where there is none.
 func (t tokens) within(r span) (first, last int, ok bool) {
-	first, last = -1, -1
-	for i, tok := range t.list {
-		if tok.Kind == lexer.EOF || tok.From < r.from || tok.To > r.to {
-			continue
-		}
-		if first < 0 {
-			first = i
-		}
-		last = i
+	first, last = t.from(r.from), t.from(r.to)-1
+	for last >= first && (t.list[last].Kind == lexer.EOF || t.list[last].To > r.to) {
+		last--
 	}
-	return first, last, first >= 0
+	return first, last, last >= first
 }
 
 // strip narrows a span to its tokens, without the parentheses around all of it.
@@ -144,10 +144,8 @@ func (t tokens) after(r span, value string) (span, bool) {
 
 // at returns the token that starts at a character.
 func (t tokens) at(from int) string {
-	for _, tok := range t.list {
-		if tok.From == from {
-			return tok.Value
-		}
+	if i := t.from(from); i < len(t.list) && t.list[i].From == from {
+		return t.list[i].Value
 	}
 	return ""
 }

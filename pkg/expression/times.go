@@ -109,6 +109,13 @@ func stringOf(v any, args []any) (any, bool, error) {
 	return nil, false, nil
 }
 
+func closestMethod(name string) string {
+	if s := closest(name, slices.Collect(maps.Keys(methods))); s != "" {
+		return "did you mean " + s + "()?"
+	}
+	return "only times and durations have methods; fields can't be called"
+}
+
 // method compiles x.Name(…); only times and durations have any.
 func (c *compiler) method(n *ast.CallNode, callee *ast.MemberNode) *compiled {
 	name, ok := callee.Property.(*ast.StringNode)
@@ -117,7 +124,7 @@ func (c *compiler) method(n *ast.CallNode, callee *ast.MemberNode) *compiled {
 	}
 	apply, ok := methods[name.Value]
 	if !ok {
-		c.fail(name.Location(), "unknown method "+name.Value, didYouMean("", name.Value, slices.Sorted(maps.Keys(methods))))
+		c.fail(name.Location(), "unknown method "+name.Value, closestMethod(name.Value))
 	}
 	args := append([]*compiled{c.nested(callee.Node)}, c.arguments(n.Arguments)...)
 	optional, at := callee.Optional, name.Location().From
@@ -139,9 +146,6 @@ func (c *compiler) method(n *ast.CallNode, callee *ast.MemberNode) *compiled {
 	}
 	return &compiled{eval: func(e *evaluation) (any, error) {
 		v, err := call(e)
-		if absent(err) != nil {
-			return nil, nil
-		}
-		return v, err
+		return v, present(err)
 	}}
 }

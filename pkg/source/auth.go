@@ -1,24 +1,18 @@
 package source
 
 import (
-	"crypto/ed25519"
-	"crypto/hmac"
-	"crypto/sha1" //nolint:gosec // generic sources may name it for old senders; it is refused unless written out
 	"crypto/sha256"
-	"crypto/sha512"
 	"crypto/subtle"
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 )
 
-// One returns the value of a header that must be there exactly once and not be empty.
+// One returns the value of a header that must be there exactly once and not be empty. An error wraps ErrUnauthenticated:
+// of a proof that is there twice, two readers may believe different halves.
 func One(h http.Header, name string) (string, error) {
 	values := h.Values(name)
 	switch {
@@ -27,91 +21,80 @@ func One(h http.Header, name string) (string, error) {
 	case len(values) > 1:
 		return "", fmt.Errorf("%w: header %s is there %d times", ErrUnauthenticated, name, len(values))
 	case values[0] == "":
-		return "", fmt.Errorf("%w: header %s is empty", ErrUnauthenticated, name)
+		return "", fmt.Errorf("%w: header %s is empty, as where the sender has no secret", ErrUnauthenticated, name)
 	}
 	return values[0], nil
 }
 
-// HMAC is how a sender signs with a shared key.
-type HMAC struct {
-	New    func() hash.Hash
-	Decode func(string) ([]byte, error) // of the signature's text
-}
-
-// SHA256Hex is HMAC-SHA256 as hexadecimal digits.
-func SHA256Hex() HMAC { return HMAC{sha256.New, hex.DecodeString} }
-
-// NewHMAC makes an HMAC of the names that documents use: sha256, sha512 or sha1, and hex or base64.
-func NewHMAC(algorithm, encoding string) (HMAC, error) {
-	algorithms := map[string]func() hash.Hash{"": sha256.New, "sha256": sha256.New, "sha512": sha512.New, "sha1": sha1.New}
-	encodings := map[string]func(string) ([]byte, error){"": hex.DecodeString, "hex": hex.DecodeString, "base64": base64.StdEncoding.DecodeString}
-	h := HMAC{algorithms[algorithm], encodings[encoding]}
-	if h.New == nil {
-		return h, fmt.Errorf("algorithm %q is none of sha256, sha512, sha1", algorithm)
-	}
-	if h.Decode == nil {
-		return h, fmt.Errorf("encoding %q is neither hex nor base64", encoding)
-	}
-	return h, nil
-}
-
-// Verify checks a signature over the text against each secret, in constant time. There must be a secret.
-func (h HMAC) Verify(secrets [][]byte, signature string, text []byte) error {
-	given, err := h.Decode(signature)
-	if err != nil {
-		return fmt.Errorf("%w: the signature is not encoded as expected", ErrUnauthenticated)
-	}
-	if len(secrets) == 0 {
-		return fmt.Errorf("%w: no secret is configured", ErrUnavailable)
-	}
-	ok := 0
-	for _, s := range secrets {
-		m := hmac.New(h.New, s)
-		m.Write(text)
-		ok |= subtle.ConstantTimeCompare(given, m.Sum(nil))
-	}
-	if ok != 1 {
-		return fmt.Errorf("%w: the signature does not match", ErrUnauthenticated)
-	}
-	return nil
-}
-
-// Resolve returns the current values of secrets. One that does not resolve, or is empty, fails all.
-func (e *Env) Resolve(refs []SecretRef) ([][]byte, error) {
-	out := make([][]byte, len(refs))
-	for i, ref := range refs {
-		v, err := e.Secret(ref)
-		if err != nil {
-			return nil, fmt.Errorf("%w: a secret of source %s does not resolve: %w", ErrUnavailable, e.Name, err)
-		}
-		if len(v) == 0 {
-			return nil, fmt.Errorf("%w: a secret of source %s is empty", ErrUnavailable, e.Name)
-		}
-		out[i] = v
-	}
-	return out, nil
-}
-
-// Check reports at load what is wrong with secret references; at least one is needed.
-func (e *Env) Check(refs []SecretRef, what string) error {
+// Any succeeds where matches is true for one of the secrets. All of them are tried, whichever matches, and one that does
+// not resolve is in nobody's way while another matches; otherwise the error wraps ErrUnavailable if a secret did not
+// resolve or matches failed, and ErrUnauthenticated if not. what says what did not match: "the signature".
+func (e *Env) Any(refs []SecretRef, what string, matches func(secret []byte) (bool, error)) error {
 	if len(refs) == 0 {
-		return fmt.Errorf("%s: name at least one secret, or anyone could send", what)
+		return fmt.Errorf("%w: source %s has no secret", ErrUnavailable, e.Name)
+	}
+	found := false
+	var failed error
+	for _, ref := range refs {
+		secret, err := e.resolve(ref)
+		if err != nil {
+			failed = err
+			continue
+		}
+		ok, err := matches(secret)
+		if err != nil {
+			failed = fmt.Errorf("%w: source %s: %w", ErrUnavailable, e.Name, err)
+		}
+		found = found || ok
+	}
+	switch {
+	case found:
+		return nil
+	case failed != nil:
+		return failed
+	}
+	return fmt.Errorf("%w: %s does not match", ErrUnauthenticated, what)
+}
+
+func (e *Env) resolve(ref SecretRef) ([]byte, error) {
+	secret, err := e.Secret(ref)
+	if err != nil {
+		return nil, fmt.Errorf("%w: resolve a secret of source %s: %w", ErrUnavailable, e.Name, err)
+	}
+	if len(secret) == 0 {
+		return nil, fmt.Errorf("%w: a secret of source %s is empty", ErrUnavailable, e.Name)
+	}
+	return secret, nil
+}
+
+// Check reports at load what is wrong with secret references, of which at least one is needed; field names their place
+// in the spec.
+func (e *Env) Check(field string, refs ...SecretRef) error {
+	if len(refs) == 0 {
+		return fmt.Errorf("%s: name at least one secret, or anyone could send", field)
 	}
 	var errs []error
 	for _, ref := range refs {
-		if e.CheckSecret != nil {
+		if ref == (SecretRef{}) {
+			errs = append(errs, fmt.Errorf("%s: a reference names no secret; write {secret: NAME}", field))
+		} else if e.CheckSecret != nil {
 			errs = append(errs, e.CheckSecret(ref))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// Clock returns the time by the environment's clock.
-func (e *Env) Clock() time.Time {
+func (e *Env) clock() time.Time {
 	if e.Now == nil {
 		return time.Now()
 	}
 	return e.Now()
+}
+
+// Equal compares secrets in time that tells nothing of them, their length included.
+func Equal(a, b []byte) bool {
+	x, y := sha256.Sum256(a), sha256.Sum256(b)
+	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
 // Auth is how a sender that signs nothing proves who it is: a bearer token or basic authentication.
@@ -134,138 +117,40 @@ func (a *Auth) Check(env *Env) error {
 	case a.Bearer != nil && a.Basic != nil:
 		return errors.New("auth: give bearer or basic, not both")
 	case a.Bearer != nil:
-		return env.Check([]SecretRef{*a.Bearer}, "auth.bearer")
-	case a.Basic.Username == "":
-		return errors.New("auth.basic: username is empty")
+		return env.Check("auth.bearer", *a.Bearer)
+	case a.Basic.Username == "" || strings.Contains(a.Basic.Username, ":"): // RFC 7617: a user-id has no colon
+		return errors.New("auth.basic.username: it must not be empty nor hold a colon")
 	}
-	return env.Check([]SecretRef{a.Basic.Password}, "auth.basic")
+	return env.Check("auth.basic.password", a.Basic.Password)
 }
 
-// Verify checks a request's Authorization header.
+// Verify checks a request's Authorization header. Check must have passed.
 func (a *Auth) Verify(env *Env, r *Request) error {
-	given, err := One(r.Header, "Authorization")
+	header, err := One(r.Header, "Authorization")
 	if err != nil {
 		return err
 	}
-	scheme, value, _ := strings.Cut(given, " ")
-	want, ref := "Bearer", a.Bearer
+	scheme, given, _ := strings.Cut(header, " ")
 	if a.Basic != nil {
-		want, ref = "Basic", &a.Basic.Password
+		return a.Basic.verify(env, scheme, given)
 	}
-	secrets, err := env.Resolve([]SecretRef{*ref})
+	if !strings.EqualFold(scheme, "Bearer") {
+		return fmt.Errorf("%w: Authorization is not of the scheme Bearer", ErrUnauthenticated)
+	}
+	return env.Any([]SecretRef{*a.Bearer}, "the bearer token", func(secret []byte) (bool, error) {
+		return Equal([]byte(given), secret), nil
+	})
+}
+
+func (b *Basic) verify(env *Env, scheme, given string) error {
+	if !strings.EqualFold(scheme, "Basic") {
+		return fmt.Errorf("%w: Authorization is not of the scheme Basic", ErrUnauthenticated)
+	}
+	decoded, err := base64.StdEncoding.DecodeString(given)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: Authorization is not base64", ErrUnauthenticated)
 	}
-	if !strings.EqualFold(scheme, want) {
-		return fmt.Errorf("%w: Authorization is not of the scheme %s", ErrUnauthenticated, want)
-	}
-	expected := secrets[0]
-	if a.Basic != nil {
-		decoded, err := base64.StdEncoding.DecodeString(value)
-		if err != nil {
-			return fmt.Errorf("%w: Authorization is not base64", ErrUnauthenticated)
-		}
-		value, expected = string(decoded), append([]byte(a.Basic.Username+":"), expected...)
-	}
-	if !Equal([]byte(value), expected) {
-		return fmt.Errorf("%w: the credentials are wrong", ErrUnauthenticated)
-	}
-	return nil
-}
-
-// Equal compares secrets in time that tells nothing, their length included.
-func Equal(a, b []byte) bool {
-	x, y := sha256.Sum256(a), sha256.Sum256(b)
-	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
-}
-
-// Tolerance is how far a signed time may be from ours (Standard Webhooks' specification, "Verifying webhook authenticity").
-const Tolerance = 5 * time.Minute
-
-// VerifyStandard checks a request signed as Standard Webhooks specifies, and returns the signed id. Keys are whsec_ and
-// base64 for HMAC-SHA256, or whpk_ and base64 for ed25519.
-func VerifyStandard(env *Env, keys [][]byte, r *Request) (id string, err error) {
-	id, err = One(r.Header, "Webhook-Id")
-	if err != nil {
-		return "", err
-	}
-	stamp, err := One(r.Header, "Webhook-Timestamp")
-	if err != nil {
-		return "", err
-	}
-	signatures, err := One(r.Header, "Webhook-Signature")
-	if err != nil {
-		return "", err
-	}
-	seconds, err := strconv.ParseInt(stamp, 10, 64)
-	if err != nil {
-		return "", fmt.Errorf("%w: webhook-timestamp is no number", ErrUnauthenticated)
-	}
-	if d := env.Clock().Sub(time.Unix(seconds, 0)); d > Tolerance || d < -Tolerance {
-		return "", fmt.Errorf("%w: webhook-timestamp is more than %s from the server's clock", ErrUnauthenticated, Tolerance)
-	}
-	signed := append([]byte(id+"."+stamp+"."), r.Body...)
-	for _, k := range keys {
-		ok, err := verifyStandardKey(string(k), signatures, signed)
-		if err != nil {
-			return "", err
-		}
-		if ok {
-			return id, nil
-		}
-	}
-	return "", fmt.Errorf("%w: the signature does not match", ErrUnauthenticated)
-}
-
-func verifyStandardKey(key, signatures string, signed []byte) (bool, error) {
-	public, asymmetric := strings.CutPrefix(key, "whpk_")
-	raw, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(public, "whsec_"))
-	if err != nil || len(raw) == 0 || asymmetric && len(raw) != ed25519.PublicKeySize {
-		return false, fmt.Errorf("%w: a secret is not whsec_ (or whpk_) and base64", ErrUnavailable)
-	}
-	m := hmac.New(sha256.New, raw)
-	m.Write(signed)
-	sum := m.Sum(nil)
-	found := false
-	for s := range strings.SplitSeq(signatures, " ") {
-		version, text, _ := strings.Cut(s, ",")
-		given, err := base64.StdEncoding.DecodeString(text)
-		switch {
-		case err != nil:
-		case !asymmetric && version == "v1":
-			found = hmac.Equal(given, sum) || found
-		case asymmetric && version == "v1a":
-			found = ed25519.Verify(raw, signed, given) || found
-		}
-	}
-	return found, nil
-}
-
-// Pick returns the headers of a request that are on a list, by canonical name.
-func Pick(h http.Header, names []string) map[string]string {
-	var out map[string]string
-	for _, name := range names {
-		if v := h.Get(name); v != "" {
-			if out == nil {
-				out = make(map[string]string, len(names))
-			}
-			out[http.CanonicalHeaderKey(name)] = v
-		}
-	}
-	return out
-}
-
-// BodyKey is the key of an event whose sender signs the body alone: the hash of that body.
-func BodyKey(body []byte) string {
-	sum := sha256.Sum256(body)
-	return hex.EncodeToString(sum[:])
-}
-
-// VerifyPrefixed is HMAC.Verify for a signature whose text begins with a fixed word, such as "sha256=".
-func VerifyPrefixed(h HMAC, prefix string, secrets [][]byte, signature string, text []byte) error {
-	rest, ok := strings.CutPrefix(signature, prefix)
-	if !ok {
-		return fmt.Errorf("%w: the signature does not begin with %s", ErrUnauthenticated, prefix)
-	}
-	return h.Verify(secrets, rest, text)
+	return env.Any([]SecretRef{b.Password}, "user or password", func(secret []byte) (bool, error) {
+		return Equal(decoded, append([]byte(b.Username+":"), secret...)), nil
+	})
 }

@@ -1,0 +1,94 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/riposte-dev/riposte/pkg/action"
+	"github.com/riposte-dev/riposte/pkg/action/exec"
+	"github.com/riposte-dev/riposte/pkg/action/git"
+	"github.com/riposte-dev/riposte/pkg/action/http"
+	"github.com/riposte-dev/riposte/pkg/action/notify"
+	"github.com/riposte-dev/riposte/pkg/action/terraform"
+	"github.com/riposte-dev/riposte/pkg/command"
+	"github.com/riposte-dev/riposte/pkg/config"
+	"github.com/riposte-dev/riposte/pkg/outbound"
+	"github.com/riposte-dev/riposte/pkg/source"
+	"github.com/riposte-dev/riposte/pkg/source/alertmanager"
+	"github.com/riposte-dev/riposte/pkg/source/generic"
+	"github.com/riposte-dev/riposte/pkg/source/gitea"
+	"github.com/riposte-dev/riposte/pkg/source/github"
+	"github.com/riposte-dev/riposte/pkg/source/gitlab"
+	"github.com/riposte-dev/riposte/pkg/source/standardwebhooks"
+)
+
+// Sources lists the presets there are.
+func Sources() source.Registry {
+	return source.NewRegistry(
+		alertmanager.Type(), generic.Type(), gitea.Type(), github.Type(), gitlab.Type(), standardwebhooks.Type(),
+	)
+}
+
+// actions builds the integrations; the function returned stops what they keep running.
+func (a *App) actions(runner *command.Runner) (action.Registry, func(context.Context) error) {
+	c := a.config
+	client := outbound.New(outbound.Options{AllowPrivate: c.Outbound.AllowPrivate})
+	sender := notify.New(notify.Options{Client: client, Logger: a.log, Now: time.Now})
+	return action.NewRegistry(
+		git.Definitions(a.gitOptions(runner)),
+		terraform.Definitions(terraform.Options{
+			Dir: filepath.Join(c.Data, "terraform"), Binary: c.Terraform.Binary, Runner: runner, Env: environment(c.Exec.Env),
+		}),
+		sender.Definitions(),
+		exec.Definitions(exec.Options{Runner: runner, OutputBytes: c.Exec.OutputBytes}),
+		http.Definitions(http.Options{Client: client}),
+	), sender.Close
+}
+
+// environment returns the server's variables that children get.
+func environment(names []string) []string {
+	var env []string
+	for _, name := range names {
+		if v, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
+}
+
+func (a *App) gitOptions(runner *command.Runner) git.Options {
+	c := a.config
+	dialer := outbound.New(outbound.Options{AllowPrivate: c.Git.AllowPrivate, Setting: "git.allowPrivate"})
+	o := git.Options{
+		Dir: filepath.Join(c.Data, "git"), MaxBytes: c.Git.MaxBytes, Timeout: c.Git.Timeout, Backend: c.Git.Backend,
+		AllowLocal: c.Dev, Dial: dialer.DialContext, Runner: runner,
+	}
+	for _, cred := range c.Credentials {
+		o.Credentials = append(o.Credentials, a.credential(cred))
+	}
+	return o
+}
+
+func (a *App) credential(c config.Credential) git.Credential {
+	out := git.Credential{URLPrefix: c.URL, Username: c.Username, KnownHosts: c.KnownHosts}
+	if c.Token != "" {
+		out.Token = func() (string, error) {
+			v, err := a.secrets.Get(c.Token)
+			return string(v), err
+		}
+	}
+	if c.SSHKey != "" {
+		out.SSHKey = func() ([]byte, error) { return a.secrets.Get(c.SSHKey) }
+	}
+	return out
+}
+
+// Describe returns the registries for commands that only read rules: nothing in them can be run.
+func Describe() Registries {
+	a := &App{config: config.Default(), log: slog.New(slog.DiscardHandler)}
+	actions, _ := a.actions(nil)
+	return Registries{Sources: Sources(), Actions: actions}
+}

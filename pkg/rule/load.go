@@ -1,0 +1,609 @@
+package rule
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/riposte-dev/riposte/pkg/action"
+	"github.com/riposte-dev/riposte/pkg/document"
+	"github.com/riposte-dev/riposte/pkg/event"
+	"github.com/riposte-dev/riposte/pkg/expression"
+	"github.com/riposte-dev/riposte/pkg/run"
+	"github.com/riposte-dev/riposte/pkg/source"
+)
+
+// metadata is what every document has.
+type metadata struct {
+	Name        string            `yaml:"name" required:"true" doc:"unique among documents of the kind: lower-case letters, digits and -"`
+	Labels      map[string]string `yaml:"labels,omitempty" doc:"for selecting rules"`
+	Annotations map[string]string `yaml:"annotations,omitempty" doc:"for people and tools"`
+}
+
+type envelope struct {
+	APIVersion string         `yaml:"apiVersion" required:"true" doc:"riposte.dev/v1"`
+	Kind       string         `yaml:"kind" required:"true" doc:"Rule, Source or Target"`
+	Metadata   metadata       `yaml:"metadata" required:"true" doc:"name and labels"`
+	Spec       *document.Item `yaml:"spec" required:"true" doc:"see the kind"`
+}
+
+type sourceSpec struct {
+	Type    string        `yaml:"type" required:"true" doc:"which sender: a preset"`
+	MaxBody document.Size `yaml:"maxBody,omitempty" doc:"largest body; default: the server's limit"`
+	Rate    *rateSpec     `yaml:"rate,omitempty" doc:"limit of verified requests; none by default"`
+}
+
+type rateSpec struct {
+	Requests int64         `yaml:"requests" required:"true" doc:"so many"`
+	Per      time.Duration `yaml:"per" required:"true" doc:"in this time"`
+	Burst    int64         `yaml:"burst,omitempty" doc:"so many more at once"`
+}
+
+type targetSpec struct {
+	Type     string            `yaml:"type" required:"true" doc:"slack, teams, pagerduty, smtp, webhook, log, …"`
+	URL      *action.SecretRef `yaml:"url,omitempty" doc:"secret that holds the address"`
+	Rate     *targetRate       `yaml:"rate,omitempty" doc:"above it, messages are collected into one digest"`
+	Fallback string            `yaml:"fallback,omitempty" ref:"target" doc:"target that gets what this one can't be sent"`
+}
+
+type targetRate struct {
+	Messages int64         `yaml:"messages" required:"true" doc:"so many"`
+	Per      time.Duration `yaml:"per" required:"true" doc:"in this time"`
+}
+
+type ruleSpec struct {
+	Mode      string         `yaml:"mode,omitempty" default:"auto" enum:"auto,observe,approve" doc:"auto acts; observe records what it would do"`
+	Trigger   *triggerSpec   `yaml:"trigger,omitempty" doc:"which events are asked at all"`
+	When      *document.Item `yaml:"when,omitempty" doc:"condition over event"`
+	Steps     []stepSpec     `yaml:"steps" required:"true" doc:"what to do, in order"`
+	OnFailure []stepSpec     `yaml:"onFailure,omitempty" doc:"what to do when the run failed or was refused"`
+
+	Correlate   *document.Item `yaml:"correlate,omitempty" doc:"not supported by this version"`
+	Limits      *document.Item `yaml:"limits,omitempty" doc:"not supported by this version"`
+	Concurrency *document.Item `yaml:"concurrency,omitempty" doc:"not supported by this version"`
+	Verify      *document.Item `yaml:"verify,omitempty" doc:"not supported by this version"`
+	Finally     *document.Item `yaml:"finally,omitempty" doc:"not supported by this version"`
+}
+
+type triggerSpec struct {
+	Source document.Strings `yaml:"source,omitempty" doc:"names of sources, or globs; default: all"`
+	Type   document.Strings `yaml:"type,omitempty" doc:"types of events, or globs; default: all"`
+}
+
+type stepSpec struct {
+	ID              string           `yaml:"id,omitempty" doc:"name for steps.ID; default: step and its number"`
+	Uses            string           `yaml:"uses" required:"true" doc:"the action"`
+	With            *document.Item   `yaml:"with,omitempty" doc:"the action's parameters"`
+	If              *document.Item   `yaml:"if,omitempty" doc:"condition; the step is skipped unless it is true"`
+	Needs           document.Strings `yaml:"needs,omitempty" doc:"steps that must have ended; default: the one above"`
+	Retry           *retrySpec       `yaml:"retry,omitempty" doc:"further attempts when the step fails"`
+	Timeout         time.Duration    `yaml:"timeout,omitempty" doc:"of one attempt"`
+	ContinueOnError bool             `yaml:"continueOnError,omitempty" doc:"go on when the step fails"`
+	OnInterrupt     string           `yaml:"onInterrupt,omitempty" enum:"retry,fail" doc:"what to do with a step that a crash or a stop cut off; default: as the action says"`
+	ForEach         *document.Item   `yaml:"forEach,omitempty" doc:"not supported by this version"`
+}
+
+type retrySpec struct {
+	Attempts   int64         `yaml:"attempts" required:"true" doc:"in all, up to 100"`
+	Backoff    time.Duration `yaml:"backoff,omitempty" default:"10s" doc:"pause before the second attempt; each further one is twice as long"`
+	MaxBackoff time.Duration `yaml:"maxBackoff,omitempty" default:"1h" doc:"longest pause"`
+}
+
+// loader collects what a set is made of, and all that is wrong with it.
+type loader struct {
+	opts     Options
+	problems document.Problems
+	set      *Set
+	docs     []doc
+	places   map[string]string // by kind and name: where it is
+}
+
+type doc struct {
+	file string
+	item *document.Item
+	envelope
+}
+
+// Load builds a set. The error is document.Problems: everything that is wrong in all files.
+func Load(files []File, o Options) (*Set, error) {
+	files = slices.Clone(files)
+	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+	l := &loader{opts: o, places: map[string]string{}, set: &Set{
+		Revision: revision(files), Files: files, Sources: map[string]*Source{}, Targets: map[string]action.Target{}, byName: map[string]*Rule{},
+	}}
+	for _, f := range files {
+		l.read(f)
+	}
+	for _, kind := range []string{"Source", "Target", "Rule"} { // rules refer to the others
+		for _, d := range l.docs {
+			if d.Kind == kind {
+				l.build(d)
+			}
+		}
+	}
+	l.checkFallbacks()
+	if len(l.problems) > 0 {
+		l.problems.Sort()
+		return nil, l.problems
+	}
+	return l.set, nil
+}
+
+func (l *loader) problem(file string, i *document.Item, hint, format string, args ...any) {
+	p := document.Problem{File: file, Msg: fmt.Sprintf(format, args...), Hint: hint}
+	if i != nil {
+		p.Line, p.Column = i.Line, i.Column
+	}
+	l.problems = append(l.problems, p)
+}
+
+func (l *loader) read(f File) {
+	items, problems := document.Parse(f.Path, f.Data)
+	l.problems = append(l.problems, problems...)
+	for _, item := range items {
+		d := doc{file: f.Path, item: item}
+		before := len(l.problems)
+		l.problems = append(l.problems, document.Decode(f.Path, item, &d.envelope)...)
+		if len(l.problems) > before {
+			continue
+		}
+		if l.known(d) {
+			l.docs = append(l.docs, d)
+		}
+	}
+}
+
+// known checks what all documents have in common.
+func (l *loader) known(d doc) bool {
+	kinds := []string{"Source", "Target", "Rule"}
+	switch {
+	case d.APIVersion != APIVersion:
+		l.problem(d.file, d.item.Get("apiVersion"), "", "apiVersion is %q, and this version reads %s", d.APIVersion, APIVersion)
+		return false
+	case d.Kind == "Workflow" || d.Kind == "RuleTest":
+		l.problem(d.file, d.item.Get("kind"), "", "kind %s is not supported by this version", d.Kind)
+		return false
+	case !slices.Contains(kinds, d.Kind):
+		l.problem(d.file, d.item.Get("kind"), didYouMean(d.Kind, kinds), "kind %q is none of %s", d.Kind, strings.Join(kinds, ", "))
+		return false
+	case !regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`).MatchString(d.Metadata.Name):
+		l.problem(d.file, d.item.Get("metadata").Get("name"), "", "name %q is not lower-case letters, digits and -, up to 63", d.Metadata.Name)
+		return false
+	}
+	id := d.Kind + " " + d.Metadata.Name
+	if at, dup := l.places[id]; dup {
+		l.problem(d.file, d.item.Get("metadata").Get("name"), "", "%s is there already, at %s", id, at)
+		return false
+	}
+	l.places[id] = fmt.Sprintf("%s:%d", d.file, d.item.Line)
+	return true
+}
+
+func didYouMean(name string, known []string) string {
+	if best := document.Nearest(name, known); best != "" {
+		return "did you mean " + best + "?"
+	}
+	return ""
+}
+
+func (l *loader) build(d doc) {
+	switch d.Kind {
+	case "Source":
+		l.source(d)
+	case "Target":
+		l.target(d)
+	case "Rule":
+		l.rule(d)
+	}
+}
+
+// decode reads a part of a document, and reports whether all of it fits.
+func (l *loader) decode(file string, item *document.Item, into any) bool {
+	problems := document.Decode(file, item, into)
+	l.problems = append(l.problems, problems...)
+	return len(problems) == 0
+}
+
+func (l *loader) source(d doc) {
+	common := []string{"type", "maxBody", "rate"}
+	var spec sourceSpec
+	if !l.decode(d.file, d.Spec.Without(except(d.Spec, common)...), &spec) {
+		return
+	}
+	t, ok := l.opts.Sources[spec.Type]
+	if !ok {
+		known := slices.Sorted(maps.Keys(l.opts.Sources))
+		l.problem(d.file, d.Spec.Get("type"), didYouMean(spec.Type, known), "type %q is none of %s", spec.Type, strings.Join(known, ", "))
+		return
+	}
+	s := &Source{Name: d.Metadata.Name, Type: t, MaxBodyBytes: int64(spec.MaxBody), File: d.file, Line: d.item.Line}
+	if spec.Rate != nil {
+		s.Rate = Rate{Requests: int(spec.Rate.Requests), Per: spec.Rate.Per, Burst: int(spec.Rate.Burst)}
+	}
+	fits := true
+	env := l.sourceEnv(d)
+	env.CheckSecret = func(ref source.SecretRef) error {
+		s.Secrets = append(s.Secrets, ref)
+		return l.checkSecret(ref)
+	}
+	built, err := t.New(func(into any) error {
+		fits = l.decode(d.file, d.Spec.Without(common...), into)
+		if !fits {
+			return fmt.Errorf("its fields do not fit")
+		}
+		return nil
+	}, env)
+	if err != nil && fits {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			l.problem(d.file, d.Spec, "", "source %s: %s", s.Name, line)
+		}
+	}
+	s.Source = built
+	l.set.Sources[s.Name] = s
+}
+
+// except lists the members of an item that are not named.
+func except(i *document.Item, names []string) []string {
+	var out []string
+	for _, m := range i.Members {
+		if !slices.Contains(names, m.Name) {
+			out = append(out, m.Name)
+		}
+	}
+	return out
+}
+
+func (l *loader) sourceEnv(d doc) source.Env {
+	return source.Env{
+		Name: d.Metadata.Name, Secret: l.opts.Secret, Now: l.opts.Now,
+		Compile: func(text string) (func(*event.Event) (any, error), error) {
+			p, err := expression.Compile(text, eventSchema(nil))
+			if err != nil {
+				return nil, err
+			}
+			return func(e *event.Event) (any, error) {
+				return p.Eval(contextOf(), EventScope(e, e.ReceivedAt))
+			}, nil
+		},
+	}
+}
+
+func (l *loader) checkSecret(ref source.SecretRef) error {
+	switch {
+	case (ref.Secret == "") == (ref.Env == ""):
+		return fmt.Errorf("a secret is named {secret: NAME}")
+	case ref.Env != "" && !l.opts.Dev:
+		return fmt.Errorf("{env: %s} is read only under serve --dev: declare a secret in the server's configuration and write {secret: NAME}", ref.Env)
+	case l.opts.CheckSecret != nil:
+		return l.opts.CheckSecret(ref)
+	}
+	return nil
+}
+
+func (l *loader) target(d doc) {
+	common := []string{"type", "url", "rate", "fallback"}
+	var spec targetSpec
+	if !l.decode(d.file, d.Spec.Without(except(d.Spec, common)...), &spec) {
+		return
+	}
+	t := action.Target{Name: d.Metadata.Name, Type: spec.Type, Fallback: spec.Fallback}
+	t.Options, _ = d.Spec.Without(common...).Any().(map[string]any)
+	if spec.URL != nil {
+		t.URL = *spec.URL
+		if err := l.checkSecret(source.SecretRef(*spec.URL)); err != nil {
+			l.problem(d.file, d.Spec.Get("url"), "", "url: %v", err)
+		}
+	}
+	if spec.Rate != nil {
+		t.Rate = action.Rate{Messages: int(spec.Rate.Messages), Per: spec.Rate.Per}
+	}
+	l.set.Targets[t.Name] = t
+}
+
+// checkFallbacks follows each target's fallbacks to their end.
+func (l *loader) checkFallbacks() {
+	for _, d := range l.docs {
+		if d.Kind != "Target" {
+			continue
+		}
+		seen := map[string]bool{}
+		for name := d.Metadata.Name; name != ""; {
+			t, ok := l.set.Targets[name]
+			if !ok || seen[name] {
+				msg := "fallback: there is no Target %q"
+				if ok {
+					msg = "fallback: it leads back to %q"
+				}
+				l.problem(d.file, d.Spec.Get("fallback"), "", msg, name)
+				break
+			}
+			seen[name] = true
+			name = t.Fallback
+		}
+	}
+}
+
+func (l *loader) rule(d doc) {
+	var spec ruleSpec
+	if !l.decode(d.file, d.Spec, &spec) {
+		return
+	}
+	r := &Rule{
+		Name: d.Metadata.Name, File: d.file, Line: d.item.Line, Labels: d.Metadata.Labels, Mode: spec.Mode,
+		steps: map[stepKey]*step{}, targets: l.set.Targets,
+	}
+	if r.Mode == "" {
+		r.Mode = "auto"
+	}
+	l.unsupported(d, spec)
+	l.trigger(d, r, spec.Trigger)
+	if spec.When != nil {
+		r.when = l.condition(d.file, spec.When, "when", eventSchema(nil))
+	}
+	if len(spec.Steps) == 0 {
+		l.problem(d.file, d.Spec.Get("steps"), "", "steps is empty: a rule does something")
+	}
+	c := &stepCompiler{loader: l, doc: d, rule: r, outputs: map[string]*expression.Schema{}}
+	r.Plan.Steps = c.steps(run.Main, spec.Steps, d.Spec.Get("steps"))
+	r.Plan.OnFailure = c.steps(run.OnFailure, spec.OnFailure, d.Spec.Get("onFailure"))
+	l.set.Rules = append(l.set.Rules, r)
+	l.set.byName[r.Name] = r
+}
+
+// unsupported refuses what the language has and this version does not do: silence would be worse.
+func (l *loader) unsupported(d doc, spec ruleSpec) {
+	for name, item := range map[string]*document.Item{
+		"correlate": spec.Correlate, "limits": spec.Limits, "concurrency": spec.Concurrency, "verify": spec.Verify, "finally": spec.Finally,
+	} {
+		if item != nil {
+			l.problem(d.file, item, "", "%s is not supported by this version", name)
+		}
+	}
+	if spec.Mode == "approve" {
+		l.problem(d.file, d.Spec.Get("mode"), "", "mode approve is not supported by this version")
+	}
+}
+
+func (l *loader) trigger(d doc, r *Rule, t *triggerSpec) {
+	if t == nil {
+		l.problem(d.file, d.Spec, "", "trigger is missing: name a source, a type, or both")
+		return
+	}
+	r.trigger = trigger{t.Source, t.Type}
+	known := slices.Sorted(maps.Keys(l.set.Sources))
+	for _, name := range t.Source {
+		if !isGlob(name) && l.places["Source "+name] == "" {
+			l.problem(d.file, d.Spec.Get("trigger").Get("source"), didYouMean(name, known), "trigger: there is no Source %q", name)
+		}
+	}
+}
+
+// condition compiles an expression that must be true or false.
+func (l *loader) condition(file string, i *document.Item, field string, schema *expression.Schema) *expression.Program {
+	var text string
+	switch v := i.Value.(type) {
+	case string:
+		text = v
+	case bool:
+		text = fmt.Sprint(v)
+	default:
+		l.problem(file, i, "", "%s must be an expression", field)
+		return nil
+	}
+	if strings.TrimSpace(text) == "" {
+		l.problem(file, i, "leave it out where nothing is to be asked", "%s is empty", field)
+		return nil
+	}
+	p, err := expression.CompileCondition(text, schema)
+	if err != nil {
+		l.compileProblem(file, i, field, err)
+		return nil
+	}
+	return p
+}
+
+// compileProblem reports an expression's error at its place in the file.
+func (l *loader) compileProblem(file string, i *document.Item, field string, err error) {
+	p := document.Problem{File: file, Line: i.Line, Column: i.Column, Msg: field + ": " + err.Error()}
+	if ce, ok := asCompileError(err); ok {
+		p.Msg, p.Hint, p.Snippet = field+": "+ce.Msg, ce.Hint, ce.Snippet()
+		if i.Block {
+			p.Line += ce.Line
+			p.Column = ce.Column
+		} else if ce.Line == 1 {
+			p.Column += ce.Column - 1
+		}
+	}
+	if i.Comment != "" {
+		p.Hint = "what follows # is a YAML comment: put the expression into quotes if it belongs to it"
+	}
+	l.problems = append(l.problems, p)
+}
+
+// stepCompiler compiles the steps of one rule.
+type stepCompiler struct {
+	*loader
+	doc     doc
+	rule    *Rule
+	outputs map[string]*expression.Schema // of the steps above
+}
+
+func (c *stepCompiler) steps(phase run.Phase, specs []stepSpec, at *document.Item) []run.StepPlan {
+	var plans []run.StepPlan
+	seen := map[string]bool{}
+	previous := ""
+	for n, spec := range specs {
+		item := at.Elements[n]
+		if spec.ID == "" {
+			spec.ID = fmt.Sprintf("step%d", n+1)
+		}
+		if !regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`).MatchString(spec.ID) {
+			c.problem(c.doc.file, item.Get("id"), "", "id %q is not letters, digits and _", spec.ID)
+		}
+		if seen[spec.ID] {
+			c.problem(c.doc.file, orItem(item.Get("id"), item), "", "step %s is there already", spec.ID)
+		}
+		plan := run.StepPlan{ID: spec.ID, Uses: spec.Uses, Timeout: spec.Timeout, ContinueOnError: spec.ContinueOnError}
+		if previous != "" {
+			plan.Needs = []string{previous}
+		}
+		c.needs(item, spec, seen)
+		plan.Retry = c.retry(item, spec.Retry)
+		if spec.ForEach != nil {
+			c.problem(c.doc.file, spec.ForEach, "", "forEach is not supported by this version")
+		}
+		c.step(phase, spec, item, &plan)
+		plans = append(plans, plan)
+		seen[spec.ID], previous = true, spec.ID
+	}
+	return plans
+}
+
+func orItem(a, b *document.Item) *document.Item {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// needs checks that named steps stand above. Steps run in order, so they have ended then.
+func (c *stepCompiler) needs(item *document.Item, spec stepSpec, seen map[string]bool) {
+	for _, n := range spec.Needs {
+		if !seen[n] {
+			c.problem(c.doc.file, item.Get("needs"), "", "needs: there is no step %q above", n)
+		}
+	}
+}
+
+func (c *stepCompiler) retry(item *document.Item, r *retrySpec) run.Retry {
+	if r == nil {
+		return run.Retry{}
+	}
+	if r.Attempts < 1 || r.Attempts > 100 {
+		c.problem(c.doc.file, item.Get("retry"), "", "retry.attempts is %d, and must be 1 to 100", r.Attempts)
+	}
+	if r.Backoff == 0 {
+		r.Backoff = 10 * time.Second
+	}
+	return run.Retry{Attempts: int(r.Attempts), Backoff: r.Backoff, MaxBackoff: r.MaxBackoff, Jitter: 0.2}
+}
+
+func (c *stepCompiler) step(phase run.Phase, spec stepSpec, item *document.Item, plan *run.StepPlan) {
+	def, ok := c.opts.Actions[spec.Uses]
+	if !ok {
+		known := slices.Sorted(maps.Keys(c.opts.Actions))
+		c.problem(c.doc.file, item.Get("uses"), didYouMean(spec.Uses, known), "there is no action %q", spec.Uses)
+		return
+	}
+	plan.RetryInterrupted = spec.OnInterrupt == "retry" || spec.OnInterrupt == "" && def.RetryInterrupted
+	schema := eventSchema(c.outputs)
+	s := &step{action: def}
+	if spec.If != nil {
+		s.condition = c.condition(c.doc.file, spec.If, "if", schema)
+	}
+	with := spec.With
+	if with == nil {
+		with = &document.Item{Kind: document.Map, Line: item.Line, Column: item.Column}
+	}
+	if with.Kind != document.Map {
+		c.problem(c.doc.file, with, "", "with must be a map of parameters")
+		return
+	}
+	t := &template{members: map[string]*template{}}
+	known := &document.Item{Kind: document.Map, Line: with.Line, Column: with.Column}
+	for _, m := range with.Members {
+		compiled, literal := c.value(m.Item, "with."+m.Name, schema)
+		if compiled.text != nil && slices.Contains(document.Tagged(def.Params, "expr", "never"), m.Name) {
+			c.problem(c.doc.file, m.Item, "hand values over through env, which a shell never reads as commands", "with.%s must not hold ${{ }}: an event's text would become part of a command", m.Name)
+		}
+		t.members[m.Name] = compiled
+		known.Members = append(known.Members, document.Member{Name: m.Name, Line: m.Line, Column: m.Column, Item: literal})
+	}
+	s.with = t
+	c.checkLiteral(def, known)
+	c.rule.steps[stepKey{phase, spec.ID}] = s
+	c.outputs[spec.ID] = outputSchema(def)
+}
+
+// value compiles a value of `with`. literal is what is known of it now, with Unknown in the place of expressions.
+func (c *stepCompiler) value(i *document.Item, field string, schema *expression.Schema) (*template, *document.Item) {
+	literal := *i
+	switch i.Kind {
+	case document.Map:
+		t := &template{members: map[string]*template{}}
+		literal.Members = nil
+		for _, m := range i.Members {
+			v, known := c.value(m.Item, field+"."+m.Name, schema)
+			t.members[m.Name] = v
+			literal.Members = append(literal.Members, document.Member{Name: m.Name, Line: m.Line, Column: m.Column, Item: known})
+		}
+		c.secret(i)
+		return t, &literal
+	case document.List:
+		t := &template{list: make([]*template, len(i.Elements))}
+		literal.Elements = make([]*document.Item, len(i.Elements))
+		for k, e := range i.Elements {
+			t.list[k], literal.Elements[k] = c.value(e, fmt.Sprintf("%s[%d]", field, k), schema)
+		}
+		return t, &literal
+	}
+	text, ok := i.Value.(string)
+	if !ok || !strings.Contains(text, "${{") {
+		return &template{literal: i.Value}, &literal
+	}
+	compiled, err := expression.CompileText(text, schema)
+	if err != nil {
+		c.compileProblem(c.doc.file, i, field, err)
+		return &template{literal: text}, &document.Item{Value: document.Unknown{}, Line: i.Line, Column: i.Column}
+	}
+	if plainText, ok := compiled.Literal(); ok {
+		literal.Value = plainText
+		return &template{literal: plainText}, &literal
+	}
+	return &template{text: compiled}, &document.Item{Value: document.Unknown{}, Line: i.Line, Column: i.Column}
+}
+
+// secret checks a map that names a secret.
+func (c *stepCompiler) secret(i *document.Item) {
+	if len(i.Members) != 1 || i.Members[0].Name != "secret" && i.Members[0].Name != "env" {
+		return
+	}
+	name, ok := i.Members[0].Item.Value.(string)
+	if !ok || strings.Contains(name, "${{") {
+		return
+	}
+	ref := source.SecretRef{Secret: name}
+	if i.Members[0].Name == "env" {
+		ref = source.SecretRef{Env: name}
+	}
+	if err := c.checkSecret(ref); err != nil {
+		c.problem(c.doc.file, i, "", "%v", err)
+	}
+}
+
+// checkLiteral checks what is known of the parameters before any event.
+func (c *stepCompiler) checkLiteral(def action.Definition, known *document.Item) {
+	params := reflect.New(reflect.TypeOf(def.Params).Elem()).Interface()
+	if !c.decode(c.doc.file, known, params) {
+		return
+	}
+	for _, name := range document.Tagged(def.Params, "ref", "target") {
+		i := known.Get(name)
+		if i == nil {
+			continue
+		}
+		if to, ok := i.Value.(string); ok && c.places["Target "+to] == "" {
+			c.problem(c.doc.file, i, didYouMean(to, slices.Sorted(maps.Keys(c.set.Targets))), "there is no Target %q", to)
+		}
+	}
+	if def.Check == nil {
+		return
+	}
+	if err := def.Check(params); err != nil {
+		c.problem(c.doc.file, known, "", "%s: %v", def.Name, err)
+	}
+}

@@ -1,0 +1,279 @@
+// Package rule turns the documents of a rules repository into a Set: sources, targets and rules, compiled and checked as
+// a whole. A Set is immutable and safe for concurrent use; building one has no side effects, so a broken repository
+// leaves whatever ran before as it is. Everything that is wrong is reported at once, with file, line and column.
+package rule
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bmatcuk/doublestar/v4"
+
+	"github.com/riposte-dev/riposte/pkg/action"
+	"github.com/riposte-dev/riposte/pkg/event"
+	"github.com/riposte-dev/riposte/pkg/expression"
+	"github.com/riposte-dev/riposte/pkg/run"
+	"github.com/riposte-dev/riposte/pkg/source"
+)
+
+// APIVersion is what every document names.
+const APIVersion = "riposte.dev/v1"
+
+// File is one file of a rules repository; Path is relative to it and has slashes.
+type File struct {
+	Path string
+	Data []byte
+}
+
+// Options are what documents can refer to.
+type Options struct {
+	Sources source.Registry
+	Actions action.Registry
+	// Secret resolves secrets when requests are verified.
+	Secret func(source.SecretRef) ([]byte, error)
+	// CheckSecret reports whether a reference may be used; nil checks nothing.
+	CheckSecret func(source.SecretRef) error
+	// Dev lets documents name environment variables.
+	Dev bool
+	Now func() time.Time
+}
+
+// Set is a whole rules repository.
+type Set struct {
+	// Revision is the hash of all files.
+	Revision string
+	Files    []File
+	Rules    []*Rule
+	Sources  map[string]*Source
+	Targets  map[string]action.Target
+
+	byName map[string]*Rule
+}
+
+// Source is a Source document that is ready to receive.
+type Source struct {
+	Name         string
+	Type         source.Type
+	Source       source.Source
+	MaxBodyBytes int64 // 0: the server's own limit
+	Rate         Rate  // of verified requests; zero is no limit
+	Secrets      []source.SecretRef
+	File         string
+	Line         int
+}
+
+// Rate is so many requests per time, with room for a burst above it.
+type Rate struct {
+	Requests int
+	Per      time.Duration
+	Burst    int
+}
+
+// Rule is a compiled Rule document.
+type Rule struct {
+	Name   string
+	File   string
+	Line   int
+	Labels map[string]string
+	Mode   string // auto or observe
+	Plan   run.Plan
+
+	trigger trigger
+	when    *expression.Program
+	steps   map[stepKey]*step
+	targets map[string]action.Target
+}
+
+type stepKey struct {
+	phase run.Phase
+	id    string
+}
+
+// step is what the plan of a step leaves out: expressions and the action.
+type step struct {
+	action    action.Definition
+	condition *expression.Program
+	with      *template
+}
+
+// trigger selects events by source and type; an empty list selects all.
+type trigger struct{ sources, types []string }
+
+func (t *trigger) matches(e *event.Event) bool {
+	return oneOf(t.sources, e.Source) && oneOf(t.types, e.Type)
+}
+
+func oneOf(globs []string, name string) bool {
+	if len(globs) == 0 {
+		return true
+	}
+	for _, g := range globs {
+		if g == name {
+			return true
+		}
+		if isGlob(g) {
+			if ok, err := path.Match(g, name); err == nil && ok {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func isGlob(s string) bool { return strings.ContainsAny(s, `*?[\`) }
+
+// Rule returns the rule with the name, or nil.
+func (s *Set) Rule(name string) *Rule { return s.byName[name] }
+
+// Verdict is what one rule says of one event.
+type Verdict struct {
+	Rule *Rule
+	// Candidate says that the trigger selects the event; only then are there clauses.
+	Candidate bool
+	Truth     expression.Truth
+	// Clauses are those of the condition; Match gives them only where it is not true.
+	Clauses []expression.Clause
+}
+
+// Match asks the rules whose trigger selects the event. Its body is not decoded when there is none.
+func (s *Set) Match(ctx context.Context, e *event.Event, now time.Time) []Verdict {
+	var out []Verdict
+	var scope *expression.Scope
+	for _, r := range s.Rules {
+		if !r.trigger.matches(e) {
+			continue
+		}
+		if scope == nil {
+			scope = EventScope(e, now)
+		}
+		v := Verdict{Rule: r, Candidate: true, Truth: expression.True}
+		if r.when != nil {
+			if v.Truth = r.when.Test(ctx, scope); v.Truth != expression.True {
+				_, v.Clauses = r.when.Explain(ctx, scope)
+			}
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+// Explain asks every rule, and gives every clause.
+func (s *Set) Explain(ctx context.Context, e *event.Event, now time.Time) []Verdict {
+	scope := EventScope(e, now)
+	out := make([]Verdict, len(s.Rules))
+	for i, r := range s.Rules {
+		out[i] = Verdict{Rule: r, Candidate: r.trigger.matches(e), Truth: expression.False}
+		if !out[i].Candidate {
+			continue
+		}
+		out[i].Truth = expression.True
+		if r.when != nil {
+			out[i].Truth, out[i].Clauses = r.when.Explain(ctx, scope)
+		}
+	}
+	return out
+}
+
+// EventScope is what a condition can read: the event, and changed() of its list of paths.
+func EventScope(e *event.Event, now time.Time) *expression.Scope {
+	return &expression.Scope{
+		Vars:    map[string]any{"event": e},
+		Now:     now,
+		Changed: func(globs []string) (bool, error) { return changed(e, globs) },
+	}
+}
+
+// changed answers from the paths that the event lists. That one matches is certain; that none does only if all are listed.
+func changed(e *event.Event, globs []string) (bool, error) {
+	if e.Git == nil {
+		return false, fmt.Errorf("changed(): the event is not about a Git repository")
+	}
+	for _, g := range globs {
+		if !doublestar.ValidatePattern(g) {
+			return false, fmt.Errorf("changed(): %q is no glob", g)
+		}
+		if slices.ContainsFunc(e.Git.Paths, func(p string) bool { return doublestar.MatchUnvalidated(g, p) }) {
+			return true, nil
+		}
+	}
+	if !e.Git.PathsComplete {
+		return false, fmt.Errorf("changed(): the event does not list all changed paths, and those that it lists do not match")
+	}
+	return false, nil
+}
+
+// If evaluates a step's condition; it is true where there is none. The error says why it is absent.
+func (r *Rule) If(ctx context.Context, phase run.Phase, id string, scope *expression.Scope) (expression.Truth, error) {
+	s := r.steps[stepKey{phase, id}]
+	if s == nil || s.condition == nil {
+		return expression.True, nil
+	}
+	truth := s.condition.Test(ctx, scope)
+	if truth != expression.Absent {
+		return truth, nil
+	}
+	_, clauses := s.condition.Explain(ctx, scope)
+	for _, c := range clauses {
+		switch {
+		case c.Absent != "":
+			return truth, fmt.Errorf("%s is absent", c.Absent)
+		case c.Err != nil:
+			return truth, c.Err
+		}
+	}
+	return truth, nil
+}
+
+// With evaluates a step's parameters into the struct of its action. An error that wraps *expression.AbsentError says which
+// field was absent; after the main steps an absent field in a text prints its path instead. shown is what was evaluated.
+func (r *Rule) With(ctx context.Context, phase run.Phase, id string, scope *expression.Scope) (params any, shown map[string]any, err error) {
+	s := r.steps[stepKey{phase, id}]
+	if s == nil {
+		return nil, nil, fmt.Errorf("rule %s has no step %s", r.Name, id)
+	}
+	value, err := s.with.eval(ctx, scope, phase != run.Main)
+	if err != nil {
+		return nil, nil, fmt.Errorf("with: %w", err)
+	}
+	shown, _ = value.(map[string]any)
+	params, err = decodeParams(s.action, shown)
+	return params, shown, err
+}
+
+// Action returns the action of a step.
+func (r *Rule) Action(phase run.Phase, id string) action.Definition {
+	if s := r.steps[stepKey{phase, id}]; s != nil {
+		return s.action
+	}
+	return action.Definition{}
+}
+
+// Target returns a Target document of the rule's set.
+func (r *Rule) Target(name string) (action.Target, error) {
+	t, ok := r.targets[name]
+	if !ok {
+		return t, fmt.Errorf("there is no Target %q", name)
+	}
+	return t, nil
+}
+
+// revision hashes the files, in the order of their paths.
+func revision(files []File) string {
+	h := sha256.New()
+	for _, f := range files {
+		var n [16]byte
+		binary.BigEndian.PutUint64(n[:], uint64(len(f.Path)))
+		binary.BigEndian.PutUint64(n[8:], uint64(len(f.Data)))
+		h.Write(n[:])
+		h.Write([]byte(f.Path))
+		h.Write(f.Data)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
