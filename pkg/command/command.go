@@ -1,12 +1,19 @@
-// Package command runs child processes for actions. A child gets only the variables it is given and an allow-list of the
-// server's; it runs in a process group of its own; when its context ends the group gets TERM and, after a grace, KILL;
-// Run returns only when the leader is reaped and the group is gone, so nothing outlives its step. Children that outlive
-// the whole server are found in a register and by a marker in their environment, and killed at the next start.
+// Package command runs child processes for actions.
+//
+// Guarantees. A child gets only the variables that it is given and an allow-list of the server's. It leads a process group
+// of its own; when its context ends the group gets TERM and, after a grace, KILL. Run returns only when the leader is
+// reaped and the group is gone, also what a leader that ended by itself left in it. Output that nobody takes, or that a
+// process outside of the group holds open, blocks nothing.
+//
+// Children that outlive the whole server are found in a register and, on Linux, by a marker in their environment, and
+// killed at the next start. A process that leaves its group (setsid) and outlives its leader is the one thing that Run does
+// not end; it has the marker, so KillSurvivors does. A process that a setuid program or a container runtime started on the
+// child's behalf has neither.
+//
 // A Runner is safe for concurrent use.
 package command
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +21,8 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"sync"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -25,34 +33,63 @@ const DefaultGrace = 10 * time.Second
 // Marker is the variable by which a child of this data directory is known, whatever group it moved to.
 const Marker = "RIPOSTE_INSTANCE"
 
+// DefaultEnv lists the server's variables that children get where Options do not say.
+func DefaultEnv() []string {
+	return []string{"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+}
+
 // Options configure a Runner.
 type Options struct {
-	Dir    string   // where the register of running children is
-	Env    []string // names of the server's variables that children get
-	Logger *slog.Logger
+	Dir    string        // where the register of running children is; needed
+	Env    []string      // names of the server's variables that children get; nil is DefaultEnv
+	Grace  time.Duration // between TERM and KILL where a Cmd does not say; 0 is DefaultGrace
+	Logger *slog.Logger  // needed
+}
+
+func (o Options) validate() error {
+	switch {
+	case o.Dir == "":
+		return errors.New("command: Options.Dir is empty")
+	case o.Logger == nil:
+		return errors.New("command: Options.Logger is nil")
+	case o.Grace < 0:
+		return errors.New("command: Options.Grace is negative")
+	}
+	for _, name := range o.Env {
+		if name == "" || strings.Contains(name, "=") || name == Marker {
+			return fmt.Errorf("command: Options.Env: %q is no variable that children can get", name)
+		}
+	}
+	return nil
 }
 
 // Runner starts children.
 type Runner struct {
 	env      []string
+	marker   string
+	grace    time.Duration
 	register *register
 	log      *slog.Logger
 }
 
-// New opens the register. Call KillSurvivors before the first Run.
+// New opens the register. Call KillSurvivors before the first Run. The variables are read now.
 func New(o Options) (*Runner, error) {
-	switch {
-	case o.Dir == "":
-		return nil, errors.New("command: option Dir is required")
-	case o.Logger == nil:
-		return nil, errors.New("command: option Logger is required")
-	}
-	reg, err := openRegister(o.Dir)
-	if err != nil {
+	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	r := &Runner{register: reg, log: o.Logger, env: []string{Marker + "=" + reg.instance}}
-	for _, name := range o.Env {
+	reg, err := openRegister(o.Dir, o.Logger)
+	if err != nil {
+		return nil, fmt.Errorf("open the register of child processes: %w", err)
+	}
+	r := &Runner{register: reg, log: o.Logger, marker: Marker + "=" + reg.instance, grace: o.Grace}
+	if r.grace == 0 {
+		r.grace = DefaultGrace
+	}
+	names := o.Env
+	if names == nil {
+		names = DefaultEnv()
+	}
+	for _, name := range names {
 		if v, ok := os.LookupEnv(name); ok {
 			r.env = append(r.env, name+"="+v)
 		}
@@ -60,20 +97,25 @@ func New(o Options) (*Runner, error) {
 	return r, nil
 }
 
-// Close closes the register.
+// Close closes the register; call it when nothing runs.
 func (r *Runner) Close() error { return r.register.close() }
 
 // Cmd says what to run.
 type Cmd struct {
-	Path   string   // a path, or a name looked up on the child's PATH
-	Args   []string // without the program itself
-	Dir    string
-	Env    []string // KEY=value, beside and above the allowed variables
-	Stdin  io.Reader
-	Stdout io.Writer // nil discards
-	Stderr io.Writer
-	// Grace is the time between TERM and KILL; 0 is DefaultGrace.
+	Path string   // a path, or a name that is looked up on the child's PATH
+	Args []string // without the program itself
+	Dir  string
+	Env  []string // KEY=value, beside and above the allowed variables
+	// Stdin is all that the child can read.
+	Stdin []byte
+	// Stdout and Stderr take the output as it comes; nil discards. Each is written to by one goroutine of its own. One that
+	// fails takes no more; the child still runs to its end.
+	// Their Write must not block for ever: Run waits for it.
+	Stdout, Stderr io.Writer
+	// Grace is the time between TERM and KILL; 0 is that of the Runner.
 	Grace time.Duration
+	// Key says in the register, for people, what the child runs for.
+	Key string
 }
 
 // Result says how a child ended.
@@ -94,116 +136,96 @@ func (e *ExitError) Error() string {
 	return fmt.Sprintf("exit status %d", e.Code)
 }
 
-// Run runs a child to its end. An error is an *ExitError, the context's cause when that ended it, or why it did not start,
-// which wraps exec.ErrNotFound or fs.ErrPermission where it is that.
+// Run runs a child to its end. An error is one of these:
+//   - why it did not start, which wraps exec.ErrNotFound, fs.ErrPermission and the like;
+//   - an *ExitError: it ended by itself with a code other than 0, or by a signal;
+//   - the context's cause, when that ended before the child, however the child took it.
 func (r *Runner) Run(ctx context.Context, c Cmd) (Result, error) {
-	if err := ctx.Err(); err != nil {
+	if ctx.Err() != nil {
 		return Result{-1}, context.Cause(ctx)
 	}
-	cmd := exec.Command(c.Path, c.Args...) //nolint:noctx // the context ends the whole group, below
-	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Dir, c.Stdin, c.Stdout, c.Stderr
-	cmd.Env = append(append([]string(nil), r.env...), c.Env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	// A grandchild can hold the pipes open after the leader's end; the group is killed then, and this is the last resort.
-	cmd.WaitDelay = 2 * time.Second
-	if err := cmd.Start(); err != nil {
+	cmd, pipes, err := r.start(c)
+	if err != nil {
 		return Result{-1}, fmt.Errorf("start %s: %w", c.Path, err)
 	}
-	pid := cmd.Process.Pid
-	r.register.began(pid)
-	defer r.register.ended(pid)
-
+	pgid := cmd.Process.Pid
+	r.register.began(pgid, c.Key)
 	grace := c.Grace
 	if grace == 0 {
-		grace = DefaultGrace
+		grace = r.grace
 	}
-	over := make(chan struct{})
-	var stopping sync.WaitGroup
-	stopping.Go(func() { stopGroup(ctx, pid, grace, over) })
-	err := cmd.Wait()
-	close(over)
-	stopping.Wait()
-	endGroup(pid)
-	return result(ctx, cmd, err)
-}
-
-func result(ctx context.Context, cmd *exec.Cmd, err error) (Result, error) {
+	g := &group{id: pgid, grace: grace}
+	stopped := g.end(ctx, cmd)
+	r.register.ended(pgid)
+	failed := pipes.finish()
 	code := cmd.ProcessState.ExitCode()
-	if err == nil {
-		return Result{code}, nil
-	}
-	if ctx.Err() != nil {
+	switch {
+	case g.stuck:
+		r.log.Error("a process does not end although it was killed", "pgid", pgid, "key", c.Key)
+		return Result{code}, fmt.Errorf("processes of group %d did not end when they were killed: they hang in the kernel, on a dead network file system perhaps", pgid)
+	case stopped:
 		return Result{code}, fmt.Errorf("stopped: %w", context.Cause(ctx))
 	}
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
-		if errors.Is(err, exec.ErrWaitDelay) { // the leader was done; who held its pipes is killed
-			return Result{code}, nil
-		}
+	if err := exitError(cmd.ProcessState); err != nil {
 		return Result{code}, err
 	}
-	e := &ExitError{Code: code}
-	if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+	return Result{code}, failed
+}
+
+func (r *Runner) start(c Cmd) (*exec.Cmd, *pipes, error) {
+	env := slices.Concat(r.env, c.Env, []string{r.marker}) // of a name that stands twice the last counts
+	path, err := lookPath(c.Path, env)
+	if err != nil {
+		return nil, nil, err
+	}
+	cmd := &exec.Cmd{
+		Path: path, Args: append([]string{c.Path}, c.Args...), Dir: c.Dir, Env: env,
+		SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
+	}
+	p := &pipes{}
+	if err := p.connect(cmd, c); err != nil {
+		p.abandon()
+		return nil, nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		p.abandon()
+		return nil, nil, err
+	}
+	p.run()
+	return cmd, p, nil
+}
+
+func exitError(state *os.ProcessState) error {
+	if state.Success() {
+		return nil
+	}
+	e := &ExitError{Code: state.ExitCode()}
+	if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 		e.Signal = ws.Signal()
 	}
-	return Result{code}, e
+	return e
 }
 
-// stopGroup ends the group when the context does: TERM, and KILL after the grace.
-func stopGroup(ctx context.Context, pgid int, grace time.Duration, over <-chan struct{}) {
-	select {
-	case <-over:
-		return
-	case <-ctx.Done():
+// lookPath finds a program on the child's PATH, which may not be ours. Unlike exec.LookPath it never looks in the directory
+// that is current by chance.
+func lookPath(name string, env []string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, nil
 	}
-	_ = syscall.Kill(-pgid, syscall.SIGTERM) // it may be gone
-	t := time.NewTimer(grace)
-	defer t.Stop()
-	select {
-	case <-over:
-	case <-t.C:
-		_ = syscall.Kill(-pgid, syscall.SIGKILL)
-	}
-}
-
-// endGroup kills what a leader left behind, and returns once it is gone.
-func endGroup(pgid int) {
-	for wait := 100 * time.Microsecond; wait < 10*time.Second; wait *= 2 {
-		if err := syscall.Kill(-pgid, syscall.SIGKILL); err != nil {
-			return // nobody is left
+	path := ""
+	for _, kv := range env {
+		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
+			path = v
 		}
-		time.Sleep(wait)
 	}
-}
-
-// Head keeps the first bytes that are written to it, and counts the rest.
-type Head struct {
-	Limit   int
-	buf     bytes.Buffer
-	dropped int64
-	mu      sync.Mutex
-}
-
-// Write never fails.
-func (h *Head) Write(p []byte) (int, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	keep := min(len(p), max(0, h.Limit-h.buf.Len()))
-	h.buf.Write(p[:keep])
-	h.dropped += int64(len(p) - keep)
-	return len(p), nil
-}
-
-// String returns what was kept.
-func (h *Head) String() string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.buf.String()
-}
-
-// Dropped is how many bytes were not kept.
-func (h *Head) Dropped() int64 {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.dropped
+	for dir := range strings.SplitSeq(path, ":") {
+		if !strings.HasPrefix(dir, "/") || name == "" {
+			continue
+		}
+		file := dir + "/" + name
+		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return file, nil
+		}
+	}
+	return "", fmt.Errorf("%w: %q is not in PATH", exec.ErrNotFound, name)
 }

@@ -126,6 +126,9 @@ func (p *partition) match(ctx context.Context, e *event.Event) (verdicts []rule.
 			err = fmt.Errorf("deciding the event panicked: %v", v)
 		}
 	}()
+	if !p.set.Selects(e) {
+		return nil, nil
+	}
 	p.normalise(e)
 	return p.set.Match(ctx, e, e.ReceivedAt), nil
 }

@@ -142,6 +142,12 @@ type Verdict struct {
 	Clauses []expression.Clause
 }
 
+// Selects reports whether any rule's trigger selects the event, from its source and type alone: where none does, nothing
+// else of it need be read.
+func (s *Set) Selects(e *event.Event) bool {
+	return slices.ContainsFunc(s.Rules, func(r *Rule) bool { return r.trigger.matches(e) })
+}
+
 // Match asks the rules whose trigger selects the event. Its body is not decoded when there is none.
 func (s *Set) Match(ctx context.Context, e *event.Event, now time.Time) []Verdict {
 	var out []Verdict

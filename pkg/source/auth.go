@@ -146,7 +146,7 @@ func (b *Basic) verify(env *Env, scheme, given string) error {
 	if !strings.EqualFold(scheme, "Basic") {
 		return fmt.Errorf("%w: Authorization is not of the scheme Basic", ErrUnauthenticated)
 	}
-	decoded, err := base64.StdEncoding.DecodeString(given)
+	decoded, err := base64.StdEncoding.Strict().DecodeString(given)
 	if err != nil {
 		return fmt.Errorf("%w: Authorization is not base64", ErrUnauthenticated)
 	}

@@ -40,7 +40,7 @@ func NewHMAC(algorithm, encoding, prefix string) (HMAC, error) {
 	case "", "hex":
 		h.Decode = hex.DecodeString
 	case "base64":
-		h.Decode = base64.StdEncoding.DecodeString
+		h.Decode = base64.StdEncoding.Strict().DecodeString
 	default:
 		return h, fmt.Errorf("encoding: %q is neither hex nor base64", encoding)
 	}

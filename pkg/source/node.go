@@ -1,6 +1,7 @@
 package source
 
 import (
+	"bytes"
 	"strconv"
 	"time"
 
@@ -29,8 +30,12 @@ func Body(body []byte) Node {
 }
 
 func node(raw []byte) Node {
-	if len(raw) == 0 || string(raw) == "null" {
+	raw = bytes.TrimLeft(raw, " \t\r\n")
+	if len(raw) == 0 || raw[0] == 'n' {
 		return Node{}
+	}
+	if raw[0] != '{' {
+		return Node{raw: raw}
 	}
 	return Node{raw: raw, members: new([]member)}
 }
@@ -139,6 +144,16 @@ func (n Node) Time() time.Time {
 		return time.Time{}
 	}
 	return t
+}
+
+// SetTime makes the first of the times that is there the event's.
+func SetTime(e *event.Event, candidates ...Node) {
+	for _, c := range candidates {
+		if t := c.Time(); !t.IsZero() {
+			e.Time = t
+			return
+		}
+	}
 }
 
 func parseTime(s string) time.Time {

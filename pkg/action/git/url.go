@@ -59,6 +59,10 @@ func parseAddress(raw string) (address, error) {
 	if filepath.IsAbs(raw) {
 		return address{scheme: "file", path: filepath.Clean(raw)}, nil
 	}
+	if strings.HasPrefix(raw, "./") {
+		abs, err := filepath.Abs(raw)
+		return address{scheme: "file", path: abs}, err
+	}
 	if strings.Contains(raw, "://") {
 		return parseFull(raw)
 	}

@@ -1,13 +1,14 @@
-// Package alertmanager receives from Prometheus Alertmanager. One request carries any number of alerts; each becomes an
-// event of its own.
+// Package alertmanager receives from Prometheus Alertmanager.
+//
+// A request carries any number of alerts, and each becomes an event of its own, with a key of its own: what Alertmanager
+// sends again every repeat_interval is the event that was received before. Events stand in the order of the request.
+// Sources are immutable and safe for concurrent use.
 package alertmanager
 
 import (
-	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
+	"errors"
 	"fmt"
+	"hash/fnv"
 	"maps"
 	"slices"
 	"strings"
@@ -29,108 +30,166 @@ func Type() source.Type {
 			"It repeats on 5xx, and never on 4xx.",
 		Batch: true,
 		Spec:  &spec{},
-		New: func(decode func(any) error, env source.Env) (source.Source, error) {
-			s := &alertmanager{env: env}
-			if err := decode(&s.spec); err != nil {
-				return nil, err
-			}
-			return s, s.spec.Auth.Check(&env)
-		},
+		New:   build,
 	}
 }
 
 type alertmanager struct {
-	spec spec
 	env  source.Env
+	spec spec
 }
 
+func build(decode func(any) error, env source.Env) (source.Source, error) {
+	a := &alertmanager{env: env}
+	if err := decode(&a.spec); err != nil {
+		return nil, err
+	}
+	if err := a.spec.Auth.Check(&env); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// Verify checks the Authorization header.
 func (a *alertmanager) Verify(r *source.Request) error { return a.spec.Auth.Verify(&a.env, r) }
 
-// alert is what identifies one alert (prometheus/alertmanager template.Alert).
-type alert struct {
-	Status      string            `json:"status"`
-	Labels      map[string]string `json:"labels"`
-	StartsAt    string            `json:"startsAt"`
-	Fingerprint string            `json:"fingerprint"`
-}
-
+// Split returns an event for each alert.
 func (a *alertmanager) Split(r *source.Request) ([]source.Delivery, error) {
 	if err := source.ParseJSON(r.Body); err != nil {
 		return nil, err
 	}
-	envelope := map[string]json.RawMessage{}
-	if err := json.Unmarshal(r.Body, &envelope); err != nil {
-		return nil, fmt.Errorf("%w: it is no object as Alertmanager sends", source.ErrUnparsable)
+	body := source.Body(r.Body)
+	if !body.At("alerts").Is('[') {
+		return nil, fmt.Errorf("%w: it has no list of alerts as Alertmanager's webhook has", source.ErrUnparsable)
 	}
-	var alerts []json.RawMessage
-	if err := json.Unmarshal(envelope["alerts"], &alerts); err != nil || envelope["alerts"] == nil {
-		return nil, fmt.Errorf("%w: it has no list of alerts as Alertmanager sends", source.ErrUnparsable)
+	alerts := body.At("alerts").List()
+	envelope := envelopeOf(r.Body)
+	if err := envelope.fits(len(alerts), len(r.Body)); err != nil {
+		return nil, err
 	}
-	var groupKey string
-	_ = json.Unmarshal(envelope["groupKey"], &groupKey) // some other senders of this form have none
-	head, tail := around(envelope)
-	out := make([]source.Delivery, 0, len(alerts))
-	for i, text := range alerts {
-		var al alert
-		if err := json.Unmarshal(text, &al); err != nil {
-			return nil, fmt.Errorf("%w: alert %d is not as Alertmanager sends", source.ErrUnparsable, i+1)
+	group := group{key: body.At("groupKey").Str(), status: body.At("status").Str()}
+	out := make([]source.Delivery, len(alerts))
+	for i, alert := range alerts {
+		d, err := group.delivery(alert)
+		if err != nil {
+			return nil, fmt.Errorf("%w: alerts[%d]: %w", source.ErrUnparsable, i, err)
 		}
-		if al.Status != "resolved" {
-			al.Status = "firing"
-		}
-		out = append(out, source.Delivery{
-			Key: key(groupKey, al), Type: "alert." + al.Status, Subject: al.Labels["alertname"],
-			Body: bytes.Join([][]byte{head, text, tail}, nil),
-		})
+		d.Body = envelope.around(alert.Raw())
+		out[i] = d
 	}
 	return out, nil
 }
 
-// around returns the envelope's text before and after its one alert.
-func around(envelope map[string]json.RawMessage) (head, tail []byte) {
-	head = []byte("{")
-	for _, name := range slices.Sorted(maps.Keys(envelope)) {
-		if name == "alerts" {
+// group is what the alerts of a request share.
+type group struct{ key, status string }
+
+func (g group) delivery(alert source.Node) (source.Delivery, error) {
+	if !alert.Is('{') {
+		return source.Delivery{}, errors.New("it is no object")
+	}
+	status := source.Or(alert.At("status").Str(), g.status)
+	if status != "firing" && status != "resolved" {
+		return source.Delivery{}, fmt.Errorf("status is %.20q, neither firing nor resolved", status)
+	}
+	return source.Delivery{
+		Key:     join(g.key, fingerprint(alert), status, alert.At("startsAt").Str()),
+		Type:    "alert." + status,
+		Subject: alert.At("labels", "alertname").Str(),
+	}, nil
+}
+
+// join makes one text of several, so that no two lists of texts give the same.
+func join(parts ...string) string {
+	var b strings.Builder
+	for _, p := range parts {
+		fmt.Fprintf(&b, "%d:%s", len(p), p)
+	}
+	return b.String()
+}
+
+// fingerprint returns the alert's, or for senders that leave it out the one that Alertmanager would give: FNV-1a of the
+// sorted labels (prometheus/common model/signature.go).
+func fingerprint(alert source.Node) string {
+	if f := alert.At("fingerprint").Str(); f != "" {
+		return f
+	}
+	labels := alert.At("labels").Texts()
+	h := fnv.New64a()
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		h.Write([]byte(name + "\xff" + labels[name] + "\xff"))
+	}
+	return fmt.Sprintf("%016x", h.Sum64())
+}
+
+// envelope is the body around its alerts, byte for byte but for space between members.
+type envelope struct{ head, tail []byte }
+
+// envelopeOf cuts the body where its alerts are. Of a second member named alerts only the last counts, and stays.
+func envelopeOf(body []byte) envelope {
+	var v envelope
+	part := &v.head
+	for key, value := range event.Members(body) {
+		if event.Text(key) == "alerts" {
+			v.head = append(v.head, v.tail...)
+			v.tail = nil
+			part = &v.tail
 			continue
 		}
-		quoted, _ := json.Marshal(name) // a string always can
-		head = append(append(append(append(head, quoted...), ':'), envelope[name]...), ',')
+		*part = append(append(append(append(*part, ','), key...), ':'), value...)
 	}
-	return append(head, `"alerts":[`...), []byte("]}")
+	if len(v.head) > 0 {
+		v.head = append(v.head[1:], ',')
+	}
+	v.head = append(append([]byte{'{'}, v.head...), `"alerts":[`...)
+	v.tail = append(append([]byte{']'}, v.tail...), '}')
+	return v
 }
 
-// key joins what makes two reports of an alert one event, so that no two ways of dividing it are alike.
-func key(groupKey string, a alert) string {
-	print := a.Fingerprint
-	if print == "" {
-		print = fingerprint(a.Labels)
-	}
-	quoted, _ := json.Marshal([]string{groupKey, print, a.Status, a.StartsAt}) // strings always can
-	return string(quoted)
+func (v envelope) around(alert []byte) []byte {
+	out := make([]byte, 0, len(v.head)+len(alert)+len(v.tail))
+	return append(append(append(out, v.head...), alert...), v.tail...)
 }
 
-func fingerprint(labels map[string]string) string {
-	h := sha256.New()
-	for _, name := range slices.Sorted(maps.Keys(labels)) {
-		fmt.Fprintf(h, "%q=%q,", name, labels[name])
+// A request's events may hold so much more than the request: what alerts share is sent once and stored for each. What
+// Alertmanager puts around them is short, as it repeats parts of each alert (prometheus/alertmanager template.Data).
+const (
+	growth   = 16
+	anyway   = 4 << 20
+	mostEver = 256 << 20
+)
+
+// fits says whether the copies of the envelope stay within bounds.
+func (v envelope) fits(alerts, body int) error {
+	if total := (len(v.head) + len(v.tail)) * alerts; total > min(growth*body+anyway, mostEver) {
+		return fmt.Errorf("%w: %d alerts with %d bytes around them would make %d bytes; group alerts less", source.ErrUnparsable,
+			alerts, len(v.head)+len(v.tail), total)
 	}
-	return hex.EncodeToString(h.Sum(nil)[:8])
+	return nil
 }
 
+// Normalise fills the alert view.
 func (a *alertmanager) Normalise(e *event.Event) {
-	alerts := source.Body(e).At("alerts").List()
-	if len(alerts) != 1 {
+	alerts := source.Body(e.Body).At("alerts").List()
+	if len(alerts) != 1 || !alerts[0].Is('{') {
 		return
 	}
-	al := alerts[0]
-	labels := al.At("labels").Texts()
+	alert := alerts[0]
+	labels := alert.At("labels").Texts()
 	e.Alert = &event.Alert{
-		Name: labels["alertname"], Status: strings.TrimPrefix(e.Type, "alert."), Severity: labels["severity"],
-		Labels: labels, Annotations: al.At("annotations").Texts(), Fingerprint: source.Or(al.At("fingerprint").Str(), fingerprint(labels)),
-		StartsAt: al.At("startsAt").Time(), EndsAt: al.At("endsAt").Time(), GeneratorURL: al.At("generatorURL").Str(),
+		Name:         labels["alertname"],
+		Status:       strings.TrimPrefix(e.Type, "alert."),
+		Severity:     labels["severity"],
+		Labels:       labels,
+		Annotations:  alert.At("annotations").Texts(),
+		Fingerprint:  fingerprint(alert),
+		StartsAt:     alert.At("startsAt").Time(),
+		EndsAt:       alert.At("endsAt").Time(), // the year 1 while it fires
+		GeneratorURL: alert.At("generatorURL").Str(),
 	}
-	e.Subject, e.Time = e.Alert.Name, e.Alert.StartsAt
-	if e.Alert.Status == "resolved" && !e.Alert.EndsAt.IsZero() {
-		e.Time = e.Alert.EndsAt
+	e.Subject = e.Alert.Name
+	if e.Alert.Status == "resolved" {
+		source.SetTime(e, alert.At("endsAt"), alert.At("startsAt"))
+	} else {
+		source.SetTime(e, alert.At("startsAt"))
 	}
 }

@@ -1,11 +1,17 @@
 // Package generic receives JSON from any sender, proved as its document says.
+//
+// Each request is one event. Without a key two equal requests are two events. Sources are immutable and safe for
+// concurrent use.
 package generic
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/source"
@@ -13,23 +19,24 @@ import (
 
 type spec struct {
 	Secrets   []source.SecretRef `yaml:"secrets,omitempty" doc:"keys of the signature; several while rotating"`
-	Signature *signature         `yaml:"signature,omitempty" doc:"where and how the sender signs the body"`
-	Auth      *source.Auth       `yaml:"auth,omitempty" doc:"a bearer token or basic authentication, where the sender signs nothing"`
+	Signature *signature         `yaml:"signature,omitempty" doc:"where and how the sender signs the raw body"`
+	Auth      *source.Auth       `yaml:"auth,omitempty" doc:"a bearer token or basic authentication; beside a signature, both are needed"`
 	Insecure  bool               `yaml:"insecure,omitempty" doc:"true: anyone who reaches the address may send"`
-	Key       *keySpec           `yaml:"key,omitempty" doc:"what makes two deliveries one event; without it each is an event of its own"`
-	EventType string             `yaml:"eventType,omitempty" expr:"always" doc:"expression over event.data and event.headers that gives the event's type; default: the type is event"`
-	Headers   []string           `yaml:"headers,omitempty" doc:"request headers to keep in event.headers"`
+	Key       *key               `yaml:"key,omitempty" doc:"what makes two deliveries one event; without it each is an event of its own"`
+	EventType string             `yaml:"eventType,omitempty" expr:"always" doc:"expression over event.data and event.headers that gives the event's type; where it gives no text, and without it, the type is event"`
+	Headers   []string           `yaml:"headers,omitempty" doc:"request headers to keep in event.headers; never those that prove identity"`
 }
 
 type signature struct {
 	Header    string `yaml:"header" required:"true" doc:"header that holds the signature"`
-	Algorithm string `yaml:"algorithm,omitempty" default:"sha256" enum:"sha256,sha512,sha1" doc:"hash of the HMAC"`
+	Algorithm string `yaml:"algorithm,omitempty" default:"sha256" enum:"sha256,sha512,sha1" doc:"hash of the HMAC; sha1 only for senders that know no better"`
 	Encoding  string `yaml:"encoding,omitempty" default:"hex" enum:"hex,base64" doc:"how the signature is written"`
 	Prefix    string `yaml:"prefix,omitempty" doc:"what stands before it, such as sha256="`
 }
 
-type keySpec struct {
-	Header string `yaml:"header" required:"true" doc:"header that names the delivery"`
+type key struct {
+	Header     string `yaml:"header,omitempty" doc:"header that names the delivery; a request without it is an event of its own"`
+	Expression string `yaml:"expression,omitempty" expr:"always" doc:"expression over event.data and event.headers that gives a text or a number; where it gives none, the request is an event of its own"`
 }
 
 // Type describes the preset.
@@ -44,10 +51,11 @@ func Type() source.Type {
 }
 
 type generic struct {
-	spec      spec
 	env       source.Env
+	spec      spec
 	hmac      source.HMAC
 	eventType func(*event.Event) (any, error)
+	key       func(*event.Event) (any, error)
 }
 
 func build(decode func(any) error, env source.Env) (source.Source, error) {
@@ -55,96 +63,163 @@ func build(decode func(any) error, env source.Env) (source.Source, error) {
 	if err := decode(&g.spec); err != nil {
 		return nil, err
 	}
-	errs := []error{g.checkProof(), g.checkHeaders()}
-	if g.spec.EventType != "" {
-		var err error
-		if g.eventType, err = env.Compile(g.spec.EventType); err != nil {
-			errs = append(errs, fmt.Errorf("eventType: %w", err))
-		}
+	if err := errors.Join(g.checkProof(), g.checkHeaders(), g.compile()); err != nil {
+		return nil, err
 	}
-	return g, errors.Join(errs...)
+	return g, nil
 }
 
-// checkProof demands exactly one way for a sender to prove itself.
-func (g *generic) checkProof() (err error) {
+// checkProof demands a way for the sender to prove itself.
+func (g *generic) checkProof() error {
 	s := &g.spec
-	ways := 0
-	for _, given := range []bool{s.Signature != nil, s.Auth != nil, s.Insecure} {
-		if given {
-			ways++
-		}
-	}
-	switch {
-	case ways == 0:
-		return errors.New("give signature with secrets, or auth, or write insecure: true if anyone may send")
-	case ways > 1:
-		return errors.New("signature, auth and insecure exclude each other")
+	switch proved := s.Signature != nil || s.Auth != nil; {
+	case proved && s.Insecure:
+		return errors.New("insecure: leave it out where there is a signature or auth")
+	case !proved && !s.Insecure:
+		return errors.New("give signature with secrets, or auth; or write insecure: true if anyone may send")
 	case s.Signature == nil && len(s.Secrets) > 0:
-		return errors.New("secrets: they are the keys of a signature, and none is given")
-	case s.Auth != nil:
-		return s.Auth.Check(&g.env)
-	case s.Insecure:
-		return nil
-	case s.Signature.Header == "":
-		return errors.New("signature: header is empty")
+		return errors.New("secrets: they are the keys of a signature, and no signature is described")
 	}
-	if g.hmac, err = source.NewHMAC(s.Signature.Algorithm, s.Signature.Encoding); err != nil {
-		return fmt.Errorf("signature: %w", err)
+	var errs []error
+	if s.Auth != nil {
+		errs = append(errs, s.Auth.Check(&g.env))
 	}
-	return g.env.Check(s.Secrets, "secrets")
+	if s.Signature != nil {
+		errs = append(errs, g.checkSignature(), g.env.Check("secrets", s.Secrets...))
+	}
+	return errors.Join(errs...)
 }
 
-// checkHeaders refuses to store what proves identity.
-func (g *generic) checkHeaders() error {
-	secret := []string{"Authorization", "Cookie", "Proxy-Authorization"}
-	if g.spec.Signature != nil {
-		secret = append(secret, http.CanonicalHeaderKey(g.spec.Signature.Header))
+func (g *generic) checkSignature() (err error) {
+	s := g.spec.Signature
+	if !isToken(s.Header) {
+		return fmt.Errorf("signature.header: %q is no name of a header", s.Header)
 	}
-	for i, name := range g.spec.Headers {
-		g.spec.Headers[i] = http.CanonicalHeaderKey(name)
-		if slices.Contains(secret, g.spec.Headers[i]) {
-			return fmt.Errorf("headers: %s proves identity and is never stored", name)
-		}
+	if g.hmac, err = source.NewHMAC(s.Algorithm, s.Encoding, s.Prefix); err != nil {
+		return fmt.Errorf("signature.%w", err)
 	}
 	return nil
 }
 
+// checkHeaders refuses to store what proves identity.
+func (g *generic) checkHeaders() error {
+	proofs := []string{"Authorization", "Proxy-Authorization", "Cookie", "X-Api-Key", "X-Gitlab-Token"}
+	if g.spec.Signature != nil {
+		proofs = append(proofs, http.CanonicalHeaderKey(g.spec.Signature.Header))
+	}
+	names := make([]string, len(g.spec.Headers))
+	for i, name := range g.spec.Headers {
+		names[i] = http.CanonicalHeaderKey(name)
+		switch {
+		case !isToken(name):
+			return fmt.Errorf("headers: %q is no name of a header", name)
+		case slices.Contains(proofs, names[i]):
+			return fmt.Errorf("headers: %s proves identity, which is never stored", name)
+		}
+	}
+	g.spec.Headers = names
+	if k := g.spec.Key; k != nil && slices.Contains(proofs, http.CanonicalHeaderKey(k.Header)) {
+		return fmt.Errorf("key.header: %s proves identity, which is never stored", k.Header)
+	}
+	return nil
+}
+
+// isToken says whether a text can be a header's name (RFC 9110, section 5.6.2).
+func isToken(s string) bool {
+	const punctuation = "!#$%&'*+-.^_`|~"
+	return s != "" && strings.IndexFunc(s, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && !strings.ContainsRune(punctuation, r)
+	}) < 0
+}
+
+func (g *generic) compile() error {
+	var errs []error
+	compile := func(field, expression string) func(*event.Event) (any, error) {
+		if expression == "" {
+			return nil
+		}
+		if g.env.Compile == nil {
+			errs = append(errs, fmt.Errorf("%s: expressions are not available here", field))
+			return nil
+		}
+		f, err := g.env.Compile(expression)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", field, err))
+		}
+		return f
+	}
+	g.eventType = compile("eventType", g.spec.EventType)
+	if k := g.spec.Key; k != nil {
+		if (k.Header == "") == (k.Expression == "") {
+			errs = append(errs, errors.New("key: give header or expression, one of them"))
+		}
+		g.key = compile("key.expression", k.Expression)
+	}
+	return errors.Join(errs...)
+}
+
+// Verify checks the signature, the Authorization header, or both.
 func (g *generic) Verify(r *source.Request) error {
-	switch {
-	case g.spec.Insecure:
-		return nil
-	case g.spec.Auth != nil:
-		return g.spec.Auth.Verify(&g.env, r)
+	if g.spec.Auth != nil {
+		if err := g.spec.Auth.Verify(&g.env, r); err != nil {
+			return err
+		}
+	}
+	if g.spec.Signature == nil {
+		return nil // Auth was checked, or the document says insecure
 	}
 	given, err := source.One(r.Header, g.spec.Signature.Header)
 	if err != nil {
 		return err
 	}
-	keys, err := g.env.Resolve(g.spec.Secrets)
-	if err != nil {
-		return err
-	}
-	return source.VerifyPrefixed(g.hmac, g.spec.Signature.Prefix, keys, given, r.Body)
+	return g.hmac.Verify(&g.env, g.spec.Secrets, given, r.Body)
 }
 
+// Split returns the request's event. An absent body is no error: its data is nil.
 func (g *generic) Split(r *source.Request) ([]source.Delivery, error) {
-	if len(r.Body) > 0 {
-		if err := source.ParseJSON(r.Body); err != nil {
-			return nil, err
-		}
+	body := r.Body
+	if len(bytes.TrimSpace(body)) == 0 {
+		body = nil
+	} else if err := source.ParseJSON(body); err != nil {
+		return nil, err
 	}
-	d := source.Delivery{Type: "event", Headers: source.Pick(r.Header, g.spec.Headers), Body: r.Body}
-	if g.spec.Key != nil {
-		d.Key = r.Header.Get(g.spec.Key.Header)
-		d.DeliveryID = d.Key
+	d := source.Delivery{Type: "event", Headers: source.Pick(r.Header, g.spec.Headers), Body: body}
+	e := &event.Event{Source: g.env.Name, Headers: d.Headers, Body: body, ReceivedAt: r.ReceivedAt, Time: r.ReceivedAt}
+	if kind, ok := evaluate(g.eventType, e).(string); ok && kind != "" {
+		d.Type = kind
 	}
-	if g.eventType != nil {
-		v, err := g.eventType(&event.Event{Body: d.Body, Headers: d.Headers, ReceivedAt: r.ReceivedAt})
-		if name, ok := v.(string); err == nil && ok && name != "" {
-			d.Type = name
+	d.Key = keyText(evaluate(g.key, e))
+	if k := g.spec.Key; k != nil && k.Header != "" {
+		if values := r.Header.Values(k.Header); len(values) == 1 { // of two, none is the key
+			d.Key, d.DeliveryID = values[0], values[0]
 		}
 	}
 	return []source.Delivery{d}, nil
 }
 
+// evaluate returns what an expression gives; nil where there is none, or it fails or is absent.
+func evaluate(f func(*event.Event) (any, error), e *event.Event) any {
+	if f == nil {
+		return nil
+	}
+	v, err := f(e)
+	if err != nil {
+		return nil
+	}
+	return v
+}
+
+func keyText(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case int64:
+		return strconv.FormatInt(v, 10)
+	case event.Integer:
+		return string(v)
+	}
+	return ""
+}
+
+// Normalise fills nothing: what the body means is the rules' business.
 func (g *generic) Normalise(*event.Event) {}

@@ -1,4 +1,7 @@
 // Package standardwebhooks receives from any sender that signs as Standard Webhooks specifies.
+//
+// Each request is one event, whose key is the signed id; a request that was signed more than five minutes ago, or that
+// far ahead, is refused. Sources are immutable and safe for concurrent use.
 package standardwebhooks
 
 import (
@@ -14,45 +17,55 @@ type spec struct {
 func Type() source.Type {
 	return source.Type{
 		Name: "standardwebhooks",
-		Doc: "Senders that follow Standard Webhooks (standard-webhooks/spec). Id and time are signed; a time more than five minutes off is refused. " +
-			"They repeat for about three days and heed 429 with Retry-After.",
-		Headers:      []string{"Webhook-Id", "Webhook-Timestamp"},
-		RetriesOn429: true, SignsID: true,
-		Spec: &spec{},
-		New: func(decode func(any) error, env source.Env) (source.Source, error) {
-			s := &standard{env: env}
-			if err := decode(&s.spec); err != nil {
-				return nil, err
-			}
-			return s, env.Check(s.spec.Secrets, "secrets")
-		},
+		Doc: "Senders that follow Standard Webhooks. Id and time are signed; a time more than five minutes off is refused. " +
+			"The event's type is the body's type. They repeat for about three days and heed 429 with Retry-After.",
+		Headers:      []string{source.StandardID, source.StandardTimestamp},
+		RetriesOn429: true,
+		SignsID:      true,
+		Spec:         &spec{},
+		New:          build,
 	}
 }
 
 type standard struct {
-	spec spec
-	env  source.Env
+	env     source.Env
+	spec    spec
+	headers []string
 }
 
-func (s *standard) Verify(r *source.Request) error {
-	keys, err := s.env.Resolve(s.spec.Secrets)
-	if err != nil {
-		return err
+func build(decode func(any) error, env source.Env) (source.Source, error) {
+	s := &standard{env: env, headers: Type().Headers}
+	if err := decode(&s.spec); err != nil {
+		return nil, err
 	}
-	_, err = source.VerifyStandard(&s.env, keys, r)
-	return err
+	if err := env.Check("secrets", s.spec.Secrets...); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
+// Verify checks signature and time.
+func (s *standard) Verify(r *source.Request) error {
+	return source.VerifyStandard(&s.env, s.spec.Secrets, r)
+}
+
+// Split returns the request's event.
 func (s *standard) Split(r *source.Request) ([]source.Delivery, error) {
 	if err := source.ParseJSON(r.Body); err != nil {
 		return nil, err
 	}
-	e := &event.Event{Body: r.Body}
-	id := r.Header.Get("Webhook-Id")
+	id := r.Header.Get(source.StandardID)
+	kind, _ := event.Field(r.Body, "type")
 	return []source.Delivery{{
-		Key: id, Type: source.Or(source.Body(e).At("type").Str(), "unknown"), DeliveryID: id,
-		Headers: source.Pick(r.Header, Type().Headers), Body: r.Body,
+		Key:        id,
+		Type:       source.Or(event.Text(kind), "unknown"),
+		DeliveryID: id,
+		Headers:    source.Pick(r.Header, s.headers),
+		Body:       r.Body,
 	}}, nil
 }
 
-func (s *standard) Normalise(e *event.Event) { e.Time = source.Body(e).At("timestamp").Time() }
+// Normalise fills the time: the body's timestamp is when it happened, the header's when it was sent.
+func (s *standard) Normalise(e *event.Event) {
+	source.SetTime(e, source.Body(e.Body).At("timestamp"))
+}

@@ -1,0 +1,124 @@
+package gitea
+
+import (
+	"strings"
+
+	"github.com/riposte-dev/riposte/pkg/event"
+	"github.com/riposte-dev/riposte/pkg/source"
+)
+
+func normalise(e *event.Event) {
+	b := source.Body(e.Body)
+	repo := b.At("repository")
+	name := repo.At("full_name").Str()
+	if name == "" {
+		return
+	}
+	e.Subject = name
+	e.Git = &event.Git{
+		Repo:     name,
+		Owner:    source.Owner(name),
+		CloneURL: repo.At("clone_url").Str(),
+		Pusher:   source.Or(account(b.At("pusher")), account(b.At("sender"))),
+	}
+	switch {
+	case b.At("pull_request").Exists():
+		pullRequest(e, b)
+	case e.Type == "push":
+		push(e, b)
+	case e.Type == "create", e.Type == "delete":
+		named(e, b)
+	case e.Type == "issue_comment":
+		comment(e, b)
+	case e.Type == "release":
+		source.SetNamed(e.Git, source.Tags, b.At("release", "tag_name").Str())
+		source.SetTime(e, b.At("release", "published_at"), b.At("release", "created_at"))
+	case e.Type == "status":
+		e.Git.Commit = b.At("sha").Str()
+	}
+}
+
+// account returns a user's name, which old versions call username.
+func account(user source.Node) string {
+	return source.Or(user.At("login").Str(), user.At("username").Str())
+}
+
+// push reads a push. total_commits counts also the commits that are not listed (Gitea lists 5, by its setting
+// FEED_MAX_COMMIT_NUM); old versions lack it. Whether history was rewritten is not said.
+func push(e *event.Event, b source.Node) {
+	g := e.Git
+	source.SetRef(g, b.At("ref").Str())
+	source.SetChange(g, b.At("before").Str(), b.At("after").Str())
+	commits := b.At("commits").List()
+	changes := source.ChangesOf(commits)
+	g.Paths = changes.Paths
+	g.PathsComplete = changes.Listed && b.At("total_commits").Int() == int64(len(commits)) && !g.Created && !g.Deleted
+}
+
+// named reads create and delete, whose ref is a short name.
+func named(e *event.Event, b source.Node) {
+	g := e.Git
+	g.Created, g.Deleted = e.Type == "create", e.Type == "delete"
+	prefix := source.Heads
+	if b.At("ref_type").Str() == "tag" {
+		prefix = source.Tags
+	}
+	source.SetNamed(g, prefix, strings.TrimPrefix(b.At("ref").Str(), prefix))
+	if g.Created {
+		g.Commit = source.NotZero(b.At("sha").Str())
+	}
+}
+
+func pullRequest(e *event.Event, b source.Node) {
+	pr := b.At("pull_request")
+	base, head, number := pr.At("base"), pr.At("head"), pr.At("number")
+	if !number.Exists() {
+		return
+	}
+	from := head.At("repo", "full_name").Str()
+	e.PullRequest = &event.PullRequest{
+		Number: number.Int(),
+		Action: action(b.At("action").Str()),
+		Base:   base.At("ref").Str(),
+		Head:   head.At("ref").Str(),
+		Fork:   from == "" || from != base.At("repo", "full_name").Str(),
+		Merged: pr.At("merged").Bool(),
+		Author: account(pr.At("user")),
+		URL:    source.Or(pr.At("html_url").Str(), pr.At("url").Str()),
+	}
+	e.Git.Ref = "refs/pull/" + number.Str() + "/head"
+	e.Git.Branch, e.Git.Commit = e.PullRequest.Head, head.At("sha").Str()
+	source.SetTime(e, b.At("comment", "updated_at"), pr.At("updated_at"))
+}
+
+// action returns GitHub's word for what happened to a pull request, where that has one (go-gitea/gitea
+// modules/structs/hook.go).
+func action(word string) string {
+	switch word {
+	case "synchronized":
+		return "synchronize"
+	case "label_updated":
+		return "labeled"
+	case "label_cleared":
+		return "unlabeled"
+	}
+	return word
+}
+
+// comment reads a comment on a pull request of versions that do not send the pull request itself: where it comes from is
+// unknown, and so counts as a fork.
+func comment(e *event.Event, b source.Node) {
+	issue := b.At("issue")
+	source.SetTime(e, b.At("comment", "updated_at"))
+	if !b.At("is_pull").Bool() && !issue.At("pull_request").Exists() {
+		return
+	}
+	e.PullRequest = &event.PullRequest{
+		Number: issue.At("number").Int(),
+		Action: b.At("action").Str(),
+		Fork:   true,
+		Merged: issue.At("pull_request", "merged").Bool(),
+		Author: account(issue.At("user")),
+		URL:    issue.At("html_url").Str(),
+	}
+}
