@@ -667,10 +667,10 @@ spec:
 	next := 0
 	for range 20 {
 		s := serve(t, data, rules)
-		ctx, cancel := context.WithTimeout(context.Background(), 700*time.Millisecond)
+		ctx, cancel := context.WithTimeout(context.Background(), 400*time.Millisecond)
 		client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}, Timeout: 10 * time.Second}
 		var senders sync.WaitGroup
-		for range 16 {
+		for range 8 {
 			senders.Go(func() {
 				for {
 					mu.Lock()
@@ -700,19 +700,24 @@ spec:
 	if len(accepted) < 100 {
 		t.Fatalf("only %d events were accepted: the test proves nothing", len(accepted))
 	}
-	for id := range accepted {
-		r := s.ended(id + "-count")
-		if r.State != "succeeded" {
-			t.Fatalf("run of %s: %+v", id, r)
-		}
-	}
+	waitFor(t, 2*time.Minute, "all runs to end", func() bool {
+		return len(s.runs("rule=count")) >= len(accepted) && len(s.runs("state=pending&rule=count"))+len(s.runs("state=running&rule=count")) == 0
+	})
 	seen := map[string]int{}
 	for _, r := range s.runs("rule=count") {
 		seen[r.Event]++
+		if r.State != "succeeded" {
+			t.Errorf("run %s: %s %s", r.ID, r.State, r.Message)
+		}
 	}
+	lost := 0
 	for id := range accepted {
 		if seen[id] != 1 {
-			t.Errorf("event %s has %d runs", id, seen[id])
+			lost++
+			t.Logf("event %s has %d runs", id, seen[id])
 		}
+	}
+	if lost > 0 {
+		t.Errorf("%d of %d accepted events do not have exactly one run", lost, len(accepted))
 	}
 }

@@ -33,9 +33,16 @@ func Decode(file string, item *Item, into any) Problems {
 	return d.problems
 }
 
-// DecodeValue reads an evaluated value, a map, into the struct that into points to. The error names what does not fit.
+// DecodeParams is Decode for an action's parameters, where a number or truth value may stand for a text: its plain form.
+func DecodeParams(file string, item *Item, into any) Problems {
+	d := &decoder{file: file, scalarsAsText: true}
+	d.decode("", item, reflect.ValueOf(into).Elem())
+	return d.problems
+}
+
+// DecodeValue is DecodeParams for an evaluated value, a map. The error names what does not fit.
 func DecodeValue(value any, into any) error {
-	problems := Decode("", FromValue(value), into)
+	problems := DecodeParams("", FromValue(value), into)
 	if len(problems) == 0 {
 		return nil
 	}
@@ -47,8 +54,9 @@ func DecodeValue(value any, into any) error {
 }
 
 type decoder struct {
-	file     string
-	problems Problems
+	file          string
+	scalarsAsText bool
+	problems      Problems
 }
 
 func (d *decoder) problem(i *Item, hint, format string, args ...any) {
@@ -166,7 +174,7 @@ func (d *decoder) size(path string, i *Item, p *Size) {
 func (d *decoder) scalar(path string, i *Item, v reflect.Value) {
 	switch v.Kind() {
 	case reflect.String:
-		if s, ok := i.Value.(string); ok {
+		if s, ok := d.text(i); ok {
 			v.SetString(s)
 			return
 		}
@@ -199,6 +207,30 @@ func (d *decoder) scalar(path string, i *Item, v reflect.Value) {
 	default:
 		panic("document: no values of type " + v.Type().String())
 	}
+}
+
+func (d *decoder) text(i *Item) (string, bool) {
+	if i.Kind != Scalar {
+		return "", false
+	}
+	s, ok := i.Value.(string)
+	if ok || !d.scalarsAsText {
+		return s, ok
+	}
+	switch v := i.Value.(type) {
+	case bool:
+		return strconv.FormatBool(v), true
+	case int64:
+		return strconv.FormatInt(v, 10), true
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64), true
+	case fmt.Stringer: // a time, a duration
+		return v.String(), true
+	}
+	if r := reflect.ValueOf(i.Value); r.IsValid() && r.Kind() == reflect.String { // a large integer's digits
+		return r.String(), true
+	}
+	return "", false
 }
 
 func (d *decoder) mapping(path string, i *Item, v reflect.Value) {

@@ -588,7 +588,11 @@ func (c *stepCompiler) secret(i *document.Item) {
 // checkLiteral checks what is known of the parameters before any event.
 func (c *stepCompiler) checkLiteral(def action.Definition, known *document.Item) {
 	params := reflect.New(reflect.TypeOf(def.Params).Elem()).Interface()
-	if !c.decode(c.doc.file, known, params) {
+	if problems := document.DecodeParams(c.doc.file, known, params); len(problems) > 0 {
+		for _, p := range problems {
+			p.Msg = def.Name + ": " + p.Msg
+			c.problems = append(c.problems, p)
+		}
 		return
 	}
 	for _, name := range document.Tagged(def.Params, "ref", "target") {

@@ -87,7 +87,7 @@ func (r *runner) run(ctx context.Context, call *action.Call) (action.Outputs, er
 	if err != nil {
 		return nil, failure(cmd.Path, last.String(), err)
 	}
-	text, errText := strings.TrimSuffix(stdout.String(), "\n"), strings.TrimSuffix(stderr.String(), "\n")
+	text, errText := strings.TrimSuffix(string(stdout.Bytes()), "\n"), strings.TrimSuffix(string(stderr.Bytes()), "\n")
 	if n := stdout.Dropped() + stderr.Dropped(); n > 0 {
 		note := fmt.Sprintf("%d bytes of output are not kept: the limit is %d for each stream", n, r.OutputBytes)
 		fmt.Fprintln(call.Log, note) //nolint:errcheck // the log is best effort

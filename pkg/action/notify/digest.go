@@ -147,6 +147,9 @@ func (s *Sender) Close(ctx context.Context) error {
 			first = err
 		}
 	}
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
 	done := make(chan struct{})
 	go func() { // it ends with the last send, all of which are bounded
 		s.sending.Wait()

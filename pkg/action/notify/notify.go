@@ -63,7 +63,8 @@ type Sender struct {
 	sending sync.WaitGroup // services that cannot be interrupted, and digests
 
 	mu     sync.Mutex
-	closed bool
+	closed bool // digests are not collected any more
+	ended  bool // nothing may be started any more
 	gates  map[string]*gate
 }
 

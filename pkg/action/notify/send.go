@@ -151,10 +151,17 @@ func (s *Sender) detached(ctx context.Context, send func() error) error {
 		return context.Cause(ctx)
 	}
 	result := make(chan error, 1)
+	s.mu.Lock()
+	if s.ended {
+		s.mu.Unlock()
+		<-s.foreign
+		return errors.New("the server is stopping")
+	}
 	s.sending.Go(func() {
 		defer func() { <-s.foreign }()
 		result <- send()
 	})
+	s.mu.Unlock()
 	select {
 	case err := <-result:
 		return err

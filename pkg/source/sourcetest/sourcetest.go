@@ -33,6 +33,8 @@ type Case struct {
 	Sign func(r *source.Request, secret string)
 	// Proof is the header that Sign sets.
 	Proof string
+	// List says that the proof is a list, in which a wrong one beside a right one does no harm.
+	List bool
 	// SignsBody says that the proof is void for another body.
 	SignsBody bool
 	// Events is how many events the request holds.
@@ -207,7 +209,11 @@ func (c *Case) refuses(t *testing.T, typ source.Type) {
 	for what, change := range tests {
 		t.Run(what, func(t *testing.T) {
 			r := c.request(c.Body)
+			right := r.Header.Get(c.Proof)
 			change(r.Header)
+			if values := r.Header[name]; len(values) == 1 && values[0] == right || c.List && what == "joined" {
+				t.Skip("this changes nothing here")
+			}
 			c.refused(t, s.Verify(r))
 		})
 	}
