@@ -169,7 +169,7 @@ func Default() *Config {
 		},
 		EventLog: EventLog{MaxBytes: 4 << 30, IDWindow: 7 * 24 * time.Hour, MaxIDs: 1_000_000},
 		Engine:   Engine{Partitions: 8, Workers: 64, StopTimeout: 25 * time.Second},
-		Exec:     Exec{Env: []string{"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"}, OutputBytes: 1 << 20},
+		Exec:     Exec{Env: []string{"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"}, OutputBytes: 64 << 10},
 		Git:      Git{Backend: "go-git", MaxBytes: 1 << 30, Timeout: 5 * time.Minute},
 		Log:      Log{Format: "text", Level: "info"},
 	}

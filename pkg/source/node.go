@@ -53,6 +53,7 @@ func (n Node) member(name string) Node {
 		return Node{}
 	}
 	if *n.members == nil {
+		*n.members = make([]member, 0, 8)
 		for key, value := range event.Members(n.raw) {
 			*n.members = append(*n.members, member{key, node(value)})
 		}
