@@ -189,6 +189,9 @@ func (r *Runner) start(c Cmd) (*exec.Cmd, *pipes, error) {
 	}
 	if err := cmd.Start(); err != nil {
 		p.abandon()
+		if _, missing := os.Stat(c.Dir); c.Dir != "" && missing != nil {
+			return nil, nil, missing // the kernel's answer blames the program
+		}
 		return nil, nil, err
 	}
 	p.run()

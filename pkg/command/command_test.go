@@ -238,7 +238,9 @@ func TestEscapedProcess(t *testing.T) {
 		t.Skip("setsid is not on PATH: install util-linux")
 	}
 	r := newRunner(t)
-	got := said(t, r, shell(`setsid sh -c 'echo $$; exec sleep 1000' & while :; do sleep 0.01; [ -s /proc/$!/environ ] && break; done; sleep 0.2`))
+	escape := shell(`setsid sh -c 'echo $$ > escaped; exec sleep 1000' & while [ ! -s escaped ]; do sleep 0.01; done; cat escaped`)
+	escape.Dir = t.TempDir()
+	got := said(t, r, escape)
 	pid, _ := strconv.Atoi(strings.TrimSpace(got))
 	if pid == 0 {
 		t.Fatalf("said %q", got)

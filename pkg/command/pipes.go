@@ -56,28 +56,28 @@ func (p *pipes) connect(cmd *exec.Cmd, c Cmd) error {
 	return nil
 }
 
-// abandon closes everything; nothing was started.
+// abandon closes everything; nothing was started. What can't be closed matters no more, here and below.
 func (p *pipes) abandon() {
 	for _, f := range p.childs {
-		f.Close()
+		_ = f.Close()
 	}
 	for i := range p.outs {
-		p.outs[i].from.Close()
+		_ = p.outs[i].from.Close()
 	}
 	if p.in != nil {
-		p.in.Close()
+		_ = p.in.Close()
 	}
 }
 
 // run moves data until finish is called.
 func (p *pipes) run() {
 	for _, f := range p.childs {
-		f.Close()
+		_ = f.Close()
 	}
 	if p.in != nil {
 		p.all.Go(func() {
 			_, _ = p.in.Write(p.stdin) // the child need not read it
-			p.in.Close()
+			_ = p.in.Close()
 		})
 	}
 	for i := range p.outs {
@@ -104,7 +104,7 @@ func (p *pipes) finish() error {
 }
 
 func (o *output) copy() {
-	defer o.from.Close()
+	defer func() { _ = o.from.Close() }() // it was only read
 	buf := make([]byte, 16<<10)
 	for {
 		n, err := o.from.Read(buf)

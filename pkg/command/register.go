@@ -119,11 +119,10 @@ func (r *register) compact() {
 		err = os.Rename(next.Name(), r.name)
 	}
 	if err != nil {
-		next.Close()
-		r.note(err)
+		r.note(errors.Join(err, next.Close()))
 		return
 	}
-	r.file.Close()
+	_ = r.file.Close() // it is gone from the directory
 	r.file, r.size = next, text.Len()
 	r.note(nil)
 }

@@ -153,6 +153,11 @@ func TestFingerprint(t *testing.T) {
 	if key(`"a":"1"`) == key(`"a":"2"`) {
 		t.Error("labels do not count")
 	}
+	e := sourcetest.Event(split(t, fmt.Sprintf(labelled, `"job":"node","alertname":"Down"`))[0])
+	(&alertmanager{}).Normalise(e)
+	if want := "952a6219e8df7701"; e.Alert.Fingerprint != want { // as Alertmanager makes it
+		t.Errorf("got %s, want %s", e.Alert.Fingerprint, want)
+	}
 }
 
 func TestUnparsable(t *testing.T) {

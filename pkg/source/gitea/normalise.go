@@ -1,6 +1,7 @@
 package gitea
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/riposte-dev/riposte/pkg/event"
@@ -71,8 +72,11 @@ func named(e *event.Event, b source.Node) {
 
 func pullRequest(e *event.Event, b source.Node) {
 	pr := b.At("pull_request")
-	base, head, number := pr.At("base"), pr.At("head"), pr.At("number")
-	if !number.Exists() {
+	base, head, number := pr.At("base"), pr.At("head"), b.At("number")
+	if !number.Exists() { // reviews and comments
+		number = pr.At("number")
+	}
+	if number.Int() <= 0 {
 		return
 	}
 	from := head.At("repo", "full_name").Str()
@@ -86,7 +90,7 @@ func pullRequest(e *event.Event, b source.Node) {
 		Author: account(pr.At("user")),
 		URL:    source.Or(pr.At("html_url").Str(), pr.At("url").Str()),
 	}
-	e.Git.Ref = "refs/pull/" + number.Str() + "/head"
+	e.Git.Ref = "refs/pull/" + strconv.FormatInt(e.PullRequest.Number, 10) + "/head"
 	e.Git.Branch, e.Git.Commit = e.PullRequest.Head, head.At("sha").Str()
 	source.SetTime(e, b.At("comment", "updated_at"), pr.At("updated_at"))
 }

@@ -1,6 +1,7 @@
 package github
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/riposte-dev/riposte/pkg/event"
@@ -81,13 +82,13 @@ func named(e *event.Event, b source.Node) {
 func pullRequest(e *event.Event, b source.Node) {
 	pr := b.At("pull_request")
 	base, head := pr.At("base"), pr.At("head")
-	number := pr.At("number")
-	if !number.Exists() {
+	number := pr.At("number").Int()
+	if number <= 0 {
 		return
 	}
 	from := head.At("repo", "full_name").Str() // the repository of a head is null once it is deleted
 	e.PullRequest = &event.PullRequest{
-		Number: number.Int(),
+		Number: number,
 		Action: b.At("action").Str(),
 		Base:   base.At("ref").Str(),
 		Head:   head.At("ref").Str(),
@@ -96,7 +97,7 @@ func pullRequest(e *event.Event, b source.Node) {
 		Author: pr.At("user", "login").Str(),
 		URL:    pr.At("html_url").Str(),
 	}
-	e.Git.Ref = "refs/pull/" + number.Str() + "/head"
+	e.Git.Ref = "refs/pull/" + strconv.FormatInt(number, 10) + "/head"
 	e.Git.Branch, e.Git.Commit = e.PullRequest.Head, head.At("sha").Str()
 	e.Git.Before = source.NotZero(b.At("before").Str()) // of synchronize
 	source.SetTime(e, b.At("review", "submitted_at"), b.At("comment", "updated_at"), pr.At("updated_at"))

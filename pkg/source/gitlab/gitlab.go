@@ -17,7 +17,7 @@ import (
 // documentation: the old way is a plain token; since 19.0 a hook can sign as Standard Webhooks, and both may be set.
 // webhook-id equals Idempotency-Key and is kept when a delivery is sent again; X-Gitlab-Webhook-UUID is new each time.
 const (
-	tokenHeader = "X-Gitlab-Token"
+	tokenHeader = "X-Gitlab-Token" //nolint:gosec // the name of a header
 	keyHeader   = "Idempotency-Key"
 	typeHeader  = "X-Gitlab-Event"
 )

@@ -2,6 +2,7 @@ package gitlab
 
 import (
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/riposte-dev/riposte/pkg/event"
@@ -124,13 +125,13 @@ func action(word string, pushed bool) string {
 
 // pullRequest fills the view, and what git says of a merge request, from the merge request's object.
 func pullRequest(e *event.Event, b, mr source.Node) {
-	number := mr.At("iid")
-	if !number.Exists() {
+	number := mr.At("iid").Int()
+	if number <= 0 {
 		return
 	}
 	from := mr.At("source_project_id").Str()
 	pr := &event.PullRequest{
-		Number: number.Int(),
+		Number: number,
 		Base:   mr.At("target_branch").Str(),
 		Head:   mr.At("source_branch").Str(),
 		Fork:   from == "" || from != mr.At("target_project_id").Str(),
@@ -142,7 +143,7 @@ func pullRequest(e *event.Event, b, mr source.Node) {
 		pr.Author = b.At("user", "username").Str()
 	}
 	e.PullRequest = pr
-	e.Git.Ref = "refs/merge-requests/" + number.Str() + "/head"
+	e.Git.Ref = "refs/merge-requests/" + strconv.FormatInt(number, 10) + "/head"
 	e.Git.Branch, e.Git.Commit = pr.Head, mr.At("last_commit", "id").Str()
 }
 
