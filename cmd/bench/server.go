@@ -69,7 +69,7 @@ func (s *server) waitReady(listen string) error {
 	for time.Now().Before(deadline) {
 		select {
 		case err := <-s.exited:
-			return fmt.Errorf("riposte ended: %v\n%s", err, s.output.String())
+			return fmt.Errorf("riposte ended: %w\n%s", err, s.output.String())
 		default:
 		}
 		if text, err := os.ReadFile(listen); err == nil && json.Unmarshal(text, &s.listen) == nil {
@@ -131,7 +131,7 @@ func (s *server) await(name, labels string, want float64, limit time.Duration) (
 			return v, nil
 		}
 		if time.Now().After(deadline) {
-			return v, fmt.Errorf("%s is %v after %s, want %v (%v)", name, v, limit, want, err)
+			return v, fmt.Errorf("%s is %v after %s, want %v (last error: %w)", name, v, limit, want, err)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

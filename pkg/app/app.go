@@ -32,7 +32,7 @@ import (
 )
 
 // DevSecretFile is where, below the data directory, `serve --dev` keeps the secret of every source whose secret is not configured.
-const DevSecretFile = "dev-webhook-secret"
+const DevSecretFile = "dev-webhook-secret" //nolint:gosec // the name of a file
 
 // Options configure a server.
 type Options struct {
@@ -139,7 +139,7 @@ func (a *App) openStore(ctx context.Context) (err error) {
 // openRules loads the rules and makes them the active ones. A server that was given broken rules goes on with those it
 // had; one that never had any does not start.
 func (a *App) openRules(ctx context.Context) error {
-	registries, stop, err := a.registries()
+	registries, stop, err := a.registries(ctx)
 	if err != nil {
 		return err
 	}
@@ -189,7 +189,7 @@ func (a *App) runURL(id string) string {
 }
 
 // buildServers opens the three listeners. Nothing is answered before Run.
-func (a *App) buildServers(context.Context) error {
+func (a *App) buildServers(ctx context.Context) error {
 	orders := &engine.Orders{Append: a.events.Append, Failed: a.history.RunsOf, Now: time.Now}
 	hooks, err := receive.New(receive.Options{
 		Sources: a.rules.endpoint, Log: a.events, Revive: orders.Revive,
@@ -200,14 +200,14 @@ func (a *App) buildServers(context.Context) error {
 		return err
 	}
 	admin := api.New(api.Options{
-		Events: eventView{a.events, a.rules}, Runs: runView{a.history}, Orders: orders, Rules: a.rules.view, Sources: a.rules.sources,
+		Events: eventView{a.events, a.rules, a.history}, Runs: runView{a.history}, Orders: orders, Rules: a.rules.view, Sources: a.rules.sources,
 		Backup: a.backup(), Tokens: tokens(a.config.Tokens), Version: a.o.Version, Logger: a.log,
 	})
 	health := api.Health(map[string]api.Check{
 		"store": a.broker.Ready, "eventlog": a.events.Ready, "journals": a.history.Ready, "engine": a.engine.Ready,
 		"rules": a.rules.ready, "secrets": a.secrets.ready,
 	}, promhttp.HandlerFor(a.metrics, promhttp.HandlerOpts{}))
-	return a.listen(hooks, admin, health)
+	return a.listen(ctx, hooks, admin, health)
 }
 
 func (a *App) backup() func(context.Context, io.Writer) error {
@@ -227,8 +227,7 @@ func (a *App) Run(ctx context.Context) error {
 	parts.start("janitor", func() error { return a.janitor(working) })
 	parts.start("rules", func() error { return a.rules.sync.Run(working) })
 	parts.start("engine", func() error {
-		defer a.stopServers("admin", "health")
-		return a.engine.Run(working)
+		return errors.Join(a.engine.Run(working), a.stopServers("admin", "health"))
 	})
 	parts.start("history", func() error { return a.history.Follow(working) })
 	if err := a.writeListen(); err != nil {
@@ -274,12 +273,12 @@ func (a *App) sweep(ctx context.Context) error {
 }
 
 // registries lists the senders and the actions there are; the function returned stops what actions keep running.
-func (a *App) registries() (Registries, func(context.Context) error, error) {
+func (a *App) registries(ctx context.Context) (Registries, func(context.Context) error, error) {
 	runner, err := command.New(command.Options{Dir: a.config.Data, Env: a.config.Exec.Env, Logger: a.log})
 	if err != nil {
 		return Registries{}, nil, fmt.Errorf("open the register of child processes: %w", err)
 	}
-	survivors, err := runner.KillSurvivors(context.Background())
+	survivors, err := runner.KillSurvivors(ctx)
 	if err != nil {
 		return Registries{}, nil, fmt.Errorf("end the child processes of the last crash: %w", err)
 	}

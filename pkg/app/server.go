@@ -37,7 +37,7 @@ func (s *server) serve() error {
 }
 
 // listen opens the listeners, so that a busy port is an error of the start.
-func (a *App) listen(hooks, admin, health http.Handler) error {
+func (a *App) listen(ctx context.Context, hooks, admin, health http.Handler) error {
 	c := a.config
 	for _, l := range []struct {
 		name, address string
@@ -48,7 +48,7 @@ func (a *App) listen(hooks, admin, health http.Handler) error {
 		{"admin", c.AdminListen, internalServer(admin), c.TLS.Admin},
 		{"health", c.HealthListen, internalServer(health), config.KeyPair{}},
 	} {
-		listener, err := net.Listen("tcp", l.address)
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", l.address)
 		if err != nil {
 			return fmt.Errorf("listen for %s: %w (--%s-listen names another address)", l.name, err, l.name)
 		}

@@ -120,8 +120,21 @@ func (j journals) Run(ctx context.Context, id string) (run.Run, error) { return 
 
 // eventView lets the API read the event log.
 type eventView struct {
-	log   *eventlog.Log
-	rules *rules
+	log     *eventlog.Log
+	rules   *rules
+	history *runstore.History
+}
+
+// decideTime is how long an event can wait for its decision before it counts as one whose decision is forgotten.
+const decideTime = 10 * time.Minute
+
+// views fills an event's views, unless reading it may end the process: it is quarantined, or not decided yet.
+func (v eventView) views(e *event.Event) {
+	decision, known := v.history.Decision(e.ID)
+	if known && engine.Quarantined(decision) || !known && time.Since(e.ReceivedAt) < decideTime {
+		return
+	}
+	v.rules.normalise(e)
 }
 
 func (v eventView) List(ctx context.Context, q api.EventQuery) ([]*event.Event, string, error) {
@@ -132,7 +145,7 @@ func (v eventView) List(ctx context.Context, q api.EventQuery) ([]*event.Event, 
 	events := make([]*event.Event, len(entries))
 	for i, en := range entries {
 		events[i] = en.Record.Event
-		v.rules.normalise(events[i])
+		v.views(events[i])
 	}
 	return events, next, nil
 }
@@ -142,7 +155,7 @@ func (v eventView) Get(ctx context.Context, id string) (*event.Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	v.rules.normalise(en.Record.Event)
+	v.views(en.Record.Event)
 	return en.Record.Event, nil
 }
 

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -157,7 +156,7 @@ func newRestore() *cobra.Command {
 			if err := app.Restore(cmd.Context(), in, data, logger(cmd.ErrOrStderr(), "warn")); err != nil {
 				return err
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), "restored into", data+"; start it with", strings.Join([]string{os.Args[0], "serve", "--data", data}, " "))
+			fmt.Fprintln(cmd.OutOrStdout(), "restored into", data+"; start it with", os.Args[0], "serve --data", data)
 			return nil
 		},
 	}

@@ -56,12 +56,12 @@ func (g *group) terminate(ended <-chan struct{}) {
 	}
 }
 
-// gone reports whether the group is empty, or gets so in time. Orphans that came to us because we are process 1 of a
-// container are reaped here; elsewhere that is init's work.
+// gone reports whether nothing of the group is alive, or gets so in time. Dead orphans are init's to reap, which may take
+// its time or never do it; those that came to us, because we are process 1 of a container, are reaped here.
 func (g *group) gone(patience time.Duration) bool {
 	deadline := time.Now().Add(patience)
 	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 10*time.Millisecond) {
-		if syscall.Kill(-g.id, 0) != nil {
+		if syscall.Kill(-g.id, 0) != nil || wait > time.Millisecond && !living(g.id) {
 			return true
 		}
 		_, _ = syscall.Wait4(-g.id, nil, syscall.WNOHANG, nil)

@@ -48,7 +48,8 @@ func (r *Runner) KillSurvivors(ctx context.Context) ([]Survivor, error) {
 // kill kills what is left, adds it to killed, and returns how many it was.
 func (r *Runner) kill(alive map[int]registered, killed map[int]string) (left int, err error) {
 	for pgid, child := range alive {
-		if start := startTime(pgid); start == "" || start != child.start {
+		_, ours := killed[pgid] // then its leader may be dead and members not yet
+		if start := startTime(pgid); !ours && (start == "" || start != child.start) || !living(pgid) {
 			continue
 		}
 		if err := syscall.Kill(-pgid, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
@@ -94,18 +95,4 @@ func marked(marker string) []int {
 		}
 	}
 	return pids
-}
-
-// startTime returns when a living process started, in the kernel's ticks since it booted: field 22 of /proc/PID/stat, whose
-// field 2, the name in brackets, may hold anything (man 5 proc). It is "" where that can't be told, and of a zombie.
-func startTime(pid int) string {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return ""
-	}
-	f := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:])) // from field 3 on
-	if len(f) < 20 || f[0] == "Z" || f[0] == "X" {
-		return ""
-	}
-	return f[19]
 }

@@ -80,8 +80,13 @@ func (p *partition) decideCarefully(ctx context.Context, en event.Entry) {
 func (p *partition) quarantine(en event.Entry) {
 	p.log.Error("event is quarantined: deciding it ended the process before; see it with riposte events show", "event", en.Record.Event.ID)
 	p.e.metrics.decisions.WithLabelValues("quarantined").Inc()
-	p.decision(en, nil, "quarantined: deciding it ended the process "+fmt.Sprint(maxKills)+" times")
+	p.decision(en, nil, quarantinedWhy+fmt.Sprint(maxKills)+" times")
 }
+
+const quarantinedWhy = "quarantined: deciding it ended the process "
+
+// Quarantined reports whether a decision set its event aside: reading such an event can end the process.
+func Quarantined(decision run.Entry) bool { return strings.HasPrefix(decision.Why, quarantinedWhy) }
 
 // decide evaluates the rules and records the decision together with the runs it creates.
 func (p *partition) decide(ctx context.Context, en event.Entry) {
@@ -107,7 +112,7 @@ func (p *partition) decide(ctx context.Context, en event.Entry) {
 	p.e.metrics.decisions.WithLabelValues("run").Inc()
 	p.decision(en, created, "")
 	for _, c := range created {
-		p.begin(ctx, c, en)
+		p.begin(c, en)
 	}
 }
 
@@ -151,7 +156,7 @@ func (p *partition) decision(en event.Entry, created []run.Created, why string) 
 }
 
 // begin starts the run that the last entry created.
-func (p *partition) begin(ctx context.Context, c run.Created, en event.Entry) {
+func (p *partition) begin(c run.Created, en event.Entry) {
 	r := run.New(c, p.entries[len(p.entries)-1])
 	if r.State.Ended() {
 		p.e.metrics.runs.WithLabelValues(r.Rule, string(r.State)).Inc()
