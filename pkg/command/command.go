@@ -112,7 +112,10 @@ type Cmd struct {
 	// fails takes no more; the child still runs to its end.
 	// Their Write must not block for ever: Run waits for it.
 	Stdout, Stderr io.Writer
-	// Grace is the time between TERM and KILL; 0 is that of the Runner.
+	// Stop is what the group is sent first when the context ends; 0 is TERM. Programs whose own children end on TERM while
+	// they need them to stop in order, as terraform's providers do, want INT.
+	Stop syscall.Signal
+	// Grace is the time between Stop and KILL; 0 is that of the Runner.
 	Grace time.Duration
 	// Key says in the register, for people, what the child runs for.
 	Key string

@@ -49,7 +49,7 @@ func writeCheckout(ctx context.Context, repo *repository, dir string, t target, 
 	if err != nil {
 		return fmt.Errorf("%w: commit: %w", errMirror, err)
 	}
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := os.Mkdir(dir, 0o750); err != nil {
 		return fmt.Errorf("make the checkout's directory: %w", err)
 	}
 	root, err := os.OpenRoot(dir)
@@ -244,9 +244,9 @@ func staysInside(dir, to string) bool {
 	}
 	names := false
 	for part := range strings.SplitSeq(to, "/") {
-		switch {
-		case part == "" || part == ".":
-		case part == "..":
+		switch part {
+		case "", ".":
+		case "..":
 			if depth--; names || depth < 0 {
 				return false
 			}
@@ -348,7 +348,7 @@ func copyFile(source, dest string) error {
 		return err
 	}
 	defer in.Close()
-	out, err := os.OpenFile(dest, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o444)
+	out, err := os.OpenFile(dest, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o400)
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func openRepository(path string) *repository {
 	return &repository{s, path}
 }
 
-// holds reports whether commit is here with its history to the depth; 0 is all of it.
+// holds reports whether a commit or tag is here with its history to the depth; 0 is all of it.
 func (r *repository) holds(commit plumbing.Hash, depth int64) (bool, error) {
 	if err := r.HasEncodedObject(commit); errors.Is(err, plumbing.ErrObjectNotFound) {
 		return false, nil
@@ -60,7 +60,29 @@ func (r *repository) holds(commit plumbing.Hash, depth int64) (bool, error) {
 	if depth == 0 {
 		return false, nil
 	}
+	if commit, err = r.peel(commit); err != nil {
+		return false, err
+	}
 	return r.reaches(commit, shallows, depth)
+}
+
+// peel follows annotated tags to a commit.
+func (r *repository) peel(h plumbing.Hash) (plumbing.Hash, error) {
+	for range 10 {
+		obj, err := object.GetObject(r, h)
+		if err != nil {
+			return plumbing.ZeroHash, fmt.Errorf("%w: %w", errMirror, err)
+		}
+		switch o := obj.(type) {
+		case *object.Commit:
+			return o.Hash, nil
+		case *object.Tag:
+			h = o.Target
+		default:
+			return plumbing.ZeroHash, fmt.Errorf("%w: %s is a %s", errNotCommit, h, obj.Type())
+		}
+	}
+	return plumbing.ZeroHash, fmt.Errorf("%w: %s is one of a long chain of tags", errNotCommit, h)
 }
 
 // reaches walks parents to the depth and reports whether the history is cut off before it.
@@ -114,7 +136,7 @@ func (f goGit) fetch(ctx context.Context, repo *repository, refs *packp.AdvRefs,
 	if err != nil {
 		return err
 	}
-	defer res.Close()
+	defer func() { _ = res.Close() }() // the checked pack is what counts
 	// What is cut off is noted before the pack is in place and what is no longer after, so that a crash in between
 	// leaves no commit whose parents are missing and not known to be.
 	if err := repo.cut(res.Shallows, nil); err != nil {

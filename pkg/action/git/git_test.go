@@ -3,6 +3,7 @@ package git
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/cgi"
@@ -92,7 +93,8 @@ type gitServer struct {
 	password string
 	mu       sync.Mutex
 	seen     []string // Authorization headers
-	gate     chan struct{}
+	// gate holds back packs where it is not nil; arrived hears of each that waits there.
+	gate, arrived chan struct{}
 }
 
 func serve(t *testing.T, o *origin) *gitServer {
@@ -120,6 +122,7 @@ func serveWith(t *testing.T, o *origin, start func(http.Handler) *httptest.Serve
 		if strings.HasSuffix(req.URL.Path, "/git-upload-pack") {
 			s.packs.Add(1)
 			if s.gate != nil {
+				s.arrived <- struct{}{}
 				<-s.gate
 			}
 		} else {
@@ -276,5 +279,10 @@ func TestPullOverHTTP(t *testing.T) {
 
 func newRunner(t *testing.T) *command.Runner {
 	t.Helper()
-	return &command.Runner{}
+	r, err := command.New(command.Options{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	return r
 }

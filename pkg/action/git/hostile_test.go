@@ -421,3 +421,16 @@ func FuzzStaysInside(f *testing.F) {
 		}
 	})
 }
+
+func FuzzAddPack(f *testing.F) {
+	f.Add([]byte("PACK\x00\x00\x00\x02\x00\x00\x00\x00"))
+	f.Add(hugeObject())
+	f.Fuzz(func(t *testing.T, pack []byte) {
+		w := newTree(t)
+		if err := w.repo.addPack(bytes.NewReader(pack)); err != nil {
+			if left, _ := filepath.Glob(filepath.Join(w.repo.path, "objects/pack/*")); len(left) != 0 {
+				t.Errorf("%v are left after %v", left, err)
+			}
+		}
+	})
+}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -101,12 +100,16 @@ func (f *program) env(temp string, proxy *net.TCPAddr) ([]string, error) {
 	env := []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + temp, "LC_ALL=C",
 		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + os.DevNull, "GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=",
+		"GIT_ALLOW_PROTOCOL=https:http:ssh", "NO_PROXY=", "no_proxy=",
 	}
 	var err error
 	if f.remote.addr.scheme == "ssh" {
 		env, err = f.sshEnv(env, temp, proxy)
 	} else {
-		config, err = f.httpConfig(config, proxy)
+		// Said twice: a git before 2.31 knows no GIT_CONFIG_COUNT, and must not connect by itself.
+		by := "http://" + proxy.String()
+		env = append(env, "http_proxy="+by, "https_proxy="+by, "HTTPS_PROXY="+by, "all_proxy="+by)
+		config, err = f.httpConfig(config, by)
 	}
 	if err != nil {
 		return nil, err
@@ -119,8 +122,8 @@ func (f *program) env(temp string, proxy *net.TCPAddr) ([]string, error) {
 	return env, nil
 }
 
-func (f *program) httpConfig(config [][2]string, proxy *net.TCPAddr) ([][2]string, error) {
-	config = append(config, [2]string{"http.proxy", (&url.URL{Scheme: "http", Host: proxy.String()}).String()})
+func (f *program) httpConfig(config [][2]string, proxy string) ([][2]string, error) {
+	config = append(config, [2]string{"http.proxy", proxy})
 	if f.remote.caFile != "" {
 		path, err := filepath.Abs(f.remote.caFile)
 		if err != nil {

@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp/capability"
 	"github.com/go-git/go-git/v5/plumbing/transport"
@@ -170,7 +169,7 @@ func (p *puller) fetchRef(ctx context.Context, call *action.Call, r *remote, rep
 	if err != nil {
 		return wanted{}, plumbing.ZeroHash, err
 	}
-	commit, err := peel(repo, w)
+	commit, err := repo.peel(w.object)
 	return w, commit, err
 }
 
@@ -324,26 +323,6 @@ func superseded(refs *packp.AdvRefs, w wanted, e *action.EventInfo) error {
 	return nil
 }
 
-// peel follows annotated tags to a commit.
-func peel(repo *repository, w wanted) (plumbing.Hash, error) {
-	h := w.object
-	for range 10 {
-		obj, err := object.GetObject(repo, h)
-		if err != nil {
-			return plumbing.ZeroHash, fmt.Errorf("%w: %w", errMirror, err)
-		}
-		switch o := obj.(type) {
-		case *object.Commit:
-			return o.Hash, nil
-		case *object.Tag:
-			h = o.Target
-		default:
-			return plumbing.ZeroHash, fmt.Errorf("%w: %s is a %s", errNotCommit, w.ref, obj.Type())
-		}
-	}
-	return plumbing.ZeroHash, fmt.Errorf("%w: %s is a chain of tags", errNotCommit, w.ref)
-}
-
 // login returns the name and token for https.
 func (r *remote) login() (user, token string, err error) {
 	token, err = r.cred.Token()
@@ -434,7 +413,7 @@ func (r *remote) hint(err error) (hint string, permanent bool) {
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return "; check the host name", true
 	case isForbiddenAddress(err):
-		return "; allow the address in the server's configuration if it is meant", true
+		return "", true // the error names the setting
 	}
 	return "", false
 }

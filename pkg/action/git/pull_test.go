@@ -55,6 +55,15 @@ func TestReferences(t *testing.T) {
 				t.Errorf("%q: %v", c.ref, out)
 			}
 		}
+		packs := s.packs.Load()
+		for range 2 { // the first deepens, the second finds it done
+			if _, _, err := pullWith(t, d, &PullParams{URL: s.repo(), Ref: "v1", Depth: 2}, nil); err != nil {
+				t.Error(err)
+			}
+		}
+		if n := s.packs.Load() - packs; opts.Backend == BackendGoGit && n > 1 {
+			t.Errorf("%d fetches of a tag, want one", n)
+		}
 		for _, ref := range []string{"nope", "refs/heads/nope", strings.Repeat("a", 40)} {
 			if _, _, err := pullWith(t, d, &PullParams{URL: s.repo(), Ref: ref, Depth: 1}, nil); !action.IsPermanent(err) {
 				t.Errorf("%q: err = %v, want a permanent one", ref, err)
@@ -313,7 +322,7 @@ func TestConcurrentPullsFetchOnce(t *testing.T) {
 	o := newOrigin(t)
 	o.commit("main", "f", "one")
 	s := serve(t, o)
-	s.gate = make(chan struct{})
+	s.gate, s.arrived = make(chan struct{}), make(chan struct{}, 8)
 	d := Definitions(testOptions(t))[0]
 	var wg sync.WaitGroup
 	for range 8 {
@@ -334,7 +343,7 @@ func TestWaitingForAnotherPullHonoursContext(t *testing.T) {
 	o := newOrigin(t)
 	o.commit("main", "f", "one")
 	s := serve(t, o)
-	s.gate = make(chan struct{})
+	s.gate, s.arrived = make(chan struct{}), make(chan struct{}, 8)
 	opts := testOptions(t)
 	p := newPuller(opts.withDefaults())
 	first := make(chan error, 1)
@@ -342,11 +351,7 @@ func TestWaitingForAnotherPullHonoursContext(t *testing.T) {
 		_, err := p.run(t.Context(), &action.Call{StepID: "a", Dir: t.TempDir(), Log: io.Discard, Params: &PullParams{URL: s.repo(), Depth: 1}})
 		first <- err
 	}()
-	for s.packs.Load() == 0 { // the first holds the turn once the server is asked for a pack
-		if err := t.Context().Err(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	<-s.arrived // the first holds the turn now
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("cancelled")
 	cancel(why)

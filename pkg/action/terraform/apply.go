@@ -23,9 +23,12 @@ func (a *actions) apply(ctx context.Context, call *action.Call) (action.Outputs,
 	if err != nil {
 		return nil, wrap("terraform.apply", err)
 	}
-	t, err := a.tool(call, s.Binary, s.Dir, s.DataDir, params.Env)
+	t, err := a.tool(call, s.Binary, s.Dir, s.DataDir)
 	if err != nil {
 		return nil, wrap("terraform.apply", err)
+	}
+	if err := t.give(call, params.Env, params.SecretEnv); err != nil {
+		return nil, wrap("terraform.apply", action.Permanent(err))
 	}
 	t.mask = t.mask.with(s.Secrets...)
 	release, err := a.states.acquire(ctx, s.Base.State)

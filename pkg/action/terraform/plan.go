@@ -84,9 +84,12 @@ func (a *actions) newJob(call *action.Call) (*job, error) {
 	if err := errors.Join(a.prepare(), os.Mkdir(dataDir, 0o700)); err != nil {
 		return nil, err
 	}
-	t, err := a.tool(call, binary, dir, dataDir, params.Env)
+	t, err := a.tool(call, binary, dir, dataDir)
 	if err != nil {
 		return nil, err
+	}
+	if err := t.give(call, params.Env, params.SecretEnv); err != nil {
+		return nil, action.Permanent(err)
 	}
 	t.mask = t.mask.with(declaredSecrets(dir, params.Vars)...)
 	if err := os.Mkdir(private, 0o700); err != nil {
@@ -95,18 +98,14 @@ func (a *actions) newJob(call *action.Call) (*job, error) {
 	return &job{tool: t, params: params, call: call, dataDir: dataDir, private: private, a: a}, nil
 }
 
-func (a *actions) tool(call *action.Call, binary, dir, dataDir string, params map[string]any) (*tool, error) {
-	extra, secrets, err := resolveEnv(call, params)
-	if err != nil {
-		return nil, err
-	}
-	env, err := a.env(dataDir, extra)
+func (a *actions) tool(call *action.Call, binary, dir, dataDir string) (*tool, error) {
+	env, err := a.env(dataDir)
 	if err != nil {
 		return nil, err
 	}
 	return &tool{
 		runner: a.Runner, binary: binary, name: filepath.Base(binary), dir: dir, env: env, grace: a.Grace,
-		mask: newMasker(secrets...), log: call.Log,
+		key: call.RunID + "/" + call.StepID, log: call.Log,
 	}, nil
 }
 

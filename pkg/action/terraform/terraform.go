@@ -29,7 +29,7 @@ type Options struct {
 	Binary string
 	// Runner starts the program.
 	Runner *command.Runner
-	// Env is the environment of every call, as KEY=value: PATH, HOME, proxies, a provider's credentials.
+	// Env stands beside the Runner's allowed variables in every call, as KEY=value.
 	Env []string
 	// CLIConfig is terraform's CLI configuration file, for a registry mirror; an empty one is made when it is "".
 	CLIConfig string
@@ -73,7 +73,9 @@ type PlanParams struct {
 	Refresh       bool              `yaml:"refresh" default:"true" doc:"compare the state with what is really there first"`
 	Destroy       bool              `yaml:"destroy" doc:"plan to destroy everything"`
 	LockTimeout   time.Duration     `yaml:"lockTimeout" default:"1m" doc:"how long to wait for the state lock"`
-	Env           map[string]any    `yaml:"env" doc:"environment variables: text, or {secret: name}"`
+	Env           map[string]string `yaml:"env" doc:"environment variables"`
+
+	SecretEnv map[string]action.SecretRef `yaml:"secretEnv" doc:"environment variables whose values are secrets, such as a provider's credentials or TF_VAR_name"`
 }
 
 // PlanOutputs are the outputs of terraform.plan.
@@ -93,10 +95,12 @@ type PlanOutputs struct {
 
 // ApplyParams are the parameters of terraform.apply.
 type ApplyParams struct {
-	Plan        string         `yaml:"plan" required:"true" doc:"output file of a terraform.plan step of the same run"`
-	LockTimeout time.Duration  `yaml:"lockTimeout" default:"1m" doc:"how long to wait for the state lock"`
-	Parallelism int64          `yaml:"parallelism" default:"10" doc:"operations at the same time"`
-	Env         map[string]any `yaml:"env" doc:"environment variables: text, or {secret: name}"`
+	Plan        string            `yaml:"plan" required:"true" doc:"output file of a terraform.plan step of the same run"`
+	LockTimeout time.Duration     `yaml:"lockTimeout" default:"1m" doc:"how long to wait for the state lock"`
+	Parallelism int64             `yaml:"parallelism" default:"10" doc:"operations at the same time"`
+	Env         map[string]string `yaml:"env" doc:"environment variables"`
+
+	SecretEnv map[string]action.SecretRef `yaml:"secretEnv" doc:"environment variables whose values are secrets"`
 }
 
 // ApplyOutputs are the outputs of terraform.apply.
@@ -157,7 +161,7 @@ func (p *PlanParams) check() error {
 	if slices.Contains(p.VarFiles, "") || slices.Contains(p.Targets, "") {
 		errs = append(errs, errors.New("varFiles and targets must not hold empty text"))
 	}
-	errs = append(errs, checkEnv(p.Env))
+	errs = append(errs, checkEnv(p.Env), checkEnv(p.SecretEnv))
 	return errors.Join(errs...)
 }
 
@@ -169,25 +173,20 @@ func (p *ApplyParams) check() error {
 	if p.Parallelism < 0 {
 		errs = append(errs, errors.New("parallelism is negative"))
 	}
-	errs = append(errs, checkEnv(p.Env))
+	errs = append(errs, checkEnv(p.Env), checkEnv(p.SecretEnv))
 	return errors.Join(errs...)
 }
 
 var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // checkEnv refuses names that would change how terraform is called or what it runs.
-func checkEnv(env map[string]any) error {
+func checkEnv[V any](env map[string]V) error {
 	var errs []error
-	for name, value := range env {
+	for name := range env {
 		reserved := strings.HasPrefix(name, "TF_") && !strings.HasPrefix(name, "TF_VAR_") && !strings.HasPrefix(name, "TF_TOKEN_") ||
 			strings.HasPrefix(name, "LD_") || name == "PATH" || name == "CHECKPOINT_DISABLE"
 		if !envName.MatchString(name) || reserved {
-			errs = append(errs, fmt.Errorf("env: %s cannot be set here", name))
-		}
-		switch value.(type) {
-		case nil, string, map[string]any:
-		default:
-			errs = append(errs, fmt.Errorf("env: %s must be text or {secret: name}", name))
+			errs = append(errs, fmt.Errorf("env: %q cannot be set here", name))
 		}
 	}
 	return errors.Join(errs...)

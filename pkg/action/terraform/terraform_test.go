@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -326,7 +327,7 @@ variable "v" { type = string }
 output "v" { value = var.v }
 `)
 	var log bytes.Buffer
-	call := b.call("plan", &PlanParams{Dir: b.dir, Env: map[string]any{"TF_VAR_v": map[string]any{"secret": "db"}}}, &log)
+	call := b.call("plan", &PlanParams{Dir: b.dir, SecretEnv: map[string]action.SecretRef{"TF_VAR_v": {Secret: "db"}}}, &log)
 	call.Secret = func(r action.SecretRef) (string, error) { return secretText + r.Secret, nil }
 	out, err := b.plan.Run(t.Context(), call)
 	if err != nil {
@@ -603,16 +604,21 @@ func TestDescribeCountsReplacementsTwice(t *testing.T) {
 
 func TestEnvNamesThatSteerTerraformAreRefused(t *testing.T) {
 	for _, name := range []string{"TF_CLI_ARGS", "TF_DATA_DIR", "TF_LOG", "LD_PRELOAD", "PATH", "a b", "X=Y", ""} {
-		if checkEnv(map[string]any{name: "x"}) == nil {
+		if checkEnv(map[string]string{name: "x"}) == nil {
 			t.Errorf("%q is taken", name)
 		}
 	}
-	if err := checkEnv(map[string]any{"AWS_REGION": "eu", "TF_VAR_x": "1", "TF_TOKEN_app": map[string]any{"secret": "x"}}); err != nil {
+	if err := checkEnv(map[string]string{"AWS_REGION": "eu", "TF_VAR_x": "1", "TF_TOKEN_app": "x"}); err != nil {
 		t.Error(err)
 	}
 }
 
 func newRunner(t *testing.T) *command.Runner {
 	t.Helper()
-	return &command.Runner{}
+	r, err := command.New(command.Options{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	return r
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -34,6 +35,7 @@ type tool struct {
 	dir    string
 	env    []string
 	grace  time.Duration
+	key    string // what it runs for, in the register of processes
 	mask   masker
 	log    io.Writer
 }
@@ -57,15 +59,16 @@ func find(binary string) (string, error) {
 func (t *tool) run(ctx context.Context, out io.Writer, args ...string) (code int, said string, err error) {
 	var stderr tail
 	res, err := t.runner.Run(ctx, command.Cmd{
-		Path: t.binary, Args: args, Dir: t.dir, Env: t.env, Stdout: out, Stderr: &stderr, Grace: t.grace,
+		Path: t.binary, Args: args, Dir: t.dir, Env: t.env, Stdout: out, Stderr: &stderr, Grace: t.grace, Key: t.key,
 	})
-	if ctx.Err() != nil {
-		return 0, "", fmt.Errorf("%s %s was stopped: %w", t.name, args[0], context.Cause(ctx))
+	var exit *command.ExitError
+	if errors.As(err, &exit) && exit.Code > 0 {
+		return exit.Code, t.mask.text(stderr.String()), nil
 	}
-	if err != nil && res.ExitCode <= 0 {
-		return 0, "", fmt.Errorf("run %s %s: %s", t.name, args[0], t.mask.text(err.Error()))
+	if err != nil {
+		return res.ExitCode, "", fmt.Errorf("%s %s: %w", t.name, args[0], err)
 	}
-	return res.ExitCode, t.mask.text(stderr.String()), nil
+	return 0, t.mask.text(stderr.String()), nil
 }
 
 // answer calls terraform for what it prints.
@@ -195,7 +198,7 @@ func limit(s string, n int) string {
 }
 
 // env is terraform's whole environment.
-func (a *actions) env(dataDir string, extra []string) ([]string, error) {
+func (a *actions) env(dataDir string) ([]string, error) {
 	cli := a.CLIConfig
 	if cli == "" {
 		cli = filepath.Join(a.Dir, "cli.tfrc")
@@ -208,11 +211,7 @@ func (a *actions) env(dataDir string, extra []string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	env := slices.Clone(a.Env)
-	if !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "PATH=") }) {
-		env = append(env, "PATH="+os.Getenv("PATH")) // local-exec and git modules need programs
-	}
-	return append(append(env, extra...),
+	return append(slices.Clone(a.Env),
 		"TF_IN_AUTOMATION=1", "TF_INPUT=0", "CHECKPOINT_DISABLE=1",
 		"TF_CLI_CONFIG_FILE="+cli, "TF_DATA_DIR="+dataDir, "TF_PLUGIN_CACHE_DIR="+plugins,
 	), nil
@@ -236,28 +235,22 @@ func (a *actions) prepare() error {
 	return nil
 }
 
-// resolveEnv turns the env parameter into KEY=value and the secrets among them.
-func resolveEnv(call *action.Call, params map[string]any) (env, secrets []string, err error) {
-	for name, value := range params {
-		switch v := value.(type) {
-		case nil:
-		case string:
-			env = append(env, name+"="+v)
-		case map[string]any:
-			secret, _ := v["secret"].(string)
-			fromEnv, _ := v["env"].(string)
-			if call.Secret == nil || secret == "" && fromEnv == "" {
-				return nil, nil, action.Permanent(fmt.Errorf("env: %s names no secret", name))
-			}
-			text, err := call.Secret(action.SecretRef{Secret: secret, Env: fromEnv})
-			if err != nil {
-				return nil, nil, fmt.Errorf("env: resolve the secret of %s: %w", name, err)
-			}
-			env, secrets = append(env, name+"="+text), append(secrets, text)
+// give adds the parameters' variables to the environment, and masks the secrets among them from now on.
+func (t *tool) give(call *action.Call, plain map[string]string, secret map[string]action.SecretRef) error {
+	var env, secrets []string
+	for name, value := range plain {
+		env = append(env, name+"="+value)
+	}
+	for name, ref := range secret {
+		value, err := call.Secret(ref)
+		if err != nil {
+			return fmt.Errorf("secretEnv.%s: %w", name, err)
 		}
+		env, secrets = append(env, name+"="+value), append(secrets, value)
 	}
 	slices.Sort(env)
-	return env, secrets, nil
+	t.env, t.mask = slices.Concat(env, t.env), t.mask.with(secrets...) // of a name that stands twice the last counts
+	return nil
 }
 
 // bounded keeps what is written to it up to a size.
