@@ -24,7 +24,7 @@ type Definition struct {
 	Params any
 	// Outputs is the zero value of a struct that names and types the outputs (yaml and doc tags).
 	Outputs any
-	// Changes says that the action changes something outside; it then names its target (see Targeter).
+	// Changes says that the action changes something outside.
 	Changes bool
 	// LocalOutputs says that outputs name something on this machine (a directory, a file) that another replica lacks.
 	LocalOutputs bool

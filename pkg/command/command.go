@@ -14,6 +14,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -157,7 +158,7 @@ func (r *Runner) Run(ctx context.Context, c Cmd) (Result, error) {
 	if grace == 0 {
 		grace = r.grace
 	}
-	g := &group{id: pgid, grace: grace}
+	g := &group{id: pgid, grace: grace, first: cmp.Or(c.Stop, syscall.SIGTERM)}
 	stopped := g.end(ctx, cmd)
 	r.register.ended(pgid)
 	failed := pipes.finish()

@@ -11,7 +11,8 @@ import (
 type group struct {
 	id    int
 	grace time.Duration
-	stuck bool // it did not go although it was killed
+	first syscall.Signal // sent before KILL
+	stuck bool           // it did not go although it was killed
 }
 
 // gonePatience is how long a killed group may take: the kernel frees its memory, and finishes what it does to the disk.
@@ -44,9 +45,9 @@ func (g *group) end(ctx context.Context, cmd *exec.Cmd) (stopped bool) {
 	return stopped
 }
 
-// terminate sends TERM, and KILL when the leader has not ended after the grace.
+// terminate sends the first signal, and KILL when the leader has not ended after the grace.
 func (g *group) terminate(ended <-chan struct{}) {
-	_ = syscall.Kill(-g.id, syscall.SIGTERM) // it may have ended
+	_ = syscall.Kill(-g.id, g.first) // it may have ended
 	t := time.NewTimer(g.grace)
 	defer t.Stop()
 	select {

@@ -1,12 +1,22 @@
-// Package outbound connects to addresses that rules and events name. What is dialled is checked after names are resolved,
-// so a name that points to a private address, or comes to do so between check and use, is refused; so are redirects there.
+// Package outbound connects to addresses that rules and events name.
+//
+// Guarantees. Every connection of a Client is checked by the address that is really dialled, after names are resolved: one
+// that is not public is refused unless a setting allows it. So a name that points to a private address, or comes to do so
+// between a check and its use, leads nowhere, and neither does a redirect. Proxies of the environment are not used, since
+// they would dial for us, unchecked. Answers are bounded. At most five redirects are followed, none from https to http, and
+// once one has left the first host, headers that may be credentials are no longer sent.
+//
 // A Client is safe for concurrent use.
 package outbound
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -14,57 +24,80 @@ import (
 	"time"
 )
 
-// ErrForbidden says that policy forbids the address.
+// ErrForbidden says that policy forbids the address. No retry helps.
 var ErrForbidden = errors.New("address is forbidden")
 
-// Options configure a Client.
+// ErrTooLarge is what reading an answer's body beyond Options.MaxResponse ends with.
+var ErrTooLarge = errors.New("the answer is too large")
+
+// Defaults of Options.
+const (
+	DefaultTimeout     = 30 * time.Second
+	DefaultMaxResponse = 16 << 20
+)
+
+// Options configure a Client. The zero value allows public addresses only.
 type Options struct {
 	// AllowPrivate lists the networks that are allowed although they are not public.
 	AllowPrivate []netip.Prefix
-	// Setting is the name of the setting that holds AllowPrivate, for errors: "outbound.allowPrivate".
+	// Setting is the name of the setting that holds AllowPrivate, for errors; default "outbound.allowPrivate".
 	Setting string
-	Timeout time.Duration // of a whole request; default 30s
+	// Timeout is that of a whole request, with its redirects and its body.
+	Timeout time.Duration
+	// MaxResponse is the largest body of an answer in bytes, after decompression.
+	MaxResponse int64
+	// UserAgent is sent where a request has none.
+	UserAgent string
+	// RootCAs are the authorities that servers must be signed by; nil means the system's.
+	RootCAs *x509.CertPool
+	// Resolver resolves names; nil means the system's.
+	Resolver *net.Resolver
+}
+
+func (o Options) withDefaults() Options {
+	o.Setting = cmp.Or(o.Setting, "outbound.allowPrivate")
+	o.Timeout = cmp.Or(o.Timeout, DefaultTimeout)
+	o.MaxResponse = cmp.Or(o.MaxResponse, DefaultMaxResponse)
+	o.UserAgent = cmp.Or(o.UserAgent, "riposte")
+	return o
 }
 
 // Client makes connections and requests.
 type Client struct {
-	opts   Options
-	dialer *net.Dialer
-	http   *http.Client
+	opts      Options
+	networks  networks
+	dialer    *net.Dialer
+	transport *http.Transport
+	http      *http.Client
 }
 
-const maxRedirects = 5
-
-// New makes a client. Its HTTP client uses no proxy.
+// New makes a client.
 func New(o Options) *Client {
-	if o.Timeout == 0 {
-		o.Timeout = 30 * time.Second
+	o = o.withDefaults()
+	c := &Client{opts: o, networks: newNetworks(o.AllowPrivate)}
+	c.dialer = &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second, Resolver: o.Resolver, ControlContext: c.control}
+	c.transport = &http.Transport{
+		DialContext: c.DialContext, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second,
+		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs},
+		MaxIdleConns:    64, MaxIdleConnsPerHost: 8, IdleConnTimeout: 90 * time.Second, MaxResponseHeaderBytes: 256 << 10,
 	}
-	if o.Setting == "" {
-		o.Setting = "outbound.allowPrivate"
-	}
-	c := &Client{opts: o}
-	c.dialer = &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second, ControlContext: c.control}
-	c.http = &http.Client{
-		Timeout: o.Timeout,
-		Transport: &http.Transport{
-			DialContext: c.DialContext, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second,
-			MaxIdleConns: 64, MaxIdleConnsPerHost: 8, IdleConnTimeout: 90 * time.Second, MaxResponseHeaderBytes: 1 << 20,
-		},
-		CheckRedirect: checkRedirect,
-	}
+	c.http = &http.Client{Timeout: o.Timeout, Transport: bounded{c.transport, o}, CheckRedirect: CheckRedirect}
 	return c
 }
 
-// HTTPClient returns the client for requests; it follows at most five redirects, none from https to http, and drops
-// credentials on the way to another host.
+// HTTPClient returns the client for requests. Who changes a copy of it (its timeout, what it thinks of redirects) still has
+// every connection checked.
 func (c *Client) HTTPClient() *http.Client { return c.http }
 
-// DialContext connects as net.Dialer does, to allowed addresses only.
+// CloseIdleConnections closes the connections that are kept for later requests.
+func (c *Client) CloseIdleConnections() { c.transport.CloseIdleConnections() }
+
+// DialContext connects as net.Dialer does, by TCP and to allowed addresses only.
 func (c *Client) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	return c.dialer.DialContext(ctx, network, address)
 }
 
+// control is called with each address that is about to be dialled.
 func (c *Client) control(_ context.Context, network, address string, _ syscall.RawConn) error {
 	if network != "tcp4" && network != "tcp6" {
 		return fmt.Errorf("%w: %s is no TCP address", ErrForbidden, address)
@@ -76,76 +109,85 @@ func (c *Client) control(_ context.Context, network, address string, _ syscall.R
 	return c.Check(ap.Addr())
 }
 
-// Check returns an error that wraps ErrForbidden unless the address is public or allowed.
+// Check returns an error that wraps ErrForbidden unless the address is public or allowed. Checking a name's addresses
+// before they are dialled proves nothing; dialling with the client checks them.
 func (c *Client) Check(addr netip.Addr) error {
 	addr = addr.WithZone("").Unmap()
-	for _, p := range c.opts.AllowPrivate {
-		if p.Contains(addr) {
-			return nil
-		}
-	}
-	if inner, ok := embedded(addr); ok {
-		if err := c.Check(inner); err != nil {
-			return fmt.Errorf("%s holds %w", addr, err)
-		}
+	if c.networks.ok(addr) {
 		return nil
 	}
-	if !public(addr) {
-		return fmt.Errorf("%w: %s is not a public address; %s in the server's configuration can allow its network", ErrForbidden, addr, c.opts.Setting)
-	}
-	return nil
+	return fmt.Errorf("%w: %s is not a public address; if it may be connected to, add its network to %s in the server's configuration", ErrForbidden, addr, c.opts.Setting)
 }
 
-func public(a netip.Addr) bool {
-	if !a.IsGlobalUnicast() || a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() {
-		return false
-	}
-	for _, p := range special() {
-		if p.Contains(a) {
-			return false
-		}
-	}
-	return true
-}
+const maxRedirects = 5
 
-// special lists what is not public beyond what net/netip knows (IANA special-purpose address registries).
-func special() []netip.Prefix {
-	return []netip.Prefix{
-		netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("192.0.0.0/24"),
-		netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("198.18.0.0/15"), netip.MustParsePrefix("198.51.100.0/24"),
-		netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("240.0.0.0/4"),
-		netip.MustParsePrefix("fec0::/10"), netip.MustParsePrefix("100::/64"), netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("2001::/32"),
-	}
-}
-
-// embedded returns the IPv4 address that NAT64 (RFC 6052) and 6to4 (RFC 3056) addresses lead to.
-func embedded(a netip.Addr) (netip.Addr, bool) {
-	b := a.As16()
-	switch {
-	case netip.MustParsePrefix("64:ff9b::/96").Contains(a):
-		return netip.AddrFrom4([4]byte(b[12:16])), true
-	case netip.MustParsePrefix("2002::/16").Contains(a):
-		return netip.AddrFrom4([4]byte(b[2:6])), true
-	}
-	return netip.Addr{}, false
-}
-
-func checkRedirect(req *http.Request, via []*http.Request) error {
-	if len(via) >= maxRedirects {
+// CheckRedirect is the client's policy for redirects.
+func CheckRedirect(req *http.Request, via []*http.Request) error {
+	if len(via) > maxRedirects {
 		return fmt.Errorf("more than %d redirects", maxRedirects)
 	}
-	last := via[len(via)-1]
-	if last.URL.Scheme == "https" && req.URL.Scheme != "https" {
+	if via[len(via)-1].URL.Scheme == "https" && req.URL.Scheme != "https" {
 		return fmt.Errorf("%w: a redirect from https to %s", ErrForbidden, req.URL.Scheme)
 	}
-	if last.URL.Host != req.URL.Host { // also what net/http does not know to be a credential
-		for name := range req.Header {
-			switch name {
-			case "Accept", "Content-Type", "User-Agent", "Referer":
-			default:
-				req.Header.Del(name)
-			}
+	// net/http copies the first request's headers to each further one, so each has to be looked at, and against the first.
+	for _, r := range append(via[1:len(via):len(via)], req) {
+		if r.URL.Host != via[0].URL.Host {
+			dropCredentials(req.Header)
+			break
 		}
 	}
 	return nil
+}
+
+// dropCredentials leaves only what is certain to be none: net/http drops Authorization and cookies itself, and knows no
+// other header that an API may take a key from.
+func dropCredentials(h http.Header) {
+	for name := range h {
+		switch name {
+		case "Accept", "Accept-Encoding", "Accept-Language", "Content-Type", "Content-Length", "User-Agent", "Referer":
+		default:
+			h.Del(name)
+		}
+	}
+}
+
+// bounded sets what every request has, and bounds every answer.
+type bounded struct {
+	next *http.Transport
+	opts Options
+}
+
+func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
+	if _, ok := req.Header["User-Agent"]; !ok {
+		req = req.Clone(req.Context()) // a RoundTripper must not change the caller's request
+		req.Header.Set("User-Agent", b.opts.UserAgent)
+	}
+	resp, err := b.next.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = &body{resp.Body, b.opts.MaxResponse}
+	return resp, nil
+}
+
+// CloseIdleConnections lets http.Client.CloseIdleConnections reach the transport.
+func (b bounded) CloseIdleConnections() { b.next.CloseIdleConnections() }
+
+// body is an answer's body that ends with an error where it is too large.
+type body struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if int64(len(p)) > b.left+1 {
+		p = p[:b.left+1] // one more byte than may be: then there is more
+	}
+	n, err := b.ReadCloser.Read(p)
+	if int64(n) > b.left {
+		n, b.left = int(b.left), 0
+		return n, ErrTooLarge
+	}
+	b.left -= int64(n)
+	return n, err
 }

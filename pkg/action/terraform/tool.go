@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/action"
@@ -60,6 +61,7 @@ func (t *tool) run(ctx context.Context, out io.Writer, args ...string) (code int
 	var stderr tail
 	res, err := t.runner.Run(ctx, command.Cmd{
 		Path: t.binary, Args: args, Dir: t.dir, Env: t.env, Stdout: out, Stderr: &stderr, Grace: t.grace, Key: t.key,
+		Stop: syscall.SIGINT, // its providers ignore INT, and are needed to stop in order
 	})
 	var exit *command.ExitError
 	if errors.As(err, &exit) && exit.Code > 0 {
