@@ -16,7 +16,8 @@ func TestPack(t *testing.T) {
 	}
 	var got []run.Entry
 	ids := map[string]bool{}
-	for _, m := range pack(lines) {
+	messages := pack(lines)
+	for _, m := range messages {
 		if m.n > 1 && len(m.data) > packBytes+128 {
 			t.Errorf("a message of %d entries has %d bytes", m.n, len(m.data))
 		}
@@ -30,8 +31,8 @@ func TestPack(t *testing.T) {
 	if !reflect.DeepEqual(got, entries) {
 		t.Error("the entries are not what they were")
 	}
-	if len(ids) != 3 {
-		t.Errorf("%d messages with ids of their own, want 3", len(ids))
+	if len(ids) != len(messages) || len(messages) < 3 {
+		t.Errorf("%d ids for %d messages, want each its own and at least 3", len(ids), len(messages))
 	}
 }
 
