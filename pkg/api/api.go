@@ -107,7 +107,7 @@ func New(o Options) http.Handler {
 	a := &api{o}
 	mux := http.NewServeMux()
 	a.routes(func(pattern string, role Role, h handler) { mux.Handle(pattern, a.guard(role, h)) })
-	mux.Handle("/", a.guard(Viewer, func(w http.ResponseWriter, r *http.Request) error {
+	mux.Handle("/", a.guard(Viewer, func(http.ResponseWriter, *http.Request) error {
 		return &Error{Status: http.StatusNotFound, Msg: "no such path", Hint: "see /api/v1/openapi.json for those there are"}
 	}))
 	return mux

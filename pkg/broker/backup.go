@@ -164,6 +164,9 @@ func copyChunks(ctx context.Context, sub *nats.Subscription, name string, out *b
 		if last {
 			return nil
 		}
+		if msg.Reply == "" { // the last chunk that is not a whole one; no acknowledgement is expected
+			continue
+		}
 		if err := msg.Respond(nil); err != nil {
 			return err
 		}

@@ -66,6 +66,8 @@ type Broker struct {
 	done      chan struct{}
 	problem   atomic.Pointer[error]
 	replicas  int
+	closeOnce sync.Once
+	closeErr  error
 
 	mu     sync.Mutex
 	server *server.Server
@@ -80,9 +82,11 @@ func Open(ctx context.Context, o Options) (_ *Broker, err error) {
 	}
 	b := &Broker{opts: o, replicas: 1, suspicion: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{})}
 	if o.URL != "" {
-		err = b.connect(ctx)
+		if err := b.connect(ctx); err != nil {
+			return nil, err
+		}
 		close(b.done)
-		return b, err
+		return b, nil
 	}
 	if b.lock, err = lockDir(o.Dir); err != nil {
 		return nil, err
@@ -289,20 +293,17 @@ func (b *Broker) shutdown() {
 	}
 }
 
-// Close stops the server or leaves the cluster. A second call does nothing.
+// Close stops the server or leaves the cluster. A second call waits for the first.
 func (b *Broker) Close(context.Context) error {
-	select {
-	case <-b.closing:
-		return nil
-	default:
+	b.closeOnce.Do(func() {
 		close(b.closing)
-	}
-	<-b.done
-	b.shutdown()
-	if b.lock != nil {
-		return b.lock.Close()
-	}
-	return nil
+		<-b.done
+		b.shutdown()
+		if b.lock != nil {
+			b.closeErr = b.lock.Close()
+		}
+	})
+	return b.closeErr
 }
 
 func storeDir(dir string) string { return filepath.Join(dir, "store") }

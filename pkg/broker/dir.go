@@ -54,7 +54,10 @@ func checkFormat(dir string) error {
 	text, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) {
 		text, _ := json.Marshal(format{Format})
-		return os.WriteFile(name, append(text, '\n'), 0o600)
+		if err := os.WriteFile(name+".new", append(text, '\n'), 0o600); err != nil { // renamed: half a file would be refused for good
+			return fmt.Errorf("write to the data directory: %w", err)
+		}
+		return os.Rename(name+".new", name)
 	}
 	if err != nil {
 		return fmt.Errorf("read the data directory: %w", err)

@@ -144,7 +144,7 @@ func newRestore() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "restore -f FILE --data DIR", Short: "Make a store from a backup, in an empty directory", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			in := io.Reader(cmd.InOrStdin())
+			in := cmd.InOrStdin()
 			if file != "-" {
 				f, err := os.Open(file)
 				if err != nil {

@@ -91,7 +91,8 @@ type Log struct {
 	inflight map[string]*pending
 	closed   bool
 
-	keeper keeper
+	closeOnce sync.Once
+	keeper    keeper
 }
 
 // pending is a record on its way into the log.
@@ -111,6 +112,7 @@ func Open(ctx context.Context, b *broker.Broker, o Options) (*Log, error) {
 	l := &Log{
 		opts: o, broker: b, ids: newIDs(o.IDWindow, o.MaxIDs), metrics: newMetrics(o.Registerer),
 		wake: make(chan struct{}, 1), save: make(chan struct{}, 1), closing: make(chan struct{}), inflight: map[string]*pending{},
+		keeper: keeper{grace: bodyGrace},
 	}
 	if err := l.makeStreams(ctx); err != nil {
 		return nil, err
@@ -131,7 +133,7 @@ func (l *Log) makeStreams(ctx context.Context) error {
 			Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage, Replicas: replicas, Duplicates: time.Minute, AllowDirect: true,
 		},
 		{
-			Name: broker.IDStream, Subjects: []string{broker.IDSubject}, MaxAge: l.opts.IDWindow,
+			Name: broker.IDStream, Subjects: []string{broker.IDSubject}, MaxAge: l.opts.IDWindow, MaxBytes: max(1<<20, int64(l.opts.MaxIDs)*idBytes),
 			Storage: jetstream.FileStorage, Replicas: replicas, Duplicates: time.Minute, AllowDirect: true,
 		},
 	} {
@@ -157,6 +159,7 @@ func (l *Log) Append(ctx context.Context, records []event.Record) ([]event.Appen
 	if err := l.broker.Writable(); err != nil {
 		return nil, err
 	}
+	defer l.poke() // what was queued is written, even when a later record fails
 	out := make([]event.Appended, len(records))
 	waits := make([]*pending, 0, len(records))
 	for i := range records {
@@ -331,14 +334,9 @@ func (l *Log) Last(ctx context.Context) (event.Pos, error) {
 // Ready says why nothing can be appended now, or nil.
 func (l *Log) Ready() error { return l.broker.Writable() }
 
-// Close writes what waits, and stops. Appends after it fail.
+// Close writes what waits, and stops. Appends after it fail. It can be called more than once, and at once.
 func (l *Log) Close(ctx context.Context) error {
-	select {
-	case <-l.closing:
-		return nil
-	default:
-		close(l.closing)
-	}
+	l.closeOnce.Do(func() { close(l.closing) })
 	stopped := make(chan struct{})
 	go func() {
 		l.done.Wait()

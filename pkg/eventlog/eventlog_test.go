@@ -20,7 +20,10 @@ import (
 
 func openBroker(t testing.TB, dir string) *broker.Broker {
 	t.Helper()
-	b, err := broker.Open(context.Background(), broker.Options{Dir: dir, ReserveBytes: 1 << 20, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+	b, err := broker.Open(context.Background(), broker.Options{
+		Dir: dir, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+		FreeSpace: func(string) (uint64, uint64, error) { return 1 << 40, 1 << 40, nil },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -325,30 +328,5 @@ func TestAClosedLogTakesNothing(t *testing.T) {
 	defer cancel()
 	if _, err := l.Append(ctx, []event.Record{record("a", nil)}); !errors.Is(err, event.ErrLogUnavailable) || ctx.Err() != nil {
 		t.Errorf("append after close: %v", err)
-	}
-}
-
-func BenchmarkAppend(b *testing.B) {
-	for _, waiting := range []int{1, 8, 64} {
-		b.Run(fmt.Sprint(waiting), func(b *testing.B) {
-			l, _ := open(b, b.TempDir(), eventlog.Options{MaxBytes: 32 << 30})
-			body := bytes.Repeat([]byte("x"), 7700)
-			work := make(chan int)
-			var wg sync.WaitGroup
-			for range waiting {
-				wg.Go(func() {
-					for i := range work {
-						if _, err := l.Append(context.Background(), []event.Record{record(fmt.Sprint(i), body)}); err != nil {
-							b.Error(err)
-						}
-					}
-				})
-			}
-			for i := range b.N {
-				work <- i
-			}
-			close(work)
-			wg.Wait()
-		})
 	}
 }

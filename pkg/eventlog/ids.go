@@ -155,6 +155,8 @@ const (
 	idVersion       = 1
 	savedSize       = 16 + 8 + 8
 	savedPerMessage = 16 << 10
+	// idBytes is more than what an id takes on the disk when it has a message of its own.
+	idBytes = 128
 )
 
 func encodeIDs(covered uint64, list []savedID) []byte {
@@ -230,24 +232,22 @@ func (l *Log) coverLog(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		l.coverSegment(seq, msg.Data)
+		if raws, err := openSegment(msg.Data); err == nil { // a damaged one is reported where it is followed
+			l.coverSegment(seq, openAll(raws))
+		}
 	}
 	return nil
 }
 
-// coverSegment takes the ids of a segment into the index. A damaged one is reported where it is followed.
-func (l *Log) coverSegment(seq uint64, data []byte) {
+// coverSegment takes the ids of a segment into the index.
+func (l *Log) coverSegment(seq uint64, records []opened) {
 	if seq <= l.ids.coveredTo() {
 		return
 	}
-	raws, err := openSegment(data)
-	if err != nil {
-		return
-	}
-	list := make([]savedID, 0, len(raws))
-	for i, r := range raws {
-		if h, _, err := r.open(); err == nil && h.Kind == event.KindEvent {
-			list = append(list, savedID{keyOf(h.ID), pack(event.Pos{Seq: seq, Index: i}), h.ReceivedAt})
+	list := make([]savedID, 0, len(records))
+	for i, o := range records {
+		if o.err == nil && o.header.Kind == event.KindEvent {
+			list = append(list, savedID{keyOf(o.header.ID), pack(event.Pos{Seq: seq, Index: i}), o.header.ReceivedAt})
 		}
 	}
 	if l.ids.cover(seq, list) {

@@ -2,6 +2,7 @@ package eventlog
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"sync"
@@ -19,6 +20,7 @@ type keeper struct {
 	needed event.Pos
 	known  bool
 	fresh  int // bytes written since the last sweep
+	grace  time.Duration
 }
 
 // sweepBytes is how much is written before a sweep is due, whatever the time.
@@ -154,11 +156,26 @@ func (l *Log) purgeBodies(ctx context.Context, stream jetstream.Stream, keep uin
 		return fmt.Errorf("purge bodies: %w", err)
 	}
 	for _, o := range objects {
-		if o.ModTime.Before(msg.Time.Add(-bodyGrace)) {
-			if err := store.Delete(ctx, o.Name); err != nil {
+		if o.ModTime.Before(msg.Time.Add(-l.keeper.grace)) {
+			if err := l.purgeBody(ctx, o); err != nil {
 				return fmt.Errorf("purge bodies: %w", err)
 			}
 		}
 	}
 	return nil
+}
+
+// purgeBody removes an object's messages themselves: ObjectStore.Delete writes a marker, which a full bucket refuses, and
+// leaves it there for good. The subjects are those of ADR-20 (github.com/nats-io/nats-architecture-and-design). The
+// description goes last, so that what is left when this fails is found again.
+func (l *Log) purgeBody(ctx context.Context, o *jetstream.ObjectInfo) error {
+	stream, err := l.broker.JetStream().Stream(ctx, "OBJ_"+broker.BodyBucket)
+	if err != nil {
+		return err
+	}
+	prefix := "$O." + broker.BodyBucket
+	if err := stream.Purge(ctx, jetstream.WithPurgeSubject(prefix+".C."+o.NUID)); err != nil {
+		return err
+	}
+	return stream.Purge(ctx, jetstream.WithPurgeSubject(prefix+".M."+base64.URLEncoding.EncodeToString([]byte(o.Name))))
 }

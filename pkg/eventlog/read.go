@@ -49,15 +49,15 @@ func (l *Log) Follow(ctx context.Context, after event.Pos, fn func([]event.Entry
 	}
 }
 
+// unlessDone returns the error, unless it came of the end of ctx, which is no failure.
 func (l *Log) unlessDone(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
+	if ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
 
 func (l *Log) deliver(ctx context.Context, seq uint64, data []byte, after event.Pos, fn func([]event.Entry) error) error {
-	l.coverSegment(seq, data)
 	raws, err := openSegment(data)
 	if errors.Is(err, errDamaged) {
 		l.opts.Logger.Error("a segment of the event log is damaged and is passed over; restore from a backup what it held", "seq", seq)
@@ -66,8 +66,10 @@ func (l *Log) deliver(ctx context.Context, seq uint64, data []byte, after event.
 	if err != nil {
 		return err
 	}
-	entries := make([]event.Entry, 0, len(raws))
-	for i, r := range raws {
+	records := openAll(raws)
+	l.coverSegment(seq, records)
+	entries := make([]event.Entry, 0, len(records))
+	for i, r := range records {
 		pos := event.Pos{Seq: seq, Index: i}
 		if pos.Compare(after) <= 0 {
 			continue
@@ -111,7 +113,7 @@ func (l *Log) Get(ctx context.Context, id string) (event.Entry, error) {
 	if pos.Index >= len(raws) {
 		return event.Entry{}, fmt.Errorf("event %s: %w", id, errDamaged)
 	}
-	return l.entry(ctx, pos, raws[pos.Index])
+	return l.entry(ctx, pos, openAll(raws[pos.Index : pos.Index+1])[0])
 }
 
 func (l *Log) expand(prefix string) (string, error) {
@@ -183,7 +185,7 @@ func (l *Log) List(ctx context.Context, q Query) ([]event.Entry, string, error) 
 			return nil, "", err
 		}
 		for i := min(len(raws), before.Index) - 1; i >= 0; i-- {
-			en, older, err := l.selected(ctx, event.Pos{Seq: seq, Index: i}, raws[i], q)
+			en, older, err := l.selected(ctx, event.Pos{Seq: seq, Index: i}, openAll(raws[i : i+1])[0], q)
 			if err != nil {
 				return nil, "", err
 			}
@@ -203,19 +205,18 @@ func (l *Log) List(ctx context.Context, q Query) ([]event.Entry, string, error) 
 }
 
 // selected returns the record if the query wants it; older says that it and all before it are too old.
-func (l *Log) selected(ctx context.Context, pos event.Pos, r raw, q Query) (en *event.Entry, older bool, err error) {
-	h, _, err := r.open()
-	if err != nil {
-		return nil, false, nil //nolint:nilerr // a damaged record is no event
-	}
+func (l *Log) selected(ctx context.Context, pos event.Pos, r opened, q Query) (en *event.Entry, older bool, err error) {
+	h := r.header
 	switch {
+	case r.err != nil: // a damaged record is no event
+		return nil, false, nil
 	case !q.Since.IsZero() && h.ReceivedAt.Before(q.Since):
 		return nil, true, nil
 	case h.Kind != event.KindEvent, q.Source != "" && h.Source != q.Source, q.Type != "" && h.Type != q.Type:
 		return nil, false, nil
 	}
 	got, err := l.entry(ctx, pos, r)
-	if errors.Is(err, event.ErrNotFound) || got.Duplicate {
+	if errors.Is(err, event.ErrNotFound) || errors.Is(err, errDamaged) || got.Duplicate {
 		return nil, false, nil
 	}
 	return &got, false, err

@@ -41,7 +41,7 @@ type header struct {
 	ReceivedAt time.Time         `json:"r"`
 	Headers    map[string]string `json:"h,omitempty"`
 	CausedBy   string            `json:"c,omitempty"`
-	// Of a large body the object store holds the bytes under the event's id, and the record their digest and length.
+	// Of a large body the object store holds the bytes under bodyName, and the record their digest and length.
 	Digest string `json:"dig,omitempty"`
 	Length int    `json:"len,omitempty"`
 }
@@ -57,11 +57,12 @@ func (l *Log) encode(ctx context.Context, r *event.Record) ([]byte, error) {
 	}
 	body := e.Body
 	if len(body) > l.opts.LargeBody {
-		if err := l.putBody(ctx, e.ID, body); err != nil {
+		sum := sha256.Sum256(body)
+		h.Digest, h.Length = hex.EncodeToString(sum[:]), len(body)
+		if err := l.putBody(ctx, bodyName(h), body); err != nil {
 			return nil, err
 		}
-		sum := sha256.Sum256(body)
-		h.Digest, h.Length, body = hex.EncodeToString(sum[:]), len(body), nil
+		body = nil
 	}
 	text, err := json.Marshal(h)
 	if err != nil {
@@ -96,12 +97,12 @@ func openSegment(data []byte) ([]raw, error) {
 	if len(data) < segmentOverhead {
 		return nil, errDamaged
 	}
-	if data[0] > segmentVersion {
-		return nil, fmt.Errorf("segment has version %d, and this version of riposte reads up to %d: use the newer one", data[0], segmentVersion)
-	}
-	end := len(data) - crc32.Size
+	end := len(data) - crc32.Size // in every version
 	if crc32.Checksum(data[:end], castagnoli()) != binary.LittleEndian.Uint32(data[end:]) {
 		return nil, errDamaged
+	}
+	if data[0] > segmentVersion {
+		return nil, fmt.Errorf("segment has version %d, and this version of riposte reads up to %d: use the newer one", data[0], segmentVersion)
 	}
 	var out []raw
 	for rest := data[1:end]; len(rest) > 0; {
@@ -139,12 +140,28 @@ func (r raw) open() (header, event.Record, error) {
 	return h, event.Record{Kind: h.Kind, SourceType: h.SourceType, Event: e}, nil
 }
 
-// entry reads a record whole, its body from the object store where that has it.
-func (l *Log) entry(ctx context.Context, pos event.Pos, r raw) (event.Entry, error) {
-	h, record, err := r.open()
-	if err != nil {
-		return event.Entry{}, fmt.Errorf("record %s: %w", pos, err)
+// opened is a record of a segment whose header was read, or could not be.
+type opened struct {
+	header header
+	record event.Record
+	err    error
+}
+
+func openAll(raws []raw) []opened {
+	out := make([]opened, len(raws))
+	for i, r := range raws {
+		out[i].header, out[i].record, out[i].err = r.open()
 	}
+	return out
+}
+
+// entry reads a record whole, its body from the object store where that has it.
+func (l *Log) entry(ctx context.Context, pos event.Pos, o opened) (event.Entry, error) {
+	h, record := o.header, o.record
+	if o.err != nil {
+		return event.Entry{}, fmt.Errorf("record %s: %w", pos, o.err)
+	}
+	var err error
 	if h.Digest != "" {
 		if record.Event.Body, err = l.getBody(ctx, h); err != nil {
 			return event.Entry{}, err
@@ -155,10 +172,13 @@ func (l *Log) entry(ctx context.Context, pos event.Pos, r raw) (event.Entry, err
 	return event.Entry{Pos: pos, Record: record, Duplicate: duplicate}, nil
 }
 
-func (l *Log) putBody(ctx context.Context, id string, body []byte) error {
+// bodyName has the digest in it, so that a repeat of an id with another body does not replace the first one's.
+func bodyName(h header) string { return h.ID + "." + h.Digest }
+
+func (l *Log) putBody(ctx context.Context, name string, body []byte) error {
 	store, err := l.broker.JetStream().ObjectStore(ctx, broker.BodyBucket)
 	if err == nil {
-		_, err = store.Put(ctx, jetstream.ObjectMeta{Name: id}, bytes.NewReader(body))
+		_, err = store.Put(ctx, jetstream.ObjectMeta{Name: name}, bytes.NewReader(body))
 	}
 	var api *jetstream.APIError
 	switch {
@@ -175,7 +195,7 @@ func (l *Log) getBody(ctx context.Context, h header) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: read the body of event %s: %w", event.ErrLogUnavailable, h.ID, err)
 	}
-	object, err := store.Get(ctx, h.ID)
+	object, err := store.Get(ctx, bodyName(h))
 	if errors.Is(err, jetstream.ErrObjectNotFound) {
 		return nil, fmt.Errorf("body of event %s: %w", h.ID, event.ErrNotFound)
 	}

@@ -1,7 +1,10 @@
 package eventlog
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"reflect"
 	"testing"
 	"time"
@@ -26,7 +29,7 @@ func TestADamagedSegmentIsFound(t *testing.T) {
 	if raws, err := openSegment(good); err != nil || len(raws) != 1 || string(raws[0].body) != "x" {
 		t.Fatalf("%v %v", raws, err)
 	}
-	for i := 1; i < len(good); i++ {
+	for i := range good {
 		bad := append([]byte(nil), good...)
 		bad[i] ^= 1
 		if _, err := openSegment(bad); !errors.Is(err, errDamaged) {
@@ -35,6 +38,8 @@ func TestADamagedSegmentIsFound(t *testing.T) {
 	}
 	newer := append([]byte(nil), good...)
 	newer[0]++
+	end := len(newer) - crc32.Size
+	binary.LittleEndian.PutUint32(newer[end:], crc32.Checksum(newer[:end], castagnoli()))
 	if _, err := openSegment(newer); err == nil || errors.Is(err, errDamaged) {
 		t.Errorf("a newer version gives %v", err)
 	}
@@ -64,4 +69,18 @@ func TestTheIndexForgetsTheOldest(t *testing.T) {
 	if _, ok := s.find(time.Unix(150, 0).String()); !ok {
 		t.Error("a recent id is forgotten")
 	}
+}
+
+func FuzzDecodeIDs(f *testing.F) {
+	f.Add(encodeIDs(9, []savedID{{keyOf("a"), 70000, time.Unix(5, 0)}}))
+	f.Add([]byte{idVersion})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		covered, list, err := decodeIDs(data)
+		if err != nil || data[0] != idVersion {
+			return
+		}
+		if !bytes.Equal(encodeIDs(covered, list), data) {
+			t.Fatalf("%d, %v is written as something else than it was read from", covered, list)
+		}
+	})
 }

@@ -78,7 +78,7 @@ func New(o Options) *Client {
 	c.dialer = &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second, Resolver: o.Resolver, ControlContext: c.control}
 	c.transport = &http.Transport{
 		DialContext: c.DialContext, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second,
-		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs},
+		TLSClientConfig: c.TLSConfig(""),
 		MaxIdleConns:    64, MaxIdleConnsPerHost: 8, IdleConnTimeout: 90 * time.Second, MaxResponseHeaderBytes: 256 << 10,
 	}
 	c.http = &http.Client{Timeout: o.Timeout, Transport: bounded{c.transport, o}, CheckRedirect: CheckRedirect}
@@ -95,6 +95,11 @@ func (c *Client) CloseIdleConnections() { c.transport.CloseIdleConnections() }
 // DialContext connects as net.Dialer does, by TCP and to allowed addresses only.
 func (c *Client) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	return c.dialer.DialContext(ctx, network, address)
+}
+
+// TLSConfig returns what a TLS connection with the named server should be made with, over a connection of DialContext.
+func (c *Client) TLSConfig(serverName string) *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: c.opts.RootCAs, ServerName: serverName}
 }
 
 // control is called with each address that is about to be dialled.

@@ -1,6 +1,7 @@
 package runstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -90,15 +91,17 @@ type record struct {
 	seqs  []uint64
 }
 
-// place orders runs as their first entries stand in the stream.
+// place orders runs as their first entries stand in the stream, and the runs of one entry as they stand there.
 type place struct {
-	seq   uint64
-	index int
+	seq        uint64
+	entry, run int
 }
 
 func (p place) before(q place) bool {
-	return p.seq < q.seq || p.seq == q.seq && p.index < q.index
+	return cmp.Or(cmp.Compare(p.seq, q.seq), cmp.Compare(p.entry, q.entry), cmp.Compare(p.run, q.run)) < 0
 }
+
+func (p place) String() string { return fmt.Sprintf("%d.%d.%d", p.seq, p.entry, p.run) }
 
 type waiter struct {
 	seq  uint64
@@ -122,7 +125,7 @@ func (h *History) Follow(ctx context.Context) error {
 	for {
 		err := h.follow(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // it was told to stop
 		}
 		h.setProblem(err)
 		h.log.Warn("run journals can't be followed; it is tried again", "in", rereadAfter, "error", err)
@@ -149,7 +152,7 @@ func (h *History) follow(ctx context.Context) error {
 			h.problem = err
 		}
 		for i := range entries {
-			h.fold(place{seq, i}, &entries[i])
+			h.fold(place{seq: seq, entry: i}, &entries[i])
 		}
 		h.advance(seq)
 		return nil
@@ -285,8 +288,9 @@ func (h *History) foldDecision(at place, e *run.Entry) {
 	if h.head > h.opts.MaxDecisions {
 		h.decided, h.head = append([]uint64(nil), h.decided[h.head:]...), 0
 	}
-	for _, c := range e.Runs {
+	for i, c := range e.Runs {
 		if h.runs[c.ID] == nil {
+			at.run = i
 			r := h.add(at, *run.New(c, *e))
 			r.note(at.seq)
 		}
@@ -363,7 +367,7 @@ type Query struct {
 func (h *History) Runs(q Query) (runs []run.Run, next string, err error) {
 	var after place
 	if q.Cursor != "" {
-		if _, err := fmt.Sscanf(q.Cursor, "%d.%d", &after.seq, &after.index); err != nil {
+		if _, err := fmt.Sscanf(q.Cursor, "%d.%d.%d", &after.seq, &after.entry, &after.run); err != nil {
 			return nil, "", fmt.Errorf("cursor %q is not one that a list of runs returned", q.Cursor)
 		}
 	}
@@ -378,7 +382,7 @@ func (h *History) Runs(q Query) (runs []run.Run, next string, err error) {
 			continue
 		}
 		if len(runs) == q.Limit {
-			return runs, fmt.Sprintf("%d.%d", last.place.seq, last.place.index), nil
+			return runs, last.place.String(), nil
 		}
 		runs, last = append(runs, r.run), r
 	}

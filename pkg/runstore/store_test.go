@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/riposte-dev/riposte/pkg/broker"
 	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/run"
 )
@@ -359,10 +360,44 @@ func TestCheckpointOfAStaleOwnerIsRefused(t *testing.T) {
 	}
 }
 
+func openBroker(t testing.TB, dir string) *broker.Broker {
+	t.Helper()
+	b, err := broker.Open(t.Context(), broker.Options{
+		Dir: dir, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+		FreeSpace: func(string) (uint64, uint64, error) { return 1 << 40, 1 << 41, nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+func TestOnTheEmbeddedBroker(t *testing.T) {
+	dir := t.TempDir()
+	b := openBroker(t, dir)
+	j, _, _ := take(t, openStore(t, b), 0, "a")
+	mustAppend(t, j, started("r", 1))
+	if err := b.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Append(t.Context(), []run.Entry{started("r", 2)}); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("a write to a closed store gives %v, want ErrUnavailable", err)
+	}
+	_, got, _ := take(t, openStore(t, openBroker(t, dir)), 0, "b")
+	if got := withoutClaims(got); len(got) != 1 {
+		t.Errorf("replayed %+v", got)
+	}
+}
+
 func BenchmarkAppend(b *testing.B) {
 	for _, n := range []int{1, 64} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			s := openStore(b, startServer(b).broker(), maxBytes(8<<30))
+			s := openStore(b, openBroker(b, b.TempDir()), maxBytes(8<<30)) // every write is synced
 			j, _, _ := take(b, s, 0, "a")
 			entries := make([]run.Entry, n)
 			for i := range entries {

@@ -37,6 +37,8 @@ type Params struct {
 	SecretEnv map[string]action.SecretRef `yaml:"secretEnv,omitempty" doc:"variables whose values are secrets"`
 	Dir       string                      `yaml:"dir,omitempty" doc:"working directory; default: the run's own"`
 	Stdin     string                      `yaml:"stdin,omitempty" doc:"what the command reads from its standard input"`
+
+	OutputLimit int64 `yaml:"outputLimit,omitempty" doc:"bytes kept of each output stream; default, and at most, the server's exec.outputBytes"`
 }
 
 // Outputs are the outputs of exec.run.
@@ -65,10 +67,18 @@ func Definitions(o Options) []action.Definition {
 	}}
 }
 
+// maxScript leaves room below what Linux takes as one argument, 128 KiB (execve(2), MAX_ARG_STRLEN).
+const maxScript = 120 << 10
+
 func check(params any) error {
 	p := params.(*Params)
-	if len(p.Command) > 0 && p.Script != "" {
+	switch {
+	case len(p.Command) > 0 && p.Script != "":
 		return errors.New("give command or script, not both")
+	case len(p.Script) > maxScript:
+		return fmt.Errorf("script has %d bytes, more than %d: put it into a file of the repository and run that", len(p.Script), maxScript)
+	case p.OutputLimit < 0:
+		return errors.New("outputLimit is negative")
 	}
 	return nil
 }
@@ -77,19 +87,23 @@ type runner struct{ Options }
 
 func (r *runner) run(ctx context.Context, call *action.Call) (action.Outputs, error) {
 	p := call.Params.(*Params)
-	cmd, err := r.command(p, call)
+	cmd, secrets, err := r.command(p, call)
 	if err != nil {
 		return nil, action.Permanent(err)
 	}
-	stdout, stderr, last := &command.Head{Limit: int(r.OutputBytes)}, &command.Head{Limit: int(r.OutputBytes)}, &tail{}
+	limit := r.OutputBytes
+	if p.OutputLimit > 0 {
+		limit = min(limit, p.OutputLimit)
+	}
+	stdout, stderr, last := &command.Head{Limit: int(limit)}, &command.Head{Limit: int(limit)}, &tail{}
 	cmd.Stdout, cmd.Stderr = io.MultiWriter(stdout, call.Log), io.MultiWriter(stderr, last, call.Log)
 	result, err := r.Runner.Run(ctx, cmd)
 	if err != nil {
-		return nil, failure(cmd.Path, last.String(), err)
+		return nil, failure(cmd.Path, masked(last.String(), secrets), err)
 	}
 	text, errText := strings.TrimSuffix(string(stdout.Bytes()), "\n"), strings.TrimSuffix(string(stderr.Bytes()), "\n")
 	if n := stdout.Dropped() + stderr.Dropped(); n > 0 {
-		note := fmt.Sprintf("%d bytes of output are not kept: the limit is %d for each stream", n, r.OutputBytes)
+		note := fmt.Sprintf("%d bytes of output are not kept: the limit is %d for each stream", n, limit)
 		fmt.Fprintln(call.Log, note) //nolint:errcheck // the log is best effort
 		errText = strings.TrimPrefix(errText+"\n"+note, "\n")
 	}
@@ -104,18 +118,19 @@ func (r *runner) run(ctx context.Context, call *action.Call) (action.Outputs, er
 	return out, nil
 }
 
-func (r *runner) command(p *Params, call *action.Call) (command.Cmd, error) {
-	var cmd command.Cmd
+func (r *runner) command(p *Params, call *action.Call) (cmd command.Cmd, secrets []string, err error) {
+	if err := check(p); err != nil {
+		return cmd, nil, err
+	}
 	switch {
-	case p.Script != "" && len(p.Command) > 0:
-		return cmd, errors.New("give command or script, not both")
 	case p.Script != "":
 		cmd = command.Cmd{Path: "/bin/sh", Args: []string{"-euc", p.Script}}
 	case len(p.Command) > 0 && p.Command[0] != "":
 		cmd = command.Cmd{Path: p.Command[0], Args: p.Command[1:]}
 	default:
-		return cmd, errors.New("give a command or a script")
+		return cmd, nil, errors.New("give a command or a script")
 	}
+	cmd.Key = call.RunID + "/" + call.StepID
 	cmd.Dir = call.Dir
 	if p.Dir != "" {
 		cmd.Dir = p.Dir
@@ -124,36 +139,35 @@ func (r *runner) command(p *Params, call *action.Call) (command.Cmd, error) {
 		}
 	}
 	if info, err := os.Stat(cmd.Dir); err != nil || !info.IsDir() {
-		return cmd, fmt.Errorf("dir %s is no directory", cmd.Dir)
+		return cmd, nil, fmt.Errorf("dir %s is no directory", cmd.Dir)
 	}
 	if p.Stdin != "" {
 		cmd.Stdin = []byte(p.Stdin)
 	}
-	var err error
-	cmd.Env, err = environment(p, call)
-	return cmd, err
+	cmd.Env, secrets, err = environment(p, call)
+	return cmd, secrets, err
 }
 
-func environment(p *Params, call *action.Call) ([]string, error) {
-	env := []string{"RIPOSTE_RUN=" + call.RunID, "RIPOSTE_STEP=" + call.StepID, "RIPOSTE_RULE=" + call.Rule}
+func environment(p *Params, call *action.Call) (env, secrets []string, err error) {
+	env = []string{"RIPOSTE_RUN=" + call.RunID, "RIPOSTE_STEP=" + call.StepID, "RIPOSTE_RULE=" + call.Rule}
 	for name, value := range p.Env {
 		if err := checkVariable(name, value); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		env = append(env, name+"="+value)
 	}
 	for name, ref := range p.SecretEnv {
 		value, err := call.Secret(ref)
 		if err != nil {
-			return nil, fmt.Errorf("secretEnv.%s: %w", name, err)
+			return nil, nil, fmt.Errorf("secretEnv.%s: %w", name, err)
 		}
 		if err := checkVariable(name, value); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		env = append(env, name+"="+value)
+		env, secrets = append(env, name+"="+value), append(secrets, value)
 	}
 	sort.Strings(env[3:])
-	return env, nil
+	return env, secrets, nil
 }
 
 func checkVariable(name, value string) error {
@@ -181,6 +195,16 @@ func failure(name, stderr string, err error) error {
 		return action.Permanent(err)
 	}
 	return err
+}
+
+// masked is text without the secrets that the command was given; it may have printed them.
+func masked(text string, secrets []string) string {
+	for _, value := range secrets {
+		if value != "" {
+			text = strings.ReplaceAll(text, value, "***")
+		}
+	}
+	return text
 }
 
 // tail keeps the last bytes that are written to it. It is written by one goroutine, and read after that.

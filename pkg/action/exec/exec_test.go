@@ -19,7 +19,7 @@ import (
 
 func definition(t *testing.T, outputBytes int64) action.Definition {
 	t.Helper()
-	runner, err := command.New(command.Options{Dir: t.TempDir(), Env: []string{"PATH"}, Logger: slog.New(slog.DiscardHandler)})
+	runner, err := command.New(command.Options{Dir: t.TempDir(), Env: []string{"PATH"}, Grace: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,6 +51,10 @@ func TestRun(t *testing.T) {
 		{Name: "broken json", Params: &exec.Params{Script: `echo '{"n": '`}, Outputs: action.Outputs{"json": nil}},
 		{Name: "stdin", Params: &exec.Params{Command: []string{"cat"}, Stdin: "hello"}, Outputs: action.Outputs{"stdout": "hello"}},
 		{Name: "secret", Params: &exec.Params{Script: `test "$TOKEN" = s3cr3t-value`, SecretEnv: secret}, Secrets: map[string]string{"token": "s3cr3t-value"}},
+		{Name: "secret in what it says", Params: &exec.Params{Script: `echo "bad token $TOKEN" >&2; exit 1`, SecretEnv: secret}, Secrets: map[string]string{"token": "s3cr3t-value"},
+			Want: actiontest.Fails, ErrorHas: []string{"bad token ***"}},
+		{Name: "huge script", Params: &exec.Params{Script: "true #" + strings.Repeat("x", 1<<17)}, Want: actiontest.Permanent, ErrorHas: []string{"script has"}},
+		{Name: "output limit", Params: &exec.Params{Script: "echo 123456", OutputLimit: 3}, Outputs: action.Outputs{"stdout": "123"}},
 		{Name: "unknown secret", Params: &exec.Params{Script: "true", SecretEnv: secret}, Want: actiontest.Permanent, ErrorHas: []string{"secretEnv.TOKEN"}},
 		{Name: "failure", Params: &exec.Params{Script: "echo bad >&2; exit 3"}, Want: actiontest.Fails, ErrorHas: []string{"exit status 3", "bad"}},
 		{Name: "the end of long errors", Params: &exec.Params{Script: "head -c 200000 /dev/zero | tr '\\0' x >&2; echo the end >&2; exit 1"},
@@ -149,6 +153,7 @@ func TestCheck(t *testing.T) {
 		{"templated", exec.Params{}, true},
 		{"script", exec.Params{Script: "true"}, true},
 		{"both", exec.Params{Script: "true", Command: []string{"true"}}, false},
+		{"output limit", exec.Params{OutputLimit: -1}, false},
 	} {
 		if err := def.Check(&c.p); (err == nil) != c.ok {
 			t.Errorf("%s: %v", c.name, err)

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -31,6 +32,8 @@ const maxBody = 64 << 10
 type Options struct {
 	// Client makes the connections; without one every call fails.
 	Client *outbound.Client
+	// Version of the server, for the User-Agent.
+	Version string
 }
 
 // Params are the parameters of http.request.
@@ -41,7 +44,7 @@ type Params struct {
 	Body            any                         `yaml:"body,omitempty" doc:"text as it is, or a value that is sent as JSON"`
 	Bearer          *action.SecretRef           `yaml:"bearer,omitempty" doc:"secret that is sent as a bearer token"`
 	SecretHeaders   map[string]action.SecretRef `yaml:"secretHeaders,omitempty" doc:"headers whose values are secrets"`
-	ExpectStatus    []int64                     `yaml:"expectStatus,omitempty" doc:"statuses that are a success; default: 200 to 299"`
+	ExpectStatus    []string                    `yaml:"expectStatus,omitempty" doc:"statuses that are a success: 404, 2xx or 200-204; default: 2xx"`
 	Timeout         time.Duration               `yaml:"timeout,omitempty" default:"30s" doc:"of the whole request, with its redirects"`
 	FollowRedirects bool                        `yaml:"followRedirects,omitempty" doc:"follow at most five redirects; none from https to http"`
 }
@@ -56,7 +59,10 @@ type Outputs struct {
 
 // Definitions lists the actions.
 func Definitions(o Options) []action.Definition {
-	r := &requester{o.Client}
+	r := &requester{o.Client, "riposte"}
+	if o.Version != "" {
+		r.agent += "/" + o.Version
+	}
 	return []action.Definition{{
 		Name:    "http.request",
 		Doc:     "Sends an HTTP request. Private addresses are refused unless the server's configuration allows them. Network errors and the statuses 408, 429 and 5xx can be retried.",
@@ -76,9 +82,9 @@ func check(params any) error {
 	if p.Timeout < 0 {
 		errs = append(errs, errors.New("timeout is negative"))
 	}
-	for _, status := range p.ExpectStatus {
-		if status != 0 && (status < 100 || status > 599) {
-			errs = append(errs, fmt.Errorf("expectStatus: %d is no status", status))
+	for _, text := range p.ExpectStatus {
+		if _, _, err := statuses(text); text != "" && err != nil {
+			errs = append(errs, err)
 		}
 	}
 	if p.URL != "" {
@@ -102,7 +108,35 @@ func parse(raw string) (*url.URL, error) {
 	return u, nil
 }
 
-type requester struct{ client *outbound.Client }
+// statuses reads 404, 2xx or 200-204.
+func statuses(text string) (from, to int, err error) {
+	wrong := fmt.Errorf("expectStatus: %q is no status: write 404, 2xx or 200-204", text)
+	if class, ok := strings.CutSuffix(strings.ToLower(text), "xx"); ok {
+		n, err := strconv.Atoi(class)
+		if err != nil || n < 1 || n > 5 {
+			return 0, 0, wrong
+		}
+		return n * 100, n*100 + 99, nil
+	}
+	first, last, isRange := strings.Cut(text, "-")
+	if !isRange {
+		last = first
+	}
+	from, err = strconv.Atoi(strings.TrimSpace(first))
+	if err != nil {
+		return 0, 0, wrong
+	}
+	to, err = strconv.Atoi(strings.TrimSpace(last))
+	if err != nil || from < 100 || to > 599 || from > to {
+		return 0, 0, wrong
+	}
+	return from, to, nil
+}
+
+type requester struct {
+	client *outbound.Client
+	agent  string
+}
 
 func (r *requester) run(ctx context.Context, call *action.Call) (action.Outputs, error) {
 	if r.client == nil {
@@ -111,9 +145,15 @@ func (r *requester) run(ctx context.Context, call *action.Call) (action.Outputs,
 	p := call.Params.(*Params)
 	ctx, cancel := context.WithTimeoutCause(ctx, cmp.Or(p.Timeout, 30*time.Second), errors.New("the request's timeout has passed"))
 	defer cancel()
+	if err := check(p); err != nil {
+		return nil, action.Permanent(err)
+	}
 	req, err := request(ctx, p, call)
 	if err != nil {
 		return nil, action.Permanent(err)
+	}
+	if req.UserAgent() == "" {
+		req.Header.Set("User-Agent", r.agent+" ("+call.RunID+")")
 	}
 	name := req.Method + " " + redacted(req.URL)
 	client := *r.client.HTTPClient()
@@ -157,7 +197,6 @@ func request(ctx context.Context, p *Params, call *action.Call) (*http.Request, 
 	if err != nil {
 		return nil, errors.New("method or url cannot be sent")
 	}
-	req.Header.Set("User-Agent", "riposte ("+call.RunID+")")
 	req.Header.Set("Idempotency-Key", call.RunID+"-"+call.StepID)
 	if isJSON {
 		req.Header.Set("Content-Type", "application/json")
@@ -238,9 +277,14 @@ func failure(ctx context.Context, name string, err error) error {
 	return err
 }
 
-func judge(expected []int64, status int) error {
-	if len(expected) == 0 && status >= 200 && status < 300 || slices.Contains(expected, int64(status)) {
-		return nil
+func judge(expected []string, status int) error {
+	if len(expected) == 0 {
+		expected = []string{"2xx"}
+	}
+	for _, text := range expected {
+		if from, to, err := statuses(text); err == nil && from <= status && status <= to {
+			return nil
+		}
 	}
 	err := fmt.Errorf("answered %d %s", status, http.StatusText(status))
 	if status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout {

@@ -42,7 +42,7 @@ func definition(allow ...string) action.Definition {
 	for _, a := range allow {
 		private = append(private, netip.MustParsePrefix(a))
 	}
-	return acthttp.Definitions(acthttp.Options{Client: outbound.New(outbound.Options{AllowPrivate: private})})[0]
+	return acthttp.Definitions(acthttp.Options{Client: outbound.New(outbound.Options{AllowPrivate: private}), Version: "1.2"})[0]
 }
 
 func TestRequest(t *testing.T) {
@@ -64,19 +64,20 @@ func TestRequest(t *testing.T) {
 	}
 	actiontest.Run(t, definition("127.0.0.1/32"), []actiontest.Case{
 		{Name: "get", Params: &acthttp.Params{URL: u + "/echo"}, Outputs: action.Outputs{"status": int64(200), "body": "", "json": nil},
-			Check: header("GET|||01KAR7Q3TEST-step||riposte (01KAR7Q3TEST)")},
+			Check: header("GET|||01KAR7Q3TEST-step||riposte/1.2 (01KAR7Q3TEST)")},
 		{Name: "json with secrets", Secrets: secrets,
 			Params:  &acthttp.Params{URL: u + "/echo", Body: map[string]any{"a": int64(1)}, Bearer: token, SecretHeaders: map[string]action.SecretRef{"X-Key": *token}},
 			Outputs: action.Outputs{"json": map[string]any{"a": int64(1)}},
-			Check:   header("POST|Bearer s3cr3t-value|s3cr3t-value|01KAR7Q3TEST-step|application/json|riposte (01KAR7Q3TEST)")},
+			Check:   header("POST|Bearer s3cr3t-value|s3cr3t-value|01KAR7Q3TEST-step|application/json|riposte/1.2 (01KAR7Q3TEST)")},
 		{Name: "text", Params: &acthttp.Params{Method: "put", URL: u + "/echo", Body: "plain"}, Outputs: action.Outputs{"body": "plain"}},
 		{Name: "cap", Params: &acthttp.Params{URL: u + "/big"}, Outputs: action.Outputs{"body": strings.Repeat("x", 64<<10)}},
 		{Name: "500", Params: &acthttp.Params{URL: u + "/status/500?k=q-s3cr3t"}, Want: actiontest.Fails, ErrorHas: []string{"500"}, Check: quiet},
 		{Name: "429", Params: &acthttp.Params{URL: u + "/status/429"}, Want: actiontest.Fails},
 		{Name: "408", Params: &acthttp.Params{URL: u + "/status/408"}, Want: actiontest.Fails},
 		{Name: "404", Params: &acthttp.Params{URL: u + "/status/404?k=q-s3cr3t"}, Want: actiontest.Permanent, ErrorHas: []string{"404"}, Check: quiet},
-		{Name: "expected 404", Params: &acthttp.Params{URL: u + "/status/404", ExpectStatus: []int64{404}}, Outputs: action.Outputs{"status": int64(404)}},
-		{Name: "unexpected 200", Params: &acthttp.Params{URL: u + "/echo", ExpectStatus: []int64{404}}, Want: actiontest.Permanent},
+		{Name: "expected 404", Params: &acthttp.Params{URL: u + "/status/404", ExpectStatus: []string{"404"}}, Outputs: action.Outputs{"status": int64(404)}},
+		{Name: "expected class", Params: &acthttp.Params{URL: u + "/status/503", ExpectStatus: []string{"2xx", "500-503"}}, Outputs: action.Outputs{"status": int64(503)}},
+		{Name: "unexpected 200", Params: &acthttp.Params{URL: u + "/echo", ExpectStatus: []string{"404"}}, Want: actiontest.Permanent},
 		{Name: "redirect is not followed", Params: &acthttp.Params{URL: u + "/to?u=/echo"}, Want: actiontest.Permanent, ErrorHas: []string{"302"}},
 		{Name: "redirect", Params: &acthttp.Params{URL: u + "/to?u=/echo", FollowRedirects: true}, Outputs: action.Outputs{"status": int64(200)}},
 		{Name: "redirect to a forbidden address", Params: &acthttp.Params{URL: u + "/to?u=http://127.0.0.2:1/%3Fk%3Dq-s3cr3t", FollowRedirects: true},
@@ -90,6 +91,21 @@ func TestRequest(t *testing.T) {
 	})
 }
 
+// TestCancel cancels while the server lets the client wait.
+func TestCancel(t *testing.T) {
+	reached := make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusOK)
+		w.(http.Flusher).Flush()
+		close(reached)
+		<-r.Context().Done()
+	}))
+	t.Cleanup(s.Close)
+	actiontest.Run(t, definition("127.0.0.1/32"), []actiontest.Case{
+		{Name: "in the middle of the body", Params: &acthttp.Params{URL: s.URL}, Cancel: reached, Want: actiontest.Fails},
+	})
+}
+
 func TestCheck(t *testing.T) {
 	def := definition()
 	for _, c := range []struct {
@@ -99,8 +115,13 @@ func TestCheck(t *testing.T) {
 	}{
 		{"templated", acthttp.Params{}, true},
 		{"scheme", acthttp.Params{URL: "file:///etc/passwd"}, false},
-		{"status", acthttp.Params{ExpectStatus: []int64{42}}, false},
+		{"status", acthttp.Params{ExpectStatus: []string{"42"}}, false},
 		{"timeout", acthttp.Params{Timeout: -1}, false},
+		{"statuses", acthttp.Params{ExpectStatus: []string{"404", "2xx", "5XX", "300-308", ""}}, true},
+		{"status class", acthttp.Params{ExpectStatus: []string{"6xx"}}, false},
+		{"status range", acthttp.Params{ExpectStatus: []string{"300-200"}}, false},
+		{"status text", acthttp.Params{ExpectStatus: []string{"ok"}}, false},
+		{"status open range", acthttp.Params{ExpectStatus: []string{"200-"}}, false},
 	} {
 		if err := def.Check(&c.p); (err == nil) != c.ok {
 			t.Errorf("%s: %v", c.name, err)

@@ -81,7 +81,7 @@ func (g *gate) add(chain []destination, m message) {
 
 // take empties the gate and returns its digest.
 func (g *gate) take(now time.Time) ([]destination, message) {
-	m := message{title: fmt.Sprintf("%d more messages", len(g.lines)+g.dropped), run: g.last.run, rule: g.last.rule, event: g.last.event}
+	m := message{title: fmt.Sprintf("%d more messages", len(g.lines)+g.dropped), run: g.last.run, rule: g.last.rule, event: g.last.event, severity: g.last.severity}
 	if g.dropped > 0 {
 		g.lines = append(g.lines, fmt.Sprintf("and %d that are not shown", g.dropped))
 	}
@@ -111,8 +111,8 @@ func (s *Sender) due(name string) {
 // sendDigest sends to the first of the chain that can be reached.
 func (s *Sender) sendDigest(ctx context.Context, chain []destination, m message) error {
 	var err error
-	for _, d := range chain {
-		if err = s.send(ctx, d, m, nil); err == nil {
+	for i, d := range chain {
+		if err = s.send(ctx, d, m.meantFor(chain[0].Name, i), nil); err == nil {
 			return nil
 		}
 		err = fmt.Errorf("digest for target %s: %w", d.Name, err)
@@ -147,9 +147,6 @@ func (s *Sender) Close(ctx context.Context) error {
 			first = err
 		}
 	}
-	s.mu.Lock()
-	s.ended = true
-	s.mu.Unlock()
 	done := make(chan struct{})
 	go func() { // it ends with the last send, all of which are bounded
 		s.sending.Wait()

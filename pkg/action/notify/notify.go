@@ -1,14 +1,12 @@
 // Package notify holds the action notify.send, which sends a message to a Target.
 //
 // Guarantees. A message is sent at least once: a step that a crash cut off sends it again. Messages above a target's rate
-// are collected in memory into a digest that is sent when the window allows, or by Close; a crash loses that digest.
-// Event text cannot address a whole channel, nor become markup of the target. Neither an address nor a secret appears in
-// an error.
+// are collected in memory into a digest of bounded size, which is sent when the window allows, or by Close; a crash loses
+// that digest, and so does a time in which neither the target nor a fallback can be reached. Event text addresses nobody
+// and becomes no markup of the target. Neither an address nor a secret appears in an error.
 //
-// Private addresses are refused. Services that take an HTTP client get the outbound one; the others dial by themselves
-// (slack:// and telegram:// with an API token, matrix, smtp and the like): for these every address of the host is checked
-// just before, which a name that changes in between, or a redirect, escapes. Such a service cannot be interrupted either:
-// a cancelled step returns at once, and Close waits for the service.
+// Every connection is made by outbound.Client, which checks the address that is dialled; what can't send through it is no
+// type of target. Redirects are not followed. A cancelled step stops sending before it returns.
 package notify
 
 import (
@@ -25,10 +23,8 @@ import (
 	"github.com/riposte-dev/riposte/pkg/outbound"
 )
 
-const (
-	maxChain   = 5  // a target and its fallbacks
-	maxForeign = 16 // sends under way by services that dial by themselves
-)
+// maxChain bounds a target and its fallbacks together.
+const maxChain = 5
 
 // Options configure a Sender.
 type Options struct {
@@ -59,12 +55,10 @@ type Outputs struct {
 // Sender sends messages and keeps the rates of targets. It is safe for concurrent use.
 type Sender struct {
 	opts    Options
-	foreign chan struct{}
-	sending sync.WaitGroup // services that cannot be interrupted, and digests
+	sending sync.WaitGroup // digests
 
 	mu     sync.Mutex
 	closed bool // digests are not collected any more
-	ended  bool // nothing may be started any more
 	gates  map[string]*gate
 }
 
@@ -76,7 +70,7 @@ func New(o Options) *Sender {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Sender{opts: o, foreign: make(chan struct{}, maxForeign), gates: map[string]*gate{}}
+	return &Sender{opts: o, gates: map[string]*gate{}}
 }
 
 // Definitions lists the actions.
@@ -99,6 +93,14 @@ type message struct {
 	run, rule, event                string
 }
 
+// meantFor notes in a message to a fallback which target it was for.
+func (m message) meantFor(name string, fallbacks int) message {
+	if fallbacks > 0 {
+		m.text += "\n(for target " + name + ", which could not be reached)"
+	}
+	return m
+}
+
 // destination is a target with its secret.
 type destination struct {
 	action.Target
@@ -110,7 +112,7 @@ func (s *Sender) run(ctx context.Context, call *action.Call) (action.Outputs, er
 	if p.Text == "" {
 		return nil, action.Permanent(errors.New("text is empty"))
 	}
-	m := message{title: oneLine(p.Title), text: p.Text, severity: p.Severity, dedupKey: p.DedupKey, run: call.RunID, rule: call.Rule}
+	m := message{title: oneLine(clean(p.Title)), text: cut(clean(p.Text), maxText), severity: p.Severity, dedupKey: p.DedupKey, run: call.RunID, rule: call.Rule}
 	if call.Event != nil {
 		m.event = call.Event.ID
 	}
@@ -120,7 +122,7 @@ func (s *Sender) run(ctx context.Context, call *action.Call) (action.Outputs, er
 	}
 	var errs []error
 	for i, d := range chain {
-		digested, err := s.pass(ctx, chain[i:], m, call.Log)
+		digested, err := s.pass(ctx, chain[i:], m.meantFor(chain[0].Name, i), call.Log)
 		if err == nil {
 			return action.Outputs{"target": d.Name, "fallback": i > 0, "digested": digested}, nil
 		}

@@ -7,33 +7,81 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/nicholas-fedor/shoutrrr/pkg/router"
-	"github.com/nicholas-fedor/shoutrrr/pkg/services/chat/discord"
-	"github.com/nicholas-fedor/shoutrrr/pkg/services/chat/rocketchat"
-	"github.com/nicholas-fedor/shoutrrr/pkg/services/push/pushover"
-	"github.com/nicholas-fedor/shoutrrr/pkg/types"
 
 	"github.com/riposte-dev/riposte/pkg/action"
 	"github.com/riposte-dev/riposte/pkg/outbound"
 )
 
-// Types of targets that this package sends to by itself; the rest are services of shoutrrr.
+// Types of targets that this package writes the messages for; services lists the others.
 const (
-	typeLog     = "log"
-	typeWebhook = "webhook"
-	typeSlack   = "slack"
-	typeDiscord = "discord"
-	typeTeams   = "teams"
+	typeLog        = "log"
+	typeWebhook    = "webhook"
+	typeSlack      = "slack"
+	typeDiscord    = "discord"
+	typeTeams      = "teams"
+	typeTelegram   = "telegram"
+	typeGoogleChat = "googlechat"
+	typePagerDuty  = "pagerduty"
+	typeSMTP       = "smtp"
 )
 
+// Types lists the types of targets there are.
+func Types() []string {
+	types := []string{typeLog, typeWebhook, typeSlack, typeDiscord, typeTeams, typeTelegram, typeGoogleChat, typePagerDuty, typeSMTP}
+	return append(types, services()...)
+}
+
+// CheckTarget reports what is wrong with a Target document: a type there is not, keys that no type has, no url where one is
+// needed. What the url leads to is known only when its secret is read.
+func CheckTarget(t action.Target) error {
+	if !slices.Contains(Types(), t.Type) {
+		return fmt.Errorf("type %q is none of %s", t.Type, strings.Join(Types(), ", "))
+	}
+	for key := range t.Options {
+		return fmt.Errorf("unknown field %s", key)
+	}
+	if none := t.URL == (action.SecretRef{}); none != (t.Type == typeLog) {
+		if none {
+			return fmt.Errorf("url is missing: type %s needs a secret with %s", t.Type, form(t.Type))
+		}
+		return errors.New("type log has no url")
+	}
+	return nil
+}
+
+// form says what the url secret of a type holds.
+func form(typ string) string {
+	switch typ {
+	case typeWebhook:
+		return "an https address"
+	case typeSlack:
+		return "the https address of an incoming webhook, or slack://hook:TOKEN@webhook, or slack://BOT-TOKEN@CHANNEL"
+	case typeDiscord:
+		return "the https address of a webhook, or discord://TOKEN@ID"
+	case typeTeams:
+		return "the https address of a webhook or workflow, or teams://…?host=ORGANISATION.webhook.office.com"
+	case typeTelegram:
+		return "telegram://TOKEN@telegram?chats=CHAT"
+	case typeGoogleChat:
+		return "the https address of a webhook, or googlechat://chat.googleapis.com/v1/spaces/SPACE/messages?key=KEY&token=TOKEN"
+	case typePagerDuty:
+		return "an integration key of the Events API v2, alone or as pagerduty://HOST/KEY"
+	case typeSMTP:
+		return "smtp://USER:PASSWORD@HOST:PORT/?from=ADDRESS&to=ADDRESS"
+	}
+	return "the service's address in shoutrrr's form, " + typ + "://…"
+}
+
+// send sends the message to one target.
 func (s *Sender) send(ctx context.Context, d destination, m message, log io.Writer) error {
+	if err := CheckTarget(d.Target); err != nil {
+		return action.Permanent(err)
+	}
 	if d.Type == typeLog {
 		s.opts.Logger.WarnContext(ctx, m.text, "target", d.Name, "title", m.title, "severity", m.severity, "run", m.run, "rule", m.rule)
 		logf(log, "%s", joined(m))
@@ -42,67 +90,183 @@ func (s *Sender) send(ctx context.Context, d destination, m message, log io.Writ
 	if s.opts.Client == nil {
 		return action.Permanent(errors.New("notify: Options.Client is nil"))
 	}
-	u, err := url.Parse(strings.TrimSpace(d.url))
-	if err != nil || u.Scheme == "" {
-		return action.Permanent(errors.New("its url secret is no address"))
+	secret := strings.TrimSpace(d.url)
+	m = escaped(d.Type, m)
+	switch d.Type {
+	case typeSMTP:
+		return s.mail(ctx, secret, m)
+	case typeTelegram:
+		return s.telegram(ctx, secret, m)
+	case typeSlack:
+		return s.slack(ctx, secret, m)
 	}
-	if u.Scheme != "http" && u.Scheme != "https" {
-		if d.Type == typeWebhook {
-			return action.Permanent(errors.New("its url secret must begin with http:// or https://"))
-		}
-		return s.sendService(ctx, d, u, m)
+	if slices.Contains(services(), d.Type) {
+		return s.service(ctx, d.Type, secret, m)
 	}
-	body, ok := payload(d.Type, m)
-	if !ok {
-		return action.Permanent(fmt.Errorf("type %s needs a service address (%s://…) in its url secret", d.Type, d.Type))
+	req, err := requestOf(d.Type, secret, m)
+	if err != nil {
+		return unsuitable(d.Type)
 	}
-	return s.post(ctx, u, body)
+	_, err = s.post(ctx, req)
+	return err
 }
 
-// payload is what a webhook of the type takes.
-func payload(typ string, m message) (any, bool) {
-	text := joined(escaped(typ, m))
+// unsuitable says that the url secret is not what the type needs, and does not quote it.
+func unsuitable(typ string) error {
+	return action.Permanent(fmt.Errorf("its url secret does not fit type %s: it must hold %s", typ, form(typ)))
+}
+
+// request is a JSON body and where it goes.
+type request struct {
+	url    string
+	bearer string
+	body   any
+}
+
+// requestOf makes the request of a type that needs a single one. Its error may hold the secret.
+func requestOf(typ, secret string, m message) (request, error) {
+	if typ == typePagerDuty {
+		return pagerDuty(secret, m)
+	}
+	to, err := webhookOf(typ, secret)
+	return request{url: to, body: payload(typ, m)}, err
+}
+
+func payload(typ string, m message) any {
 	switch typ {
-	case typeWebhook:
-		return map[string]any{
-			"title": m.title, "text": m.text, "severity": m.severity, "dedupKey": m.dedupKey, "run": m.run, "rule": m.rule, "event": m.event,
-		}, true
-	case typeSlack: // docs.slack.dev, incoming webhooks
-		return map[string]any{"text": text, "link_names": 0}, true
-	case typeDiscord: // discord.com/developers, execute webhook: content has at most 2000 characters
-		return map[string]any{"content": cut(text, 2000), "allowed_mentions": map[string]any{"parse": []string{}}}, true
-	case typeTeams: // learn.microsoft.com, adaptive cards for incoming webhooks
-		card := map[string]any{"type": "AdaptiveCard", "version": "1.4", "body": []any{map[string]any{"type": "TextBlock", "text": text, "wrap": true}}}
-		return map[string]any{"type": "message", "attachments": []any{
-			map[string]any{"contentType": "application/vnd.microsoft.card.adaptive", "content": card},
-		}}, true
+	case typeDiscord: // discord.com/developers/docs/resources/webhook, execute: content has at most 2000 characters
+		return map[string]any{"content": cut(joined(m), 2000), "allowed_mentions": map[string]any{"parse": []string{}}}
+	case typeTeams:
+		return card(m)
+	case typeGoogleChat: // developers.google.com/workspace/chat, messages: at most 32,000 bytes
+		return map[string]any{"text": cut(joined(m), 30_000)}
 	}
-	return nil, false
+	return map[string]any{
+		"title": m.title, "text": m.text, "severity": m.severity, "dedupKey": m.dedupKey, "run": m.run, "rule": m.rule, "event": m.event,
+	}
 }
 
-func (s *Sender) post(ctx context.Context, u *url.URL, body any) error {
-	text, err := json.Marshal(body)
-	if err != nil {
-		return action.Permanent(fmt.Errorf("write the message: %w", err))
+// card is an adaptive card. Runs of text, other than text blocks, hold no Markdown (adaptivecards.io/explorer/TextRun.html), so
+// that nothing needs to be escaped. A message has at most 28 KB (learn.microsoft.com, limits of Teams).
+func card(m message) any {
+	var blocks []any
+	line := func(text string, bold bool) {
+		run := map[string]any{"type": "TextRun", "text": text}
+		if bold {
+			run["weight"] = "bolder"
+		}
+		blocks = append(blocks, map[string]any{"type": "RichTextBlock", "spacing": "none", "inlines": []any{run}})
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), bytes.NewReader(text))
+	if m.title != "" {
+		line(cut(m.title, 1000), true)
+	}
+	lines := strings.Split(cut(m.text, 12_000), "\n")
+	for i, text := range lines {
+		if i == 99 {
+			line(fmt.Sprintf("… and %d more lines", len(lines)-i), false)
+			break
+		}
+		line(text, false)
+	}
+	return map[string]any{"type": "message", "attachments": []any{map[string]any{
+		"contentType": "application/vnd.microsoft.card.adaptive",
+		"content":     map[string]any{"type": "AdaptiveCard", "version": "1.4", "body": blocks},
+	}}}
+}
+
+// slack sends to an incoming webhook, or with a bot's token to the API, whose answer tells in its body whether it worked.
+func (s *Sender) slack(ctx context.Context, secret string, m message) error {
+	text := cut(joined(m), 12_000) // docs.slack.dev, chat.postMessage: more than 40,000 characters are cut off there
+	body := map[string]any{"text": text, "link_names": false}
+	to, channel, token, err := slackOf(secret)
 	if err != nil {
-		return action.Permanent(errors.New("its url secret is no address"))
+		return unsuitable(typeSlack)
+	}
+	if token == "" {
+		_, err := s.post(ctx, request{url: to, body: body})
+		return err
+	}
+	body["channel"] = channel
+	answer, err := s.post(ctx, request{url: to, bearer: token, body: body})
+	if err != nil {
+		return err
+	}
+	var told struct {
+		OK    bool   `json:"ok"`
+		Error string `json:"error"`
+	}
+	switch {
+	case json.Unmarshal(answer, &told) != nil:
+		return errors.New("its answer is no JSON")
+	case told.OK:
+		return nil
+	case !regexp.MustCompile(`^[a-z_]{1,64}$`).MatchString(told.Error):
+		return errors.New("did not take the message")
+	case slices.Contains([]string{"ratelimited", "rate_limited", "internal_error", "fatal_error", "service_unavailable", "request_timeout"}, told.Error):
+		return fmt.Errorf("did not take the message: %s", told.Error)
+	}
+	return action.Permanent(fmt.Errorf("did not take the message: %s", told.Error))
+}
+
+// telegram sends to each chat; plain text, which holds no markup there.
+func (s *Sender) telegram(ctx context.Context, secret string, m message) error {
+	to, chats, err := telegramOf(secret)
+	if err != nil {
+		return unsuitable(typeTelegram)
+	}
+	for _, chat := range chats {
+		body := map[string]any{"chat_id": chat, "text": cut(joined(m), 4096)} // core.telegram.org/bots/api, sendMessage
+		if _, err := s.post(ctx, request{url: to, body: body}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// post sends a request and returns the beginning of what is answered. Redirects are not followed: none of the services needs
+// them, and a message would go to where nobody meant it to.
+func (s *Sender) post(ctx context.Context, r request) ([]byte, error) {
+	text, err := json.Marshal(r.body)
+	if err != nil {
+		return nil, action.Permanent(fmt.Errorf("write the message: %w", err))
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url, bytes.NewReader(text))
+	if err != nil {
+		return nil, action.Permanent(errors.New("its url secret is no address"))
 	}
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := s.opts.Client.HTTPClient().Do(req)
+	if r.bearer != "" {
+		req.Header.Set("Authorization", "Bearer "+r.bearer)
+	}
+	client := *s.opts.Client.HTTPClient()
+	client.CheckRedirect = noRedirects
+	resp, err := client.Do(req)
 	if err != nil {
-		return unreachable(ctx, err)
+		return nil, unreachable(ctx, err)
 	}
-	defer resp.Body.Close()                                       //nolint:errcheck // it was read
-	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // so that the connection can be used again
-	switch {
-	case resp.StatusCode >= 200 && resp.StatusCode < 300:
+	defer resp.Body.Close()                                      //nolint:errcheck // it was read
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // also so that the connection can be used again
+	if err != nil {
+		return nil, unreachable(ctx, err)
+	}
+	// Teams' old webhooks answer 200 although they did not take the message (learn.microsoft.com, rate limiting for connectors).
+	if bytes.Contains(answer, []byte("Microsoft Teams endpoint returned HTTP error 429")) {
+		return nil, judge(http.StatusTooManyRequests)
+	}
+	return answer, judge(resp.StatusCode)
+}
+
+func noRedirects(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+func judge(status int) error {
+	if status >= 200 && status < 300 {
 		return nil
-	case resp.StatusCode >= 500, resp.StatusCode == http.StatusTooManyRequests, resp.StatusCode == http.StatusRequestTimeout:
-		return fmt.Errorf("answered %d", resp.StatusCode)
 	}
-	return action.Permanent(fmt.Errorf("answered %d", resp.StatusCode))
+	err := fmt.Errorf("answered %d %s", status, http.StatusText(status))
+	if status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout {
+		return err
+	}
+	return action.Permanent(err)
 }
 
 // unreachable leaves out the address, which net/http's error quotes.
@@ -118,156 +282,4 @@ func unreachable(ctx context.Context, err error) error {
 		return action.Permanent(err)
 	}
 	return fmt.Errorf("can't be reached: %w", err)
-}
-
-// sendService sends through shoutrrr, whose errors quote the address and are therefore not passed on.
-func (s *Sender) sendService(ctx context.Context, d destination, u *url.URL, m message) error {
-	service, _, _ := strings.Cut(strings.ToLower(u.Scheme), "+")
-	if err := s.checkHosts(ctx, service, u); err != nil {
-		return err
-	}
-	svc, err := (&router.ServiceRouter{}).Locate(u.String())
-	if err != nil {
-		return action.Permanent(fmt.Errorf("its url secret is no address of service %q", service))
-	}
-	s.inject(svc)
-	text, params := forService(service, u, escaped(service, m))
-	return s.detached(ctx, func() error {
-		if err := svc.Send(text, &params); err != nil {
-			if errors.Is(err, outbound.ErrForbidden) {
-				return action.Permanent(outbound.ErrForbidden)
-			}
-			return fmt.Errorf("service %s did not take the message", service)
-		}
-		return nil
-	})
-}
-
-// detached runs what no context can stop, and returns when it is done or the context ends; Close waits for it.
-func (s *Sender) detached(ctx context.Context, send func() error) error {
-	select {
-	case s.foreign <- struct{}{}:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	result := make(chan error, 1)
-	s.mu.Lock()
-	if s.ended {
-		s.mu.Unlock()
-		<-s.foreign
-		return errors.New("the server is stopping")
-	}
-	s.sending.Go(func() {
-		defer func() { <-s.foreign }()
-		result <- send()
-	})
-	s.mu.Unlock()
-	select {
-	case err := <-result:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// inject gives the service our HTTP client where it takes one.
-func (s *Sender) inject(svc types.Service) {
-	client := s.opts.Client.HTTPClient()
-	switch svc := svc.(type) {
-	case interface{ SetHTTPClient(*http.Client) }: // ntfy, pagerduty
-		svc.SetHTTPClient(client)
-	case *discord.Service:
-		svc.HTTPClient = client
-	case *rocketchat.Service:
-		svc.Client = client
-	case *pushover.Service:
-		svc.Client = client
-	case interface{ GetHTTPClient() *http.Client }: // gotify, mattermost
-		if own := svc.GetHTTPClient(); own != nil {
-			*own = *client
-		}
-	}
-}
-
-// vendorHosts returns where a service sends to that has no host, or another thing, in its address's place for one.
-func vendorHosts(service string) []string {
-	switch service {
-	case "discord":
-		return []string{"discord.com"}
-	case "slack":
-		return []string{"slack.com", "hooks.slack.com"}
-	case "telegram":
-		return []string{"api.telegram.org"}
-	case "wecom":
-		return []string{"qyapi.weixin.qq.com"}
-	case "ifttt":
-		return []string{"maker.ifttt.com"}
-	case "join":
-		return []string{"joinjoaomgcd.appspot.com"}
-	case "notifiarr":
-		return []string{"notifiarr.com"}
-	case "pushbullet":
-		return []string{"api.pushbullet.com"}
-	case "pushover":
-		return []string{"api.pushover.net"}
-	}
-	return nil
-}
-
-// hosts returns where a service's address leads to. A parameter named host overrides the address in some services.
-func hosts(service string, u *url.URL) []string {
-	list := vendorHosts(service)
-	overridden := false
-	for name, values := range u.Query() {
-		if strings.EqualFold(name, "host") {
-			overridden = true
-			list = append(list, values...)
-		}
-	}
-	if service == typeTeams { // the address's own host is a tenant
-		return list
-	}
-	if len(vendorHosts(service)) > 0 {
-		return list
-	}
-	switch {
-	case u.Hostname() != "":
-		list = append(list, u.Hostname())
-	case overridden:
-	case service == "pagerduty":
-		list = append(list, "events.pagerduty.com")
-	case service == "opsgenie":
-		list = append(list, "api.opsgenie.com")
-	case service == "ntfy":
-		list = append(list, "ntfy.sh")
-	case service == "lark":
-		list = append(list, "open.larksuite.com")
-	case service == "googlechat", service == "hangouts":
-		list = append(list, "chat.googleapis.com")
-	case service == "signal":
-		list = append(list, "localhost")
-	}
-	return list
-}
-
-// checkHosts refuses a service any of whose addresses is forbidden.
-func (s *Sender) checkHosts(ctx context.Context, service string, u *url.URL) error {
-	names := hosts(service, u)
-	if len(names) == 0 {
-		return action.Permanent(fmt.Errorf("its url secret names no host for service %q", service))
-	}
-	slices.Sort(names)
-	for _, host := range slices.Compact(names) {
-		if h, _, err := net.SplitHostPort(host); err == nil {
-			host = h
-		}
-		addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-		if err != nil {
-			return fmt.Errorf("the host of service %s can't be found", service)
-		}
-		if i := slices.IndexFunc(addrs, func(a netip.Addr) bool { return s.opts.Client.Check(a) != nil }); i >= 0 {
-			return action.Permanent(s.opts.Client.Check(addrs[i]))
-		}
-	}
-	return nil
 }

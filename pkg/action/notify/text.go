@@ -1,22 +1,24 @@
 package notify
 
 import (
-	"html"
-	"net/url"
 	"regexp"
-	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
-
-	"github.com/nicholas-fedor/shoutrrr/pkg/types"
 )
 
-// A zero-width space after the @ keeps a mention readable, and makes it none.
-const breaker = "@\u200b"
+// breaker is a zero-width space: behind the sign that begins a mention it keeps the text readable, and makes it none.
+const breaker = "\u200b"
 
-var mention = regexp.MustCompile(`(?i)@(channel|here|everyone|all|room)\b`)
+// maxText bounds the text of any message, in bytes.
+const maxText = 64 << 10
 
-// escaped is the message as a target of the type may show it.
+var (
+	mention = regexp.MustCompile(`@(\w)`)
+	address = regexp.MustCompile(`https?://[^\s<>\[\](){}"'\\|*` + "`" + `]+`)
+)
+
+// escaped is the message as a target of the type may show it: it addresses nobody, and holds no markup.
 func escaped(typ string, m message) message {
 	m.title, m.text = escape(typ, m.title), escape(typ, m.text)
 	return m
@@ -24,15 +26,47 @@ func escaped(typ string, m message) message {
 
 func escape(typ, text string) string {
 	switch typ {
-	case typeWebhook, typeLog, "smtp", "generic", "logger":
-		return text // nothing there reads mentions
+	case typeSlack: // docs.slack.dev, formatting text: these three and no other; mentions and links are written with <
+		return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(unmentioned(text))
+	case typeGoogleChat: // developers.google.com/workspace/chat/format-messages: mentions and links are written with <
+		return strings.ReplaceAll(text, "<", "<"+breaker)
+	case typeDiscord, "mattermost", "rocketchat":
+		return outsideAddresses(unmentioned(text), markdown)
+	case typeTelegram:
+		return unmentioned(text)
 	}
-	text = mention.ReplaceAllString(text, breaker+"$1")
-	switch typ {
-	case typeSlack, typeTeams, "googlechat", "hangouts": // docs.slack.dev, formatting: these three and no other
-		return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(text)
+	return text // nothing there reads mentions or markup
+}
+
+// unmentioned breaks mentions. A mail address that is broken by it still reads the same.
+func unmentioned(text string) string { return mention.ReplaceAllString(text, "@"+breaker+"$1") }
+
+// markdown puts a backslash before what means anything in Markdown (CommonMark 2.4).
+func markdown(text string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "_", `\_`, "~", `\~`, "`", "\\`", "|", `\|`, "[", `\[`, "]", `\]`, "<", `\<`, ">", `\>`, "#", `\#`).Replace(text)
+}
+
+// outsideAddresses changes the text around the addresses in it, which must stay what they are.
+func outsideAddresses(text string, change func(string) string) string {
+	var b strings.Builder
+	from := 0
+	for _, at := range address.FindAllStringIndex(text, -1) {
+		b.WriteString(change(text[from:at[0]]))
+		b.WriteString(text[at[0]:at[1]])
+		from = at[1]
 	}
-	return strings.ReplaceAll(text, "<@", "<"+breaker) // discord's users and roles
+	b.WriteString(change(text[from:]))
+	return b.String()
+}
+
+// clean drops what is no text: control characters, and those that turn the direction of writing.
+func clean(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r)) {
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(strings.ReplaceAll(text, "\r\n", "\n"), "\uFFFD"))
 }
 
 // joined is the message in one text.
@@ -41,31 +75,6 @@ func joined(m message) string {
 		return m.text
 	}
 	return m.title + "\n" + m.text
-}
-
-// forService says what shoutrrr gets: few services have a title of their own, and an unknown parameter is an error there.
-func forService(service string, u *url.URL, m message) (string, types.Params) {
-	params := types.Params{}
-	if service == "pagerduty" {
-		if slices.Contains([]string{"critical", "error", "warning", "info"}, m.severity) {
-			params["severity"] = m.severity
-		}
-		if m.dedupKey != "" {
-			params["dedup_key"] = m.dedupKey
-		}
-	}
-	if slices.Contains([]string{"smtp", "ntfy", "gotify", "pushover", "pushbullet", "bark"}, service) && m.title != "" {
-		params.SetTitle(m.title)
-		return m.text, params
-	}
-	text := joined(m)
-	if service == "telegram" {
-		if strings.EqualFold(u.Query().Get("parsemode"), "HTML") {
-			text = html.EscapeString(text)
-		}
-		text = cut(text, 4096) // core.telegram.org/bots/api, sendMessage
-	}
-	return text, params
 }
 
 // oneLine has no line breaks, so that a title can't add headers or lines.

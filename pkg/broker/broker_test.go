@@ -1,0 +1,190 @@
+package broker_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/riposte-dev/riposte/pkg/broker"
+	"github.com/riposte-dev/riposte/pkg/event"
+)
+
+func options(dir string) broker.Options {
+	return broker.Options{Dir: dir, ReserveBytes: 1 << 20, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()}
+}
+
+func open(t *testing.T, o broker.Options) *broker.Broker {
+	t.Helper()
+	b, err := broker.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+func TestADirectoryHasOneServer(t *testing.T) {
+	dir := t.TempDir()
+	open(t, options(dir))
+	_, err := broker.Open(t.Context(), options(dir))
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprint("process ", os.Getpid())) {
+		t.Fatalf("the second open says %v", err)
+	}
+}
+
+func TestWhatCannotBeOpenedIsSaid(t *testing.T) {
+	for name, tc := range map[string]struct {
+		prepare func(dir string) (string, error)
+		want    string
+	}{
+		"a newer format": {func(dir string) (string, error) {
+			return dir, os.WriteFile(filepath.Join(dir, "format.json"), []byte(`{"format":99}`), 0o600)
+		}, "format 99"},
+		"a damaged format": {func(dir string) (string, error) {
+			return dir, os.WriteFile(filepath.Join(dir, "format.json"), []byte(`{`), 0o600)
+		}, "damaged"},
+		"a file in the place of the directory": {func(dir string) (string, error) {
+			name := filepath.Join(dir, "file")
+			return name, os.WriteFile(name, nil, 0o600)
+		}, "data directory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, err := tc.prepare(t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := broker.Open(t.Context(), options(dir)); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("it says %v, want something about %q", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestNothingIsWrittenBelowTheReserve(t *testing.T) {
+	var free atomic.Uint64
+	free.Store(10 << 20)
+	o := options(t.TempDir())
+	o.ReserveBytes = 5 << 20
+	o.FreeSpace = func(string) (uint64, uint64, error) { return free.Load(), 100 << 20, nil }
+	b := open(t, o)
+	until := func(full bool) {
+		t.Helper()
+		deadline := time.After(10 * time.Second)
+		for errors.Is(b.Writable(), event.ErrLogFull) != full {
+			select {
+			case <-deadline:
+				t.Fatalf("writable says %v", b.Writable())
+			case <-time.After(10 * time.Millisecond): // the disk is asked now and then only
+			}
+		}
+	}
+	until(false)
+	free.Store(1 << 20)
+	until(true)
+	if err := b.Ready(); err == nil || !strings.Contains(err.Error(), "reserve") {
+		t.Errorf("ready says %v", err)
+	}
+	free.Store(10 << 20)
+	until(false)
+}
+
+func stream(t *testing.T, b *broker.Broker, name string) jetstream.Stream {
+	t.Helper()
+	s, err := b.JetStream().CreateOrUpdateStream(t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{strings.ToLower(name)}, Storage: jetstream.FileStorage})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestABackupHoldsWhatWasAcknowledgedBeforeIt(t *testing.T) {
+	b := open(t, options(t.TempDir()))
+	stream(t, b, "RUNS")
+	stream(t, b, broker.EventStream)
+	body := bytes.Repeat([]byte("x"), 100<<10)
+	put := func(n int) {
+		for _, subject := range []string{"runs", "events"} {
+			if _, err := b.JetStream().Publish(t.Context(), subject, append(fmt.Appendf(nil, "%d ", n), body...)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	for n := range 60 {
+		put(n)
+	}
+	writing := make(chan struct{})
+	go func() { // goes on while the copy is made
+		defer close(writing)
+		for n := range 20 {
+			put(60 + n)
+		}
+	}()
+	var backup bytes.Buffer
+	if err := b.Backup(t.Context(), &backup); err != nil {
+		t.Fatal(err)
+	}
+	<-writing
+
+	dir := filepath.Join(t.TempDir(), "restored")
+	if err := broker.Restore(t.Context(), bytes.NewReader(backup.Bytes()), dir, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	restored := open(t, options(dir))
+	for _, name := range []string{"RUNS", broker.EventStream} {
+		s, err := restored.JetStream().Stream(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := s.CachedInfo().State.Msgs; n < 60 {
+			t.Errorf("stream %s has %d messages of 60", name, n)
+		}
+		msg, err := s.GetMsg(t.Context(), 60)
+		if err != nil || !bytes.HasPrefix(msg.Data, []byte("59 ")) || len(msg.Data) < len(body) {
+			t.Errorf("stream %s: the last message from before is not there: %v", name, err)
+		}
+	}
+
+	t.Run("not over what is there", func(t *testing.T) {
+		if err := broker.Restore(t.Context(), bytes.NewReader(backup.Bytes()), dir, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "not empty") {
+			t.Errorf("it says %v", err)
+		}
+	})
+	for name, bad := range map[string][]byte{
+		"cut off":    backup.Bytes()[:backup.Len()/2],
+		"damaged":    flip(backup.Bytes()),
+		"of another": []byte(strings.Repeat("no backup ", 100)),
+		"empty":      nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "bad")
+			if err := broker.Restore(t.Context(), bytes.NewReader(bad), dir, slog.New(slog.DiscardHandler)); err == nil {
+				t.Error("it was restored")
+			}
+			if left, _ := os.ReadDir(dir); len(left) > 0 {
+				t.Errorf("%d files are left", len(left))
+			}
+		})
+	}
+}
+
+// flip changes a byte in the middle of a part.
+func flip(data []byte) []byte {
+	c := append([]byte(nil), data...)
+	c[len(c)/2] ^= 1
+	return c
+}
