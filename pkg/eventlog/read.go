@@ -217,7 +217,7 @@ func (l *Log) selected(ctx context.Context, pos event.Pos, r opened, q Query) (e
 	}
 	got, err := l.entry(ctx, pos, r)
 	if errors.Is(err, event.ErrNotFound) || errors.Is(err, errDamaged) || got.Duplicate {
-		return nil, false, nil
+		return nil, false, nil //nolint:nilerr // what can't be read is reported where it is followed
 	}
 	return &got, false, err
 }

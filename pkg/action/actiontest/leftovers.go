@@ -68,17 +68,25 @@ func idle(stack string) bool {
 	return false
 }
 
-// checkProcesses looks for processes that work in the call's directory. It sees them on Linux only.
 func checkProcesses(t *testing.T, dir string) {
 	t.Helper()
+	for _, pid := range processes(dir) {
+		t.Errorf("the action returned and left process %s running", pid)
+	}
+}
+
+// processes lists those that work in the directory or below. It sees them on Linux only.
+func processes(dir string) []string {
 	dir, err := filepath.EvalSymlinks(dir)
 	if err != nil {
-		return
+		return nil
 	}
+	var found []string
 	links, _ := filepath.Glob("/proc/[0-9]*/cwd") // the pattern is fine
 	for _, link := range links {
 		if cwd, err := os.Readlink(link); err == nil && (cwd == dir || strings.HasPrefix(cwd, dir+"/")) {
-			t.Errorf("the action returned and left process %s running", filepath.Base(filepath.Dir(link)))
+			found = append(found, filepath.Base(filepath.Dir(link)))
 		}
 	}
+	return found
 }
