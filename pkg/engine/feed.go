@@ -110,6 +110,11 @@ func (f *feed) begin(ctx context.Context) (context.Context, event.Pos, <-chan st
 // deal gives each partition its records. It waits for a partition that is behind, which bounds what is held in memory.
 func (f *feed) deal(ctx context.Context, entries []event.Entry) error {
 	f.mu.Lock()
+	if ctx.Err() != nil {
+		// Somebody joined, perhaps with an older position than this reading began at: it must not be given what is new first.
+		f.mu.Unlock()
+		return ctx.Err()
+	}
 	members := make([]*partition, 0, len(f.members))
 	for p := range f.members {
 		members = append(members, p)
