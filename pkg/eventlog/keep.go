@@ -165,8 +165,8 @@ func (l *Log) purgeBodies(ctx context.Context, stream jetstream.Stream, keep uin
 	return nil
 }
 
-// purgeBody removes an object's messages themselves: ObjectStore.Delete writes a marker, which a full bucket refuses, and
-// leaves it there for good. The subjects are those of ADR-20 (github.com/nats-io/nats-architecture-and-design). The
+// purgeBody removes an object's messages themselves: ObjectStore.Delete writes a marker, which takes room in the bucket and
+// stays there for good. The subjects are those of ADR-20 (github.com/nats-io/nats-architecture-and-design). The
 // description goes last, so that what is left when this fails is found again.
 func (l *Log) purgeBody(ctx context.Context, o *jetstream.ObjectInfo) error {
 	stream, err := l.broker.JetStream().Stream(ctx, "OBJ_"+broker.BodyBucket)

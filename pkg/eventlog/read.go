@@ -208,8 +208,8 @@ func (l *Log) List(ctx context.Context, q Query) ([]event.Entry, string, error) 
 func (l *Log) selected(ctx context.Context, pos event.Pos, r opened, q Query) (en *event.Entry, older bool, err error) {
 	h := r.header
 	switch {
-	case r.err != nil: // a damaged record is no event
-		return nil, false, nil
+	case r.err != nil:
+		return nil, false, nil //nolint:nilerr // a damaged record is no event
 	case !q.Since.IsZero() && h.ReceivedAt.Before(q.Since):
 		return nil, true, nil
 	case h.Kind != event.KindEvent, q.Source != "" && h.Source != q.Source, q.Type != "" && h.Type != q.Type:
@@ -217,7 +217,7 @@ func (l *Log) selected(ctx context.Context, pos event.Pos, r opened, q Query) (e
 	}
 	got, err := l.entry(ctx, pos, r)
 	if errors.Is(err, event.ErrNotFound) || errors.Is(err, errDamaged) || got.Duplicate {
-		return nil, false, nil //nolint:nilerr // what can't be read is reported where it is followed
+		return nil, false, nil
 	}
 	return &got, false, err
 }
