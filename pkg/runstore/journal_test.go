@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/riposte-dev/riposte/pkg/run"
 )
@@ -30,6 +31,7 @@ const (
 	unheard        // the write takes place, its acknowledgement is lost
 	delayed        // the write takes place later, when the next one has been sent
 	arriving       // as fine, but what was delayed arrives before it
+	busy           // a replicated stream refuses it because another write to the subject is under way
 )
 
 func (f *flaky) publish(ctx context.Context, msg *nats.Msg, after uint64) (uint64, error) {
@@ -50,6 +52,8 @@ func (f *flaky) publish(ctx context.Context, msg *nats.Msg, after uint64) (uint6
 		return 0, nats.ErrTimeout
 	case arriving:
 		f.arrive()
+	case busy:
+		return 0, &jetstream.APIError{Code: 400, ErrorCode: jetstream.JSErrCodeStreamWrongLastSequenceConstant}
 	}
 	return f.real(ctx, msg, after)
 }
@@ -79,6 +83,8 @@ func TestUnknownOutcome(t *testing.T) {
 		"unheard":                {small, []fault{unheard}, 1},
 		"delayed until after":    {small, []fault{delayed, fine}, 1},
 		"delayed until between":  {small, []fault{delayed, arriving}, 1},
+		"busy at once":           {small, []fault{busy}, 1},
+		"delayed, then busy":     {small, []fault{delayed, busy, arriving}, 2},
 		"twice delayed":          {small, []fault{delayed, delayed, arriving}, 2},
 		"lost then unheard":      {small, []fault{lost, unheard}, 2},
 		"second message lost":    {long, []fault{fine, lost}, 1},
