@@ -34,6 +34,9 @@ type Definition struct {
 	Fenced string
 	// Check validates literal parameters at load, on a decoded Params value whose templated fields are zero; optional.
 	Check func(params any) error
+	// CheckTarget reports at load what is wrong with a Target document for this action: errors, joined where there are
+	// several, that are *FieldError where a field is to blame. Optional, and only of actions that use targets.
+	CheckTarget func(Target) error
 	// Run does it. params is a pointer of Params' type.
 	Run func(ctx context.Context, call *Call) (Outputs, error)
 }
@@ -87,6 +90,15 @@ type Target struct {
 	// Options holds the type's own keys.
 	Options map[string]any
 }
+
+// FieldError is what is wrong with one field of a document.
+type FieldError struct {
+	Field string // below spec; the document as a whole where it lacks the field
+	Msg   string
+	Hint  string // what to try; may be empty
+}
+
+func (e *FieldError) Error() string { return e.Msg }
 
 // Rate bounds messages per time; zero means no bound.
 type Rate struct {

@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -301,7 +302,60 @@ func (l *loader) target(d doc) {
 	if spec.Rate != nil {
 		t.Rate = action.Rate{Messages: int(spec.Rate.Messages), Per: spec.Rate.Per}
 	}
+	l.checkTarget(d, t)
 	l.set.Targets[t.Name] = t
+}
+
+// checkTarget asks the actions that use targets. The document must suit one of them; otherwise the first says why it does not.
+func (l *loader) checkTarget(d doc, t action.Target) {
+	var first error
+	for _, name := range slices.Sorted(maps.Keys(l.opts.Actions)) {
+		check := l.opts.Actions[name].CheckTarget
+		if check == nil {
+			continue
+		}
+		err := check(t)
+		if err == nil {
+			return
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	for _, err := range split(first) {
+		l.fieldProblem(d, err)
+	}
+}
+
+// fieldProblem reports an error at the field that it names.
+func (l *loader) fieldProblem(d doc, err error) {
+	at, hint := d.Spec, ""
+	var fe *action.FieldError
+	if errors.As(err, &fe) {
+		at, hint = keyOf(d.Spec, fe.Field), fe.Hint
+	}
+	l.problem(d.file, at, hint, "%s %s: %v", strings.ToLower(d.Kind), d.Metadata.Name, err)
+}
+
+// split takes joined errors apart.
+func split(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // only what Join itself returned
+		return joined.Unwrap()
+	}
+	if err == nil {
+		return nil
+	}
+	return []error{err}
+}
+
+// keyOf returns the place of a member's name, or of the whole map that lacks it.
+func keyOf(i *document.Item, name string) *document.Item {
+	for _, m := range i.Members {
+		if m.Name == name {
+			return &document.Item{Line: m.Line, Column: m.Column}
+		}
+	}
+	return i
 }
 
 // checkFallbacks follows each target's fallbacks to their end.

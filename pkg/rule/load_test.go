@@ -91,7 +91,12 @@ func ruleDoc(spec string) string {
 
 func load(t *testing.T, text string) (*rule.Set, document.Problems) {
 	t.Helper()
-	set, err := rule.Load([]rule.File{{Path: "rules.yaml", Data: []byte(text)}}, options())
+	return loadWith(t, text, options())
+}
+
+func loadWith(t *testing.T, text string, o rule.Options) (*rule.Set, document.Problems) {
+	t.Helper()
+	set, err := rule.Load([]rule.File{{Path: "rules.yaml", Data: []byte(text)}}, o)
 	var problems document.Problems
 	if err != nil && !errors.As(err, &problems) {
 		t.Fatalf("error %T: %v", err, err)

@@ -83,6 +83,7 @@ func (s *Sender) Definitions() []action.Definition {
 		Changes:          true,
 		RetryInterrupted: true,
 		Fenced:           "none: a message may be sent twice; dedupKey makes it one incident where the target knows that",
+		CheckTarget:      CheckTarget,
 		Run:              s.run,
 	}}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -14,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/riposte-dev/riposte/pkg/action"
+	"github.com/riposte-dev/riposte/pkg/document"
 	"github.com/riposte-dev/riposte/pkg/outbound"
 )
 
@@ -36,22 +38,38 @@ func Types() []string {
 	return append(types, services()...)
 }
 
-// CheckTarget reports what is wrong with a Target document: a type there is not, keys that no type has, no url where one is
-// needed. What the url leads to is known only when its secret is read.
+// CheckTarget reports all that is wrong with a Target document: a type there is not, keys that no type has, no url where one
+// is needed, a rate that lets nothing pass. What the url leads to is known only when its secret is read.
 func CheckTarget(t action.Target) error {
-	if !slices.Contains(Types(), t.Type) {
-		return fmt.Errorf("type %q is none of %s", t.Type, strings.Join(Types(), ", "))
+	errs := []error{checkURL(t)}
+	for _, key := range slices.Sorted(maps.Keys(t.Options)) {
+		errs = append(errs, &action.FieldError{Field: key, Msg: "unknown field " + key, Hint: didYouMean(key, []string{"type", "url", "rate", "fallback"})})
 	}
-	for key := range t.Options {
-		return fmt.Errorf("unknown field %s", key)
+	if t.Rate != (action.Rate{}) && (t.Rate.Messages < 1 || t.Rate.Per <= 0) {
+		errs = append(errs, &action.FieldError{Field: "rate", Msg: "rate lets nothing pass: messages must be at least 1, and per longer than 0s"})
 	}
-	if none := t.URL == (action.SecretRef{}); none != (t.Type == typeLog) {
-		if none {
-			return fmt.Errorf("url is missing: type %s needs a secret with %s", t.Type, form(t.Type))
-		}
-		return errors.New("type log has no url")
+	return errors.Join(errs...)
+}
+
+// checkURL checks that the type is one that there is, and that it has a url if it needs one.
+func checkURL(t action.Target) error {
+	none := t.URL == (action.SecretRef{})
+	switch {
+	case !slices.Contains(Types(), t.Type):
+		return &action.FieldError{Field: "type", Msg: fmt.Sprintf("type %q is none of %s", t.Type, strings.Join(Types(), ", ")), Hint: didYouMean(t.Type, Types())}
+	case none && t.Type != typeLog:
+		return &action.FieldError{Field: "url", Msg: fmt.Sprintf("url is missing: type %s needs a secret with %s", t.Type, form(t.Type)), Hint: "write url: {secret: NAME}"}
+	case !none && t.Type == typeLog:
+		return &action.FieldError{Field: "url", Msg: "type log has no url: it writes into the server's own log"}
 	}
 	return nil
+}
+
+func didYouMean(name string, known []string) string {
+	if best := document.Nearest(name, known); best != "" {
+		return "did you mean " + best + "?"
+	}
+	return ""
 }
 
 // form says what the url secret of a type holds.

@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/riposte-dev/riposte/pkg/action"
 	"github.com/riposte-dev/riposte/pkg/action/actiontest"
@@ -107,10 +108,27 @@ func TestCheckTarget(t *testing.T) {
 		{action.Target{Type: "matrix", URL: ref}, `type "matrix" is none of log, webhook`},
 		{action.Target{}, `type ""`},
 		{action.Target{Type: "slack", URL: ref, Options: map[string]any{"channel": "x"}}, "unknown field channel"},
+		{action.Target{Type: "slack", Options: map[string]any{"b": 1, "a": 1}}, "url is missing: type slack needs a secret with " + form("slack") + "\nunknown field a\nunknown field b"},
+		{action.Target{Type: "log", Rate: action.Rate{Messages: 10, Per: time.Minute}}, ""},
+		{action.Target{Type: "log", Rate: action.Rate{Per: time.Minute}}, "rate lets nothing pass"},
+		{action.Target{Type: "log", Rate: action.Rate{Messages: -1}}, "rate lets nothing pass"},
 	} {
 		err := CheckTarget(tt.target)
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%+v: %v, want %q", tt.target, err, tt.want)
+		}
+	}
+}
+
+func TestCheckTargetSaysWhichField(t *testing.T) {
+	for field, target := range map[string]action.Target{
+		"type": {Type: "slak", URL: action.SecretRef{Secret: "x"}},
+		"url":  {Type: "slack"},
+		"ulr":  {Type: "log", Options: map[string]any{"ulr": "x"}},
+	} {
+		var fe *action.FieldError
+		if err := CheckTarget(target); !errors.As(err, &fe) || fe.Field != field || fe.Hint == "" {
+			t.Errorf("%+v: %#v, want an error of field %s with a hint", target, fe, field)
 		}
 	}
 }
