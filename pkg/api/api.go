@@ -14,10 +14,12 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/riposte-dev/riposte/pkg/document"
 	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/run"
 )
@@ -38,7 +40,7 @@ type RunQuery struct {
 	Cursor      string
 }
 
-// Events reads the event log. Errors wrap event.ErrNotFound where no event has the id.
+// Events reads the event log. Errors wrap event.ErrNotFound where no event has the id, or the cursor is not the log's own.
 type Events interface {
 	List(ctx context.Context, q EventQuery) (events []*event.Event, next string, err error)
 	Get(ctx context.Context, id string) (*event.Event, error)
@@ -48,6 +50,7 @@ type Events interface {
 
 // Runs reads the journals. Errors wrap event.ErrNotFound where no run has the id.
 type Runs interface {
+	// List returns runs without their steps. It fails only for a cursor that it did not return.
 	List(ctx context.Context, q RunQuery) (runs []run.Run, next string, err error)
 	Get(ctx context.Context, id string) (run.Run, error)
 	// Decision returns what was decided about an event, if that is known.
@@ -58,34 +61,6 @@ type Runs interface {
 type Orders interface {
 	Cancel(ctx context.Context, runID string) error
 	Retry(ctx context.Context, runID string) error
-}
-
-// Rule is a rule as the API shows it.
-type Rule struct {
-	Name     string            `json:"name"`
-	File     string            `json:"file"`
-	Line     int               `json:"line"`
-	Labels   map[string]string `json:"labels,omitempty"`
-	Mode     string            `json:"mode"`
-	Steps    []string          `json:"steps"`
-	Revision string            `json:"revision"`
-}
-
-// Source is a source as the API shows it.
-type Source struct {
-	Name    string `json:"name"`
-	Type    string `json:"type"`
-	Path    string `json:"path"`
-	Problem string `json:"problem,omitempty"` // why it can't receive now
-}
-
-// RuleSet is the active rules and how they came to be.
-type RuleSet struct {
-	Items    []Rule    `json:"items"`
-	Revision string    `json:"revision"`
-	LoadedAt time.Time `json:"loadedAt,omitzero"`
-	// Error is why a newer state of the rules is not active, with all its problems.
-	Error string `json:"error,omitempty"`
 }
 
 // Options configure the API.
@@ -106,7 +81,15 @@ type Options struct {
 func New(o Options) http.Handler {
 	a := &api{o}
 	mux := http.NewServeMux()
-	a.routes(func(pattern string, role Role, h handler) { mux.Handle(pattern, a.guard(role, h)) })
+	mux.Handle("GET /{$}", a.guard(Viewer, a.index))
+	methods := map[string][]string{"/{$}": {http.MethodGet}}
+	for _, op := range a.operations() {
+		mux.Handle(op.method+" "+op.path, a.guard(op.role, op.strict()))
+		methods[op.path] = append(methods[op.path], op.method)
+	}
+	for path, allowed := range methods {
+		mux.Handle(path, a.guard(Viewer, methodNotAllowed(allowed)))
+	}
 	mux.Handle("/", a.guard(Viewer, func(http.ResponseWriter, *http.Request) error {
 		return &Error{Status: http.StatusNotFound, Msg: "no such path", Hint: "see /api/v1/openapi.json for those there are"}
 	}))
@@ -118,20 +101,32 @@ type api struct{ Options }
 // handler answers a request or returns why it can't.
 type handler func(w http.ResponseWriter, r *http.Request) error
 
-func (a *api) routes(add func(pattern string, role Role, h handler)) {
-	add("GET /{$}", Viewer, a.index)
-	add("GET /api/v1/openapi.json", Viewer, a.openapi)
-	add("GET /api/v1/version", Viewer, a.version)
-	add("GET /api/v1/events", Viewer, a.listEvents)
-	add("GET /api/v1/events/{id}", Viewer, a.getEvent)
-	add("POST /api/v1/events/{id}/replay", Operator, a.replay)
-	add("GET /api/v1/runs", Viewer, a.listRuns)
-	add("GET /api/v1/runs/{id}", Viewer, a.getRun)
-	add("POST /api/v1/runs/{id}/cancel", Operator, a.order(func(ctx context.Context, id string) error { return a.Orders.Cancel(ctx, id) }))
-	add("POST /api/v1/runs/{id}/retry", Operator, a.order(func(ctx context.Context, id string) error { return a.Orders.Retry(ctx, id) }))
-	add("GET /api/v1/rules", Viewer, a.listRules)
-	add("GET /api/v1/sources", Viewer, a.listSources)
-	add("POST /api/v1/backup", Admin, a.backup)
+// methodNotAllowed answers requests for a path by another method than those it has.
+func methodNotAllowed(allowed []string) handler {
+	if slices.Contains(allowed, http.MethodGet) {
+		allowed = append(allowed, http.MethodHead)
+	}
+	return func(w http.ResponseWriter, r *http.Request) error {
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		return &Error{Status: http.StatusMethodNotAllowed, Msg: r.Method + " is not answered here", Hint: "use " + strings.Join(allowed, " or ")}
+	}
+}
+
+// strict refuses parameters that the operation does not have: a misspelt filter would select everything.
+func (op operation) strict() handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		for name := range r.URL.Query() {
+			if slices.Contains(op.query, name) {
+				continue
+			}
+			hint := "there are none"
+			if len(op.query) > 0 {
+				hint = "there are " + strings.Join(op.query, ", ")
+			}
+			return &Error{http.StatusBadRequest, fmt.Sprintf("parameter %q is not known here", name), hint}
+		}
+		return op.handle(w, r)
+	}
 }
 
 // Error is an answer other than success.
@@ -150,7 +145,7 @@ func statusOf(err error) *Error {
 	case errors.As(err, &e):
 		return e
 	case errors.Is(err, event.ErrNotFound):
-		return &Error{http.StatusNotFound, err.Error(), "ids can be shortened as long as they stay unique; old history is purged"}
+		return &Error{http.StatusNotFound, err.Error(), "riposte events list shows those there are; an id can be shortened while it is unique, and old history is purged"}
 	case errors.Is(err, event.ErrLogFull), errors.Is(err, event.ErrLogUnavailable):
 		return &Error{http.StatusServiceUnavailable, err.Error(), "see /readyz on the health listener"}
 	}
@@ -161,11 +156,7 @@ func writeError(w http.ResponseWriter, err error) {
 	e := statusOf(err)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(e.Status)
-	body := map[string]string{"error": e.Msg}
-	if e.Hint != "" {
-		body["hint"] = e.Hint
-	}
-	_ = json.NewEncoder(w).Encode(body) // the client went away: nobody to tell
+	_ = json.NewEncoder(w).Encode(Failure{e.Msg, e.Hint}) // the client went away: nobody to tell
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) error {
@@ -179,16 +170,11 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 	return nil
 }
 
-type list[T any] struct {
-	Items []T    `json:"items"`
-	Next  string `json:"next,omitempty"`
-}
-
 func writeList[T any](w http.ResponseWriter, items []T, next string) error {
 	if items == nil {
 		items = []T{}
 	}
-	return writeJSON(w, http.StatusOK, list[T]{items, next})
+	return writeJSON(w, http.StatusOK, List[T]{items, next})
 }
 
 const (
@@ -217,10 +203,26 @@ func sinceOf(r *http.Request) (time.Time, error) {
 	if t, err := time.Parse(time.RFC3339, text); err == nil {
 		return t, nil
 	}
-	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
-		return time.Now().Add(-d), nil
+	for _, parse := range []func(string) (time.Duration, error){document.ParseDuration, time.ParseDuration} {
+		if d, err := parse(text); err == nil && d >= 0 {
+			return time.Now().Add(-d), nil
+		}
 	}
-	return time.Time{}, &Error{http.StatusBadRequest, fmt.Sprintf("since %q is neither a time as 2006-01-02T15:04:05Z nor a duration as 1h", text), ""}
+	return time.Time{}, &Error{http.StatusBadRequest, fmt.Sprintf("since %q is neither a time as 2006-01-02T15:04:05Z nor a duration as 1h or 7d", text), ""}
+}
+
+// stateOf reads a run's state.
+func stateOf(r *http.Request) (run.State, error) {
+	state := run.State(r.URL.Query().Get("state"))
+	if state != "" && !slices.Contains(states(), state) {
+		return "", &Error{http.StatusBadRequest, fmt.Sprintf("state %q is not one that runs have", state), fmt.Sprintf("they are %v", states())}
+	}
+	return state, nil
+}
+
+// badCursor says what a list can't find: nothing but the place where it is to go on.
+func badCursor(of, cursor string) error {
+	return &Error{http.StatusBadRequest, fmt.Sprintf("cursor %q is not one that a list of %s returned", cursor, of), "hand on next of the page before as it is, or leave cursor out"}
 }
 
 func (a *api) index(w http.ResponseWriter, _ *http.Request) error {
@@ -230,7 +232,7 @@ func (a *api) index(w http.ResponseWriter, _ *http.Request) error {
 }
 
 func (a *api) version(w http.ResponseWriter, _ *http.Request) error {
-	return writeJSON(w, http.StatusOK, map[string]string{"version": a.Version})
+	return writeJSON(w, http.StatusOK, Version{a.Version})
 }
 
 func (a *api) listEvents(w http.ResponseWriter, r *http.Request) error {
@@ -244,36 +246,17 @@ func (a *api) listEvents(w http.ResponseWriter, r *http.Request) error {
 	}
 	q := r.URL.Query()
 	events, next, err := a.Events.List(r.Context(), EventQuery{Source: q.Get("source"), Type: q.Get("type"), Since: since, Limit: limit, Cursor: q.Get("cursor")})
+	if errors.Is(err, event.ErrNotFound) {
+		return badCursor("events", q.Get("cursor"))
+	}
 	if err != nil {
 		return err
 	}
-	return writeList(w, events, next)
-}
-
-// decided adds what was decided to an event's own fields.
-type decided struct {
-	Event    *event.Event
-	Decision *Decision
-}
-
-// Decision is what was decided about an event.
-type Decision struct {
-	At       time.Time `json:"at"`
-	Revision string    `json:"ruleRevision"`
-	Runs     []string  `json:"runs"`
-	Why      string    `json:"why,omitempty"`
-}
-
-func (d decided) MarshalJSON() ([]byte, error) {
-	text, err := json.Marshal(d.Event)
-	if err != nil || d.Decision == nil {
-		return text, err
+	items := make([]Event, len(events))
+	for i, e := range events {
+		items[i] = viewEvent(e)
 	}
-	more, err := json.Marshal(d.Decision)
-	if err != nil {
-		return nil, err
-	}
-	return append(append(append(text[:len(text)-1], `,"decision":`...), more...), '}'), nil
+	return writeList(w, items, next)
 }
 
 func (a *api) getEvent(w http.ResponseWriter, r *http.Request) error {
@@ -281,12 +264,11 @@ func (a *api) getEvent(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	d := decided{Event: e}
+	v := viewEvent(e)
 	if en, ok := a.Runs.Decision(e.ID); ok {
-		d.Decision = &Decision{At: en.At, Revision: en.Revision, Runs: []string{}, Why: en.Why}
-		d.Decision.Runs = append(d.Decision.Runs, en.RunIDs()...)
+		v.Decision = &Decision{At: en.At, Revision: en.Revision, Runs: append([]string{}, en.RunIDs()...), Why: en.Why}
 	}
-	return writeJSON(w, http.StatusOK, d)
+	return writeJSON(w, http.StatusOK, v)
 }
 
 func (a *api) replay(w http.ResponseWriter, r *http.Request) error {
@@ -295,7 +277,7 @@ func (a *api) replay(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	a.audit(r, "event replayed", "event", r.PathValue("id"), "as", id)
-	return writeJSON(w, http.StatusAccepted, map[string]string{"id": id})
+	return writeJSON(w, http.StatusAccepted, Named{id})
 }
 
 func (a *api) listRuns(w http.ResponseWriter, r *http.Request) error {
@@ -303,54 +285,81 @@ func (a *api) listRuns(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	q := r.URL.Query()
-	runs, next, err := a.Runs.List(r.Context(), RunQuery{Rule: q.Get("rule"), Event: q.Get("event"), State: run.State(q.Get("state")), Limit: limit, Cursor: q.Get("cursor")})
+	state, err := stateOf(r)
 	if err != nil {
 		return err
 	}
-	for i := range runs {
-		if runs[i].Steps == nil {
-			runs[i].Steps = []run.Step{}
-		}
+	q := r.URL.Query()
+	runs, next, err := a.Runs.List(r.Context(), RunQuery{Rule: q.Get("rule"), Event: q.Get("event"), State: state, Limit: limit, Cursor: q.Get("cursor")})
+	if err != nil {
+		return badCursor("runs", q.Get("cursor"))
 	}
-	return writeList(w, runs, next)
+	items := make([]Run, len(runs))
+	for i := range runs {
+		items[i] = viewRun(&runs[i])
+	}
+	return writeList(w, items, next)
+}
+
+// run reads the run that the request names.
+func (a *api) run(r *http.Request) (run.Run, error) {
+	got, err := a.Runs.Get(r.Context(), r.PathValue("id"))
+	if errors.Is(err, event.ErrNotFound) {
+		return got, &Error{http.StatusNotFound, fmt.Sprintf("there is no run %q", r.PathValue("id")), "riposte runs list shows those there are; old history is purged"}
+	}
+	return got, err
 }
 
 func (a *api) getRun(w http.ResponseWriter, r *http.Request) error {
-	got, err := a.Runs.Get(r.Context(), r.PathValue("id"))
+	got, err := a.run(r)
 	if err != nil {
 		return err
 	}
-	if got.Steps == nil {
-		got.Steps = []run.Step{}
-	}
-	return writeJSON(w, http.StatusOK, got)
+	return writeJSON(w, http.StatusOK, viewRun(&got))
 }
 
-func (a *api) order(give func(ctx context.Context, id string) error) handler {
-	return func(w http.ResponseWriter, r *http.Request) error {
-		got, err := a.Runs.Get(r.Context(), r.PathValue("id"))
-		if err != nil {
-			return err
-		}
-		if err := give(r.Context(), got.ID); err != nil {
-			return err
-		}
-		a.audit(r, "run ordered", "run", got.ID, "order", r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:])
-		return writeJSON(w, http.StatusAccepted, map[string]string{"id": got.ID})
+func (a *api) cancel(w http.ResponseWriter, r *http.Request) error {
+	got, err := a.run(r)
+	if err != nil {
+		return err
 	}
+	if got.State.Ended() {
+		return &Error{http.StatusConflict, fmt.Sprintf("run %s has ended: it is %s", got.ID, got.State), "there is nothing left to stop"}
+	}
+	return a.order(w, r, "cancel", got.ID, a.Orders.Cancel)
+}
+
+func (a *api) retry(w http.ResponseWriter, r *http.Request) error {
+	got, err := a.run(r)
+	switch {
+	case err != nil:
+		return err
+	case !got.State.Ended():
+		return &Error{http.StatusConflict, fmt.Sprintf("run %s has not ended: it is %s", got.ID, got.State), "wait for its end, or stop it with riposte runs cancel"}
+	case got.State == run.Succeeded || got.State == run.Observed:
+		return &Error{http.StatusConflict, fmt.Sprintf("run %s is %s: no step is left to be done", got.ID, got.State), "riposte events replay " + got.Event + " decides its event again, and makes a new run"}
+	}
+	return a.order(w, r, "retry", got.ID, a.Orders.Retry)
+}
+
+func (a *api) order(w http.ResponseWriter, r *http.Request, order, id string, give func(ctx context.Context, id string) error) error {
+	if err := give(r.Context(), id); err != nil {
+		return err
+	}
+	a.audit(r, "run ordered", "run", id, "order", order)
+	return writeJSON(w, http.StatusAccepted, Named{id})
 }
 
 func (a *api) listRules(w http.ResponseWriter, _ *http.Request) error {
 	set := a.Rules()
-	if set.Items == nil {
-		set.Items = []Rule{}
-	}
+	set.Items = append([]Rule{}, set.Items...)
 	return writeJSON(w, http.StatusOK, set)
 }
 
 func (a *api) listSources(w http.ResponseWriter, _ *http.Request) error {
-	return writeList(w, a.Sources(), "")
+	sources := a.Sources()
+	slices.SortFunc(sources, func(x, y Source) int { return strings.Compare(x.Name, y.Name) })
+	return writeList(w, sources, "")
 }
 
 func (a *api) backup(w http.ResponseWriter, r *http.Request) error {

@@ -23,10 +23,22 @@ const (
 	Admin                    // copies the store
 )
 
+func (r Role) String() string {
+	switch r {
+	case Viewer:
+		return "viewer"
+	case Operator:
+		return "operator"
+	case Admin:
+		return "admin"
+	}
+	return fmt.Sprintf("role %d", int(r))
+}
+
 // ParseRole reads a role's name.
 func ParseRole(name string) (Role, error) {
-	for r, n := range map[Role]string{Viewer: "viewer", Operator: "operator", Admin: "admin"} {
-		if n == name {
+	for r := Viewer; r <= Admin; r++ {
+		if r.String() == name {
 			return r, nil
 		}
 	}
@@ -55,12 +67,15 @@ func (a *api) guard(role Role, h handler) http.Handler {
 		w.Header().Set("Cache-Control", "no-store")
 		who, err := a.authenticate(r)
 		if err == nil && who.Role < role {
-			err = &Error{http.StatusForbidden, fmt.Sprintf("token %s may not do this", who.Name), "its role is too low"}
+			err = &Error{http.StatusForbidden, fmt.Sprintf("token %s has the role %s, and this needs %s", who.Name, who.Role, role), "use another token, or let the server's configuration give this one the role"}
 		}
 		if err == nil {
 			err = h(w, r.WithContext(context.WithValue(r.Context(), identityKey{}, who)))
 		}
 		if err != nil {
+			if statusOf(err).Status == http.StatusUnauthorized {
+				w.Header().Set("WWW-Authenticate", "Bearer")
+			}
 			if statusOf(err).Status >= 500 {
 				a.Logger.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 			}

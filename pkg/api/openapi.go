@@ -1,78 +1,184 @@
 package api
 
 import (
+	"encoding/json"
+	"maps"
 	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
 	"strings"
+	"time"
+
+	"github.com/riposte-dev/riposte/pkg/run"
 )
 
-// operation documents one path of the API; the OpenAPI document is made from the list.
+// operation is one request that the API answers: the routes and the OpenAPI document are made from the same list.
 type operation struct {
-	method, path, summary string
-	role                  string
-	query                 []string
-	status                string
+	method, path, id, summary string
+	role                      Role
+	query                     []string // names of parameters
+	status                    int
+	answer                    any // zero value of what is answered as JSON; nil for another type
+	handle                    handler
 }
 
-func operations() []operation {
+func (a *api) operations() []operation {
+	get, post, ok, taken := http.MethodGet, http.MethodPost, http.StatusOK, http.StatusAccepted
 	return []operation{
-		{"get", "/api/v1/version", "Version of the server", "viewer", nil, "200"},
-		{"get", "/api/v1/events", "List events, newest first", "viewer", []string{"source", "type", "since", "limit", "cursor"}, "200"},
-		{"get", "/api/v1/events/{id}", "One event and what was decided about it; the id can be shortened", "viewer", nil, "200"},
-		{"post", "/api/v1/events/{id}/replay", "Append the event again under a new id", "operator", nil, "202"},
-		{"get", "/api/v1/runs", "List runs, newest first", "viewer", []string{"rule", "event", "state", "limit", "cursor"}, "200"},
-		{"get", "/api/v1/runs/{id}", "One run with its steps", "viewer", nil, "200"},
-		{"post", "/api/v1/runs/{id}/cancel", "Stop a run", "operator", nil, "202"},
-		{"post", "/api/v1/runs/{id}/retry", "Let a run that ended go on from the steps that did not succeed", "operator", nil, "202"},
-		{"get", "/api/v1/rules", "The active rules, and why newer ones are not active", "viewer", nil, "200"},
-		{"get", "/api/v1/sources", "The sources and what keeps one from receiving", "viewer", nil, "200"},
-		{"post", "/api/v1/backup", "A consistent copy of the embedded store, as a tar stream; the trailer Riposte-Backup says whether it is complete", "admin", nil, "200"},
+		{get, "/api/v1/openapi.json", "describe", "This document", Viewer, nil, ok, map[string]any{}, a.openapi},
+		{get, "/api/v1/version", "getVersion", "Version of the server", Viewer, nil, ok, Version{}, a.version},
+		{get, "/api/v1/events", "listEvents", "List events, newest first", Viewer, []string{"source", "type", "since", "limit", "cursor"}, ok, List[Event]{}, a.listEvents},
+		{get, "/api/v1/events/{id}", "getEvent", "One event and what was decided about it; the id can be shortened", Viewer, nil, ok, Event{}, a.getEvent},
+		{post, "/api/v1/events/{id}/replay", "replayEvent", "Append the event again under a new id", Operator, nil, taken, Named{}, a.replay},
+		{get, "/api/v1/runs", "listRuns", "List runs, newest first, without their steps", Viewer, []string{"rule", "event", "state", "limit", "cursor"}, ok, List[Run]{}, a.listRuns},
+		{get, "/api/v1/runs/{id}", "getRun", "One run with its steps; the id can be shortened", Viewer, nil, ok, Run{}, a.getRun},
+		{post, "/api/v1/runs/{id}/cancel", "cancelRun", "Stop a run", Operator, nil, taken, Named{}, a.cancel},
+		{post, "/api/v1/runs/{id}/retry", "retryRun", "Let a run that ended go on from the steps that did not succeed", Operator, nil, taken, Named{}, a.retry},
+		{get, "/api/v1/rules", "listRules", "The active rules, and why newer ones are not active", Viewer, nil, ok, RuleSet{}, a.listRules},
+		{get, "/api/v1/sources", "listSources", "The sources and what keeps one from receiving", Viewer, nil, ok, List[Source]{}, a.listSources},
+		{post, "/api/v1/backup", "backup", "A consistent copy of the embedded store, as a tar stream; the trailer Riposte-Backup says whether it is complete", Admin, nil, ok, nil, a.backup},
+	}
+}
+
+// parameters describes the parameters of queries by name.
+func parameters() map[string]map[string]any {
+	text := func(doc string) map[string]any {
+		return map[string]any{"description": doc, "schema": map[string]any{"type": "string"}}
+	}
+	return map[string]map[string]any{
+		"source": text("only of this source"),
+		"type":   text("only of this type"),
+		"since":  text("only since this time (2006-01-02T15:04:05Z), or for this long (90s, 1h30m, 1d)"),
+		"rule":   text("only of this rule"),
+		"event":  text("only those that the event with this whole id started"),
+		"cursor": text("next of the page before"),
+		"state":  {"description": "only in this state", "schema": map[string]any{"type": "string", "enum": states()}},
+		"limit":  {"description": "at most so many", "schema": map[string]any{"type": "integer", "minimum": 1, "maximum": maxLimit, "default": defaultLimit}},
+	}
+}
+
+// states lists the states of a run.
+func states() []run.State {
+	return []run.State{
+		run.Pending, run.Running, run.Waiting, run.Verifying, run.Succeeded, run.Failed, run.Cancelled, run.Refused, run.Superseded, run.Observed,
 	}
 }
 
 func (a *api) openapi(w http.ResponseWriter, _ *http.Request) error {
-	return writeJSON(w, http.StatusOK, OpenAPI(a.Version))
+	return writeJSON(w, http.StatusOK, a.document())
 }
 
-// OpenAPI returns the document that describes the API.
-func OpenAPI(version string) map[string]any {
+// document is the OpenAPI document.
+func (a *api) document() map[string]any {
+	s := schemas{}
+	s.of(reflect.TypeFor[Failure]())
 	paths := map[string]map[string]any{}
-	for _, op := range operations() {
+	for _, op := range a.operations() {
 		if paths[op.path] == nil {
 			paths[op.path] = map[string]any{}
 		}
-		paths[op.path][op.method] = op.document()
+		paths[op.path][strings.ToLower(op.method)] = op.document(s)
 	}
 	return map[string]any{
 		"openapi": "3.1.0",
-		"info":    map[string]any{"title": "Riposte", "version": version},
-		"paths":   paths,
+		"info": map[string]any{
+			"title": "Riposte", "version": a.Version,
+			"description": "Lists are pages: next is the cursor of the one after it. Every answer other than success is a Failure.",
+		},
+		"paths": paths,
 		"components": map[string]any{
 			"securitySchemes": map[string]any{"bearer": map[string]any{"type": "http", "scheme": "bearer"}},
-			"schemas": map[string]any{"Error": map[string]any{
-				"type": "object", "required": []string{"error"},
-				"properties": map[string]any{"error": map[string]any{"type": "string"}, "hint": map[string]any{"type": "string"}},
-			}},
+			"schemas":         s,
 		},
 		"security": []any{map[string]any{"bearer": []string{}}},
 	}
 }
 
-func (op operation) document() map[string]any {
-	failure := map[string]any{"description": "why not", "content": map[string]any{
-		"application/json": map[string]any{"schema": map[string]any{"$ref": "#/components/schemas/Error"}}}}
-	var params []any
+func (op operation) document(s schemas) map[string]any {
+	params := []any{}
 	for _, name := range op.query {
-		params = append(params, map[string]any{"name": name, "in": "query", "schema": map[string]any{"type": "string"}})
+		p := maps.Clone(parameters()[name])
+		p["name"], p["in"] = name, "query"
+		params = append(params, p)
 	}
 	if strings.Contains(op.path, "{id}") {
 		params = append(params, map[string]any{"name": "id", "in": "path", "required": true, "schema": map[string]any{"type": "string"}})
 	}
-	doc := map[string]any{
-		"summary":   op.summary + ". Needs the role " + op.role + ".",
-		"responses": map[string]any{op.status: map[string]any{"description": "done"}, "default": failure},
+	content := map[string]any{"application/x-tar": map[string]any{"schema": map[string]any{"type": "string", "format": "binary"}}}
+	if op.answer != nil {
+		content = map[string]any{"application/json": map[string]any{"schema": s.of(reflect.TypeOf(op.answer))}}
 	}
-	if params != nil {
-		doc["parameters"] = params
+	failure := map[string]any{"application/json": map[string]any{"schema": s.of(reflect.TypeFor[Failure]())}}
+	return map[string]any{
+		"operationId": op.id,
+		"summary":     op.summary + ". Needs the role " + op.role.String() + ".",
+		"parameters":  params,
+		"responses": map[string]any{
+			strconv.Itoa(op.status): map[string]any{"description": http.StatusText(op.status), "content": content},
+			"default":               map[string]any{"description": "Why not", "content": failure},
+		},
 	}
-	return doc
+}
+
+// schemas are the JSON Schemas of structs by name, made from the types that are marshalled.
+type schemas map[string]any
+
+func (s schemas) of(t reflect.Type) map[string]any {
+	switch t {
+	case reflect.TypeFor[time.Time]():
+		return map[string]any{"type": "string", "format": "date-time"}
+	case reflect.TypeFor[json.RawMessage]():
+		return map[string]any{}
+	case reflect.TypeFor[run.State]():
+		return map[string]any{"type": "string", "enum": states()}
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return map[string]any{"anyOf": []any{s.of(t.Elem()), map[string]any{"type": "null"}}}
+	case reflect.String:
+		return map[string]any{"type": "string"}
+	case reflect.Bool:
+		return map[string]any{"type": "boolean"}
+	case reflect.Int, reflect.Int64:
+		return map[string]any{"type": "integer"}
+	case reflect.Slice:
+		return map[string]any{"type": "array", "items": s.of(t.Elem())}
+	case reflect.Map:
+		return map[string]any{"type": "object", "additionalProperties": s.of(t.Elem())}
+	case reflect.Struct:
+		return s.ref(t)
+	}
+	return map[string]any{} // any value
+}
+
+// ref describes a struct under its name, and returns a reference to it.
+func (s schemas) ref(t reflect.Type) map[string]any {
+	name := nameOf(t)
+	ref := map[string]any{"$ref": "#/components/schemas/" + name}
+	if s[name] != nil {
+		return ref
+	}
+	props, required := map[string]any{}, []string{}
+	s[name] = map[string]any{} // ends a recursion
+	for i := range t.NumField() {
+		f := t.Field(i)
+		key, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		props[key] = s.of(f.Type)
+		if options == "" {
+			required = append(required, key)
+		}
+	}
+	slices.Sort(required)
+	s[name] = map[string]any{"type": "object", "properties": props, "required": required}
+	return ref
+}
+
+// nameOf names a type in the document: List[…/api.Run] is RunList.
+func nameOf(t reflect.Type) string {
+	name, of, generic := strings.Cut(strings.TrimSuffix(t.Name(), "]"), "[")
+	if !generic {
+		return name
+	}
+	return of[strings.LastIndexByte(of, '.')+1:] + name
 }
