@@ -10,6 +10,7 @@ import (
 
 	"github.com/riposte-dev/riposte/pkg/action"
 	"github.com/riposte-dev/riposte/pkg/api"
+	"github.com/riposte-dev/riposte/pkg/broker"
 	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/eventlog"
 	"github.com/riposte-dev/riposte/pkg/receive"
@@ -23,9 +24,6 @@ type Registries struct {
 	Sources source.Registry
 	Actions action.Registry
 }
-
-// activeRevision is the name under which the store keeps which revision was activated last.
-const activeRevision = "active"
 
 // rules makes sets of rules active, and knows the one that this replica receives with.
 type rules struct {
@@ -86,7 +84,7 @@ func (r *rules) activate(ctx context.Context, set *rule.Set) error {
 	if err != nil {
 		return fmt.Errorf("activate the rules: %w", err)
 	}
-	if err := r.events.PutRevision(ctx, activeRevision, []byte(set.Revision)); err != nil {
+	if err := r.events.PutRevision(ctx, broker.ActiveRule, []byte(set.Revision)); err != nil {
 		return fmt.Errorf("note the active rules: %w", err)
 	}
 	r.use(set)
@@ -95,7 +93,7 @@ func (r *rules) activate(ctx context.Context, set *rule.Set) error {
 
 // resume goes on receiving with the set that was active last.
 func (r *rules) resume(ctx context.Context) error {
-	digest, err := r.events.Revision(ctx, activeRevision)
+	digest, err := r.events.Revision(ctx, broker.ActiveRule)
 	if err != nil {
 		return err
 	}

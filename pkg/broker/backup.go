@@ -74,7 +74,7 @@ func (b *Broker) streams(ctx context.Context) ([]string, error) {
 	}
 	rank := func(name string) int {
 		switch {
-		case strings.Contains(name, "CHECKPOINTS"): // a checkpoint speaks of the journal: it must not be the newer one
+		case name == keyStreams+CheckpointBucket: // a checkpoint speaks of the journal: it must not be the newer one
 			return 0
 		case name == EventStream:
 			return 2
@@ -118,7 +118,7 @@ func (b *Broker) backupStream(ctx context.Context, name string, out *backupWrite
 	}
 	defer func() { _ = sub.Unsubscribe() }()
 	request, _ := json.Marshal(map[string]any{"deliver_subject": inbox, "no_consumers": true}) // it always can
-	reply, err := conn.RequestWithContext(ctx, "$JS.API.STREAM.SNAPSHOT."+name, request)
+	reply, err := conn.RequestWithContext(ctx, snapshotSubject+name, request)
 	if err != nil {
 		return err
 	}
@@ -274,7 +274,7 @@ func (r *backupReader) begin(ctx context.Context, stream string, info []byte) er
 	if err := r.finish(ctx); err != nil {
 		return err
 	}
-	reply, err := r.conn.RequestWithContext(ctx, "$JS.API.STREAM.RESTORE."+stream, info)
+	reply, err := r.conn.RequestWithContext(ctx, restoreSubject+stream, info)
 	if err != nil {
 		return fmt.Errorf("restore stream %s: %w", stream, err)
 	}

@@ -1,13 +1,79 @@
 package broker
 
-// Names of what the event log and the broker keep in JetStream. The run store's stand in its names.go.
-const (
-	EventStream   = "EVENTS"
-	EventSubject  = "riposte.events"
-	IDStream      = "IDS"
-	IDSubject     = "riposte.ids"
-	BodyBucket    = "BODIES"
-	RuleBucket    = "REVISIONS"
-	ProbeBucket   = "PROBE"
-	objectStreams = "OBJ_"
+import (
+	"encoding/base64"
+	"strconv"
+	"strings"
 )
+
+// Every name of what is kept in JetStream stands here, so that what a store holds can be read in one place.
+const (
+	// The event log.
+	EventStream  = "EVENTS"
+	EventSubject = "riposte.events"
+	IDStream     = "IDS"
+	IDSubject    = "riposte.ids"
+	BodyBucket   = "BODIES"    // objects: large bodies
+	RuleBucket   = "REVISIONS" // objects: sets of rules by digest, and ActiveRule
+	ActiveRule   = "active"    // the object that holds the digest of the set that was activated last
+
+	// The run store; the subject of a partition is RunSubject's.
+	RunStream        = "RUNS"
+	RunSubjects      = runPrefix + "*"
+	CheckpointBucket = "CHECKPOINTS" // keys: PartitionKey
+	LeaseBucket      = "LEASES"      // keys: PartitionKey and ReplicaKey
+
+	// ProbeBucket takes the writes that find out whether the store answers.
+	ProbeBucket = "PROBE"
+)
+
+const (
+	runPrefix       = "riposte.runs."
+	partitionPrefix = "partition."
+	replicaPrefix   = "replica."
+
+	// What JetStream itself makes of a bucket's name (github.com/nats-io/nats-architecture-and-design, ADR-8 and ADR-20).
+	keyStreams    = "KV_"
+	objectStreams = "OBJ_"
+
+	snapshotSubject = "$JS.API.STREAM.SNAPSHOT."
+	restoreSubject  = "$JS.API.STREAM.RESTORE."
+	// jszSubject asks every server for its JetStream settings; only the system account gets an answer.
+	jszSubject = "$SYS.REQ.SERVER.PING.JSZ"
+)
+
+// RunSubject is the subject of a partition's journal.
+func RunSubject(partition int) string { return runPrefix + strconv.Itoa(partition) }
+
+// RunPartition is the partition that a subject names, or -1.
+func RunPartition(subject string) int { return index(subject, runPrefix) }
+
+// PartitionKey is the key of a partition in a bucket.
+func PartitionKey(partition int) string { return partitionPrefix + strconv.Itoa(partition) }
+
+// KeyPartition is the partition that a bucket's key names, or -1.
+func KeyPartition(key string) int { return index(key, partitionPrefix) }
+
+// ReplicaKey is the key of a replica's sign of life.
+func ReplicaKey(session string) string { return replicaPrefix + session }
+
+// KeyReplica is the session that a key of a replica names.
+func KeyReplica(key string) (session string, ok bool) { return strings.CutPrefix(key, replicaPrefix) }
+
+// ObjectStream is the stream in which a bucket of objects is kept.
+func ObjectStream(bucket string) string { return objectStreams + bucket }
+
+// ObjectSubjects are the subjects of an object's content and of its description.
+func ObjectSubjects(bucket, name, nuid string) (content, description string) {
+	prefix := "$O." + bucket
+	return prefix + ".C." + nuid, prefix + ".M." + base64.URLEncoding.EncodeToString([]byte(name))
+}
+
+func index(text, prefix string) int {
+	rest, ok := strings.CutPrefix(text, prefix)
+	n, err := strconv.Atoi(rest)
+	if !ok || err != nil || n < 0 {
+		return -1
+	}
+	return n
+}

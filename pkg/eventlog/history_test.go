@@ -43,7 +43,7 @@ func TestAgeDoesNotPurgeWhatIsNeeded(t *testing.T) {
 
 func bodies(t *testing.T, b *broker.Broker) uint64 {
 	t.Helper()
-	s, err := b.JetStream().Stream(t.Context(), "OBJ_"+broker.BodyBucket)
+	s, err := b.JetStream().Stream(t.Context(), broker.ObjectStream(broker.BodyBucket))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package eventlog
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"sync"
@@ -166,16 +165,16 @@ func (l *Log) purgeBodies(ctx context.Context, stream jetstream.Stream, keep uin
 }
 
 // purgeBody removes an object's messages themselves: ObjectStore.Delete writes a marker, which takes room in the bucket and
-// stays there for good. The subjects are those of ADR-20 (github.com/nats-io/nats-architecture-and-design). The
-// description goes last, so that what is left when this fails is found again.
+// stays there for good. The description goes
+// last, so that what is left when this fails is found again.
 func (l *Log) purgeBody(ctx context.Context, o *jetstream.ObjectInfo) error {
-	stream, err := l.broker.JetStream().Stream(ctx, "OBJ_"+broker.BodyBucket)
+	stream, err := l.broker.JetStream().Stream(ctx, broker.ObjectStream(broker.BodyBucket))
 	if err != nil {
 		return err
 	}
-	prefix := "$O." + broker.BodyBucket
-	if err := stream.Purge(ctx, jetstream.WithPurgeSubject(prefix+".C."+o.NUID)); err != nil {
+	content, description := broker.ObjectSubjects(broker.BodyBucket, o.Name, o.NUID)
+	if err := stream.Purge(ctx, jetstream.WithPurgeSubject(content)); err != nil {
 		return err
 	}
-	return stream.Purge(ctx, jetstream.WithPurgeSubject(prefix+".M."+base64.URLEncoding.EncodeToString([]byte(o.Name))))
+	return stream.Purge(ctx, jetstream.WithPurgeSubject(description))
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/riposte-dev/riposte/pkg/broker"
 	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/run"
 )
@@ -30,7 +31,7 @@ func (s *Store) checkpoint(ctx context.Context, partition int) (storedCheckpoint
 	if err != nil {
 		return storedCheckpoint{}, 0, err
 	}
-	entry, err := h.checkpoints.Get(ctx, partitionKey(partition))
+	entry, err := h.checkpoints.Get(ctx, broker.PartitionKey(partition))
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return storedCheckpoint{}, 0, nil
 	}
@@ -126,7 +127,7 @@ func (j *Journal) writeCheckpoint(ctx context.Context, c run.Checkpoint) error {
 	if err != nil {
 		return err
 	}
-	revision, err := h.checkpoints.Update(ctx, partitionKey(j.partition), data, j.revision)
+	revision, err := h.checkpoints.Update(ctx, broker.PartitionKey(j.partition), data, j.revision)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}

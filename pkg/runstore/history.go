@@ -14,6 +14,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/riposte-dev/riposte/pkg/broker"
 	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/run"
 )
@@ -142,12 +143,12 @@ func (h *History) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return h.store.read(ctx, subjectPrefix+"*", from, func(seq uint64, subject string, data []byte) error {
+	return h.store.read(ctx, broker.RunSubjects, from, func(seq uint64, subject string, data []byte) error {
 		entries, err := decode(data)
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if err != nil {
-			err = fmt.Errorf("journal of partition %d, sequence %d: %w", partitionOf(subject), seq, err)
+			err = fmt.Errorf("journal of partition %d, sequence %d: %w", broker.RunPartition(subject), seq, err)
 			h.log.Error("entries are missing in the history", "error", err)
 			h.problem = err
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/riposte-dev/riposte/pkg/broker"
 	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/run"
 )
@@ -267,7 +268,7 @@ func TestHistoryForgetsWhatWasPurged(t *testing.T) {
 func TestHistorySaysWhatItCantRead(t *testing.T) {
 	s := openStore(t, startServer(t).broker())
 	j, _, _ := take(t, s, 0, "a")
-	if _, err := s.broker.JetStream().Publish(t.Context(), subject(1), []byte("riposte-journal 2 X\n")); err != nil {
+	if _, err := s.broker.JetStream().Publish(t.Context(), broker.RunSubject(1), []byte("riposte-journal 2 X\n")); err != nil {
 		t.Fatal(err)
 	}
 	mustAppend(t, j, decided(1, "deploy"))

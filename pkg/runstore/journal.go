@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/riposte-dev/riposte/pkg/broker"
 	"github.com/riposte-dev/riposte/pkg/run"
 )
 
@@ -185,7 +186,7 @@ func (j *Journal) try(ctx context.Context, m *outgoing) error {
 	}
 	sending, cancel := context.WithTimeout(ctx, j.store.timeout)
 	defer cancel()
-	seq, err := j.store.publish(sending, &nats.Msg{Subject: subject(j.partition), Data: m.data}, j.last)
+	seq, err := j.store.publish(sending, &nats.Msg{Subject: broker.RunSubject(j.partition), Data: m.data}, j.last)
 	switch {
 	case err == nil:
 		j.last = seq

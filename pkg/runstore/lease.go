@@ -9,12 +9,13 @@ import (
 	"hash/fnv"
 	"log/slog"
 	"sort"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/riposte-dev/riposte/pkg/broker"
 )
 
 const (
@@ -256,7 +257,7 @@ func (l *Leases) beat(ctx context.Context) {
 	sent := l.opts.Now()
 	l.tried, l.told = sent, l.departing()
 	revision, err := l.write(ctx, func(ctx context.Context, kv jetstream.KeyValue) (uint64, error) {
-		return kv.Put(ctx, replicaPrefix+l.session, l.record(l.told))
+		return kv.Put(ctx, broker.ReplicaKey(l.session), l.record(l.told))
 	})
 	if err != nil {
 		l.log.Warn("sign of life could not be written; the leases end unless a further one succeeds", "at", l.deadline, "error", err)
@@ -312,7 +313,7 @@ func (l *Leases) observeRest(w *watch) {
 
 func (l *Leases) observeEntry(entry jetstream.KeyValueEntry, now time.Time) {
 	var record leaseRecord
-	session, isReplica := strings.CutPrefix(entry.Key(), replicaPrefix)
+	session, isReplica := broker.KeyReplica(entry.Key())
 	if entry.Operation() != jetstream.KeyValuePut {
 		if isReplica {
 			delete(l.table.replicas, session)
@@ -330,7 +331,7 @@ func (l *Leases) observeEntry(entry jetstream.KeyValueEntry, now time.Time) {
 		}
 		return
 	}
-	if p := keyPartition(entry.Key()); p >= 0 {
+	if p := broker.KeyPartition(entry.Key()); p >= 0 {
 		l.table.observeLease(p, lease{entry.Revision(), record.Owner, record.Session, now})
 	}
 }
@@ -465,7 +466,7 @@ func (l *Leases) claim(ctx context.Context, partition int, value []byte, session
 	before := l.table.leases[partition].revision
 	l.mu.Unlock()
 	revision, err := l.write(ctx, func(ctx context.Context, kv jetstream.KeyValue) (uint64, error) {
-		return kv.Update(ctx, partitionKey(partition), value, before)
+		return kv.Update(ctx, broker.PartitionKey(partition), value, before)
 	})
 	if err != nil {
 		return err
@@ -537,7 +538,7 @@ func (l *Leases) bury(ctx context.Context, session string, revision uint64) {
 	delete(l.table.replicas, session)
 	l.mu.Unlock()
 	_, err := l.write(ctx, func(ctx context.Context, kv jetstream.KeyValue) (uint64, error) {
-		return 0, kv.Purge(ctx, replicaPrefix+session, jetstream.LastRevision(revision), jetstream.PurgeTTL(markerTTL))
+		return 0, kv.Purge(ctx, broker.ReplicaKey(session), jetstream.LastRevision(revision), jetstream.PurgeTTL(markerTTL))
 	})
 	if err != nil {
 		l.log.Debug("traces of a dead replica stay", "session", session, "error", err)
@@ -558,7 +559,7 @@ func (l *Leases) leave(ctx context.Context) {
 		}
 	}
 	_, err := l.write(ctx, func(ctx context.Context, kv jetstream.KeyValue) (uint64, error) {
-		return 0, kv.Purge(ctx, replicaPrefix+l.session, jetstream.PurgeTTL(markerTTL))
+		return 0, kv.Purge(ctx, broker.ReplicaKey(l.session), jetstream.PurgeTTL(markerTTL))
 	})
 	if err != nil {
 		l.log.Debug("sign of life stays", "error", err)

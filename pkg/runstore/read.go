@@ -7,6 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/riposte-dev/riposte/pkg/broker"
 	"github.com/riposte-dev/riposte/pkg/run"
 )
 
@@ -22,7 +23,7 @@ var errStop = errors.New("read far enough")
 // read calls fn with the messages of the subjects from a sequence on, in order, until fn fails or ctx ends. It survives
 // a lost connection. An fn that returns errStop ends it without an error.
 func (s *Store) read(ctx context.Context, subjects string, from uint64, fn func(seq uint64, subject string, data []byte) error) error {
-	consumer, err := s.broker.JetStream().OrderedConsumer(ctx, streamName, jetstream.OrderedConsumerConfig{
+	consumer, err := s.broker.JetStream().OrderedConsumer(ctx, broker.RunStream, jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{subjects},
 		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:    max(from, 1),
@@ -58,7 +59,7 @@ func (s *Store) read(ctx context.Context, subjects string, from uint64, fn func(
 
 // replay calls fn with the entries of a partition between two sequences, both included. A message with the second one exists.
 func (s *Store) replay(ctx context.Context, partition int, from, to uint64, fn func(seq uint64, e run.Entry) error) error {
-	return s.read(ctx, subject(partition), from, func(seq uint64, _ string, data []byte) error {
+	return s.read(ctx, broker.RunSubject(partition), from, func(seq uint64, _ string, data []byte) error {
 		if seq > to {
 			return errStop
 		}

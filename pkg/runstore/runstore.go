@@ -26,6 +26,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/riposte-dev/riposte/pkg/broker"
 )
 
 var (
@@ -131,10 +133,10 @@ func Open(ctx context.Context, b Broker, o Options) (*Store, error) {
 	js := b.JetStream()
 	partitions, err := s.ensureStream(ctx, js)
 	if err != nil {
-		return nil, fmt.Errorf("open the run journal (stream %s): %w", streamName, err)
+		return nil, fmt.Errorf("open the run journal (stream %s): %w", broker.RunStream, err)
 	}
 	s.partitions, s.purged = partitions, make([]uint64, partitions)
-	for _, bucket := range []string{checkpointBucket, leaseBucket} {
+	for _, bucket := range []string{broker.CheckpointBucket, broker.LeaseBucket} {
 		cfg := jetstream.KeyValueConfig{Bucket: bucket, Storage: jetstream.FileStorage, Replicas: b.Replicas(), LimitMarkerTTL: markerTTL}
 		if _, err := js.CreateOrUpdateKeyValue(ctx, cfg); err != nil {
 			return nil, fmt.Errorf("open bucket %s: %w", bucket, err)
@@ -154,7 +156,7 @@ const (
 
 // ensureStream creates the journals' stream or adopts the one there is, and returns its number of partitions.
 func (s *Store) ensureStream(ctx context.Context, js jetstream.JetStream) (int, error) {
-	stream, err := js.Stream(ctx, streamName)
+	stream, err := js.Stream(ctx, broker.RunStream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		n := s.opts.Partitions
 		if n == 0 {
@@ -166,7 +168,7 @@ func (s *Store) ensureStream(ctx context.Context, js jetstream.JetStream) (int, 
 			return n, nil
 		}
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another replica was faster, with other options
-			stream, err = js.Stream(ctx, streamName)
+			stream, err = js.Stream(ctx, broker.RunStream)
 		}
 	}
 	if err != nil {
@@ -196,9 +198,9 @@ func (s *Store) adoptStream(ctx context.Context, js jetstream.JetStream, found j
 
 func (s *Store) streamConfig(partitions int) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
-		Name:        streamName,
+		Name:        broker.RunStream,
 		Description: "Riposte: what happens to events and runs, a subject for each partition",
-		Subjects:    []string{subjectPrefix + "*"},
+		Subjects:    []string{broker.RunSubjects},
 		Storage:     jetstream.FileStorage,
 		Replicas:    s.broker.Replicas(),
 		MaxBytes:    s.opts.MaxBytes,
@@ -219,14 +221,14 @@ func (s *Store) handles(ctx context.Context) (*handles, error) {
 	}
 	h := &handles{js: js}
 	var err error
-	if h.runs, err = js.Stream(ctx, streamName); err != nil {
-		return nil, fmt.Errorf("%w: stream %s: %w", ErrUnavailable, streamName, err)
+	if h.runs, err = js.Stream(ctx, broker.RunStream); err != nil {
+		return nil, fmt.Errorf("%w: stream %s: %w", ErrUnavailable, broker.RunStream, err)
 	}
-	if h.checkpoints, err = js.KeyValue(ctx, checkpointBucket); err != nil {
-		return nil, fmt.Errorf("%w: bucket %s: %w", ErrUnavailable, checkpointBucket, err)
+	if h.checkpoints, err = js.KeyValue(ctx, broker.CheckpointBucket); err != nil {
+		return nil, fmt.Errorf("%w: bucket %s: %w", ErrUnavailable, broker.CheckpointBucket, err)
 	}
-	if h.leases, err = js.KeyValue(ctx, leaseBucket); err != nil {
-		return nil, fmt.Errorf("%w: bucket %s: %w", ErrUnavailable, leaseBucket, err)
+	if h.leases, err = js.KeyValue(ctx, broker.LeaseBucket); err != nil {
+		return nil, fmt.Errorf("%w: bucket %s: %w", ErrUnavailable, broker.LeaseBucket, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -236,7 +238,7 @@ func (s *Store) handles(ctx context.Context) (*handles, error) {
 
 func (s *Store) publishMsg(ctx context.Context, msg *nats.Msg, after uint64) (uint64, error) {
 	ack, err := s.broker.JetStream().PublishMsg(ctx, msg,
-		jetstream.WithExpectStream(streamName), jetstream.WithExpectLastSequencePerSubject(after))
+		jetstream.WithExpectStream(broker.RunStream), jetstream.WithExpectLastSequencePerSubject(after))
 	if err != nil {
 		return 0, err
 	}
@@ -251,7 +253,7 @@ func (s *Store) last(ctx context.Context, partition int) (*jetstream.RawStreamMs
 	if err != nil {
 		return nil, err
 	}
-	msg, err := h.runs.GetLastMsgForSubject(ctx, subject(partition))
+	msg, err := h.runs.GetLastMsgForSubject(ctx, broker.RunSubject(partition))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, nil
 	}

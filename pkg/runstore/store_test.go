@@ -250,7 +250,7 @@ func TestTakeFailsWithItsReplay(t *testing.T) {
 func TestNewerFormatsAreRefusedInWords(t *testing.T) {
 	s := openStore(t, startServer(t).broker())
 	take(t, s, 0, "a")
-	if _, err := s.broker.JetStream().Publish(t.Context(), subject(0), []byte("riposte-journal 2 X\nnew things\n")); err != nil {
+	if _, err := s.broker.JetStream().Publish(t.Context(), broker.RunSubject(0), []byte("riposte-journal 2 X\nnew things\n")); err != nil {
 		t.Fatal(err)
 	}
 	_, _, err := s.Take(t.Context(), 0, "b", ignore)
@@ -258,7 +258,7 @@ func TestNewerFormatsAreRefusedInWords(t *testing.T) {
 		t.Errorf("Take gives %v", err)
 	}
 	h, _ := s.handles(t.Context())
-	if _, err := h.checkpoints.Put(t.Context(), partitionKey(1), []byte(`{"v":2}`)); err != nil {
+	if _, err := h.checkpoints.Put(t.Context(), broker.PartitionKey(1), []byte(`{"v":2}`)); err != nil {
 		t.Fatal(err)
 	}
 	_, _, err = s.Take(t.Context(), 1, "b", ignore)
@@ -276,7 +276,7 @@ func TestOpen(t *testing.T) {
 	if again := openStore(t, srv.broker(), maxBytes(8<<20)); again.Partitions() != 3 {
 		t.Errorf("partitions when opened again: %d", again.Partitions())
 	}
-	if info, _ := s.broker.JetStream().Stream(t.Context(), streamName); info.CachedInfo().Config.MaxBytes != 8<<20 {
+	if info, _ := s.broker.JetStream().Stream(t.Context(), broker.RunStream); info.CachedInfo().Config.MaxBytes != 8<<20 {
 		t.Error("the limit is not adopted")
 	}
 	base := Options{Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()}
@@ -297,7 +297,7 @@ func TestOpen(t *testing.T) {
 func TestOpenRefusesAnotherLayout(t *testing.T) {
 	srv := startServer(t)
 	b := srv.broker()
-	cfg := jetstream.StreamConfig{Name: streamName, Subjects: []string{subjectPrefix + "*"}, Metadata: map[string]string{layoutKey: "9"}}
+	cfg := jetstream.StreamConfig{Name: broker.RunStream, Subjects: []string{broker.RunSubjects}, Metadata: map[string]string{layoutKey: "9"}}
 	if _, err := b.js.CreateStream(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/riposte-dev/riposte/pkg/broker"
 )
 
 // Sweep purges history that is older than Options.History, and the oldest history while more than three quarters of
@@ -134,7 +136,7 @@ func (s *Store) keepForAge(ctx context.Context, h *handles, state jetstream.Stre
 func (s *Store) timeOf(ctx context.Context, h *handles, seq uint64) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	msg, err := h.runs.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(subjectPrefix+"*"))
+	msg, err := h.runs.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(broker.RunSubjects))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return s.opts.Now(), nil
 	}
@@ -158,7 +160,7 @@ func (s *Store) purge(ctx context.Context, h *handles, state jetstream.StreamSta
 		if to <= max(all, s.purged[p]) || limit == math.MaxUint64 {
 			continue
 		}
-		if err := h.runs.Purge(ctx, jetstream.WithPurgeSubject(subject(p)), jetstream.WithPurgeSequence(to)); err != nil {
+		if err := h.runs.Purge(ctx, jetstream.WithPurgeSubject(broker.RunSubject(p)), jetstream.WithPurgeSequence(to)); err != nil {
 			return 0, fmt.Errorf("%w: partition %d: %w", ErrUnavailable, p, err)
 		}
 		s.purged[p] = to
