@@ -14,13 +14,16 @@ import (
 
 // read deals with the records that the feed brought.
 func (p *partition) read(ctx context.Context, b batch) {
-	for _, en := range b.entries {
+	for i, en := range b.entries {
 		if en.Pos.Compare(p.decided) <= 0 {
 			continue
 		}
 		switch en.Record.Kind {
 		case event.KindActivate:
-			p.activate(ctx, en)
+			if !p.activate(ctx, en) {
+				p.rest = batch{b.last, b.entries[i:]}
+				return
+			}
 		case event.KindCommand:
 			p.command(ctx, en)
 		case event.KindEvent:
@@ -36,24 +39,21 @@ func (p *partition) read(ctx context.Context, b batch) {
 	}
 }
 
-// activate makes a rule revision the one that decides from here on. It waits until the revision can be loaded.
-func (p *partition) activate(ctx context.Context, en event.Entry) {
+// activate makes a rule revision the one that decides from here on. While it can't be loaded, it returns false and is to
+// be called again: nothing is read meanwhile, but the runs go on.
+func (p *partition) activate(ctx context.Context, en event.Entry) bool {
 	revision := en.Record.Event.Subject
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		set, err := p.e.set(ctx, revision)
-		if err == nil {
-			p.e.setProblem(p.id, nil)
-			p.set, p.revision = set, revision
-			return
-		}
-		p.e.setProblem(p.id, err)
-		p.log.Error("rule revision can't be loaded; nothing is decided until it can", "revision", revision, "error", err)
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return
-		}
+	set, err := p.e.set(ctx, revision)
+	if err == nil {
+		p.set, p.revision, p.stuck, p.wait = set, revision, nil, 0
+		p.e.setProblem(p.id, nil)
+		return true
 	}
+	p.stuck, p.wait = err, min(max(2*p.wait, 100*time.Millisecond), 5*time.Second)
+	p.again = time.After(p.wait)
+	p.e.setProblem(p.id, err)
+	p.log.Error("rule revision can't be loaded; nothing is decided until it can", "revision", revision, "error", err)
+	return false
 }
 
 // decideCarefully decides an event; after a crash the first ones behind a note that survives the next crash, so that an
@@ -150,7 +150,7 @@ func (p *partition) normalise(e *event.Event) {
 func (p *partition) decision(en event.Entry, created []run.Created, why string) {
 	pos := en.Pos
 	p.entries = append(p.entries, run.Entry{
-		At: p.e.Now(), Kind: run.Decided, Event: en.Record.Event.ID, Pos: &pos, Revision: p.revision, Runs: created, Why: p.e.Redact(why),
+		At: p.e.Now(), Kind: run.Decided, Event: en.Record.Event.ID, Pos: &pos, Revision: p.revision, Runs: created, Why: clip(p.e.Redact(why)),
 	})
 	delete(p.noted, en.Record.Event.ID)
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/action"
@@ -25,8 +26,14 @@ var (
 	errCancelled = errors.New("the run was cancelled")
 )
 
-// maxOutputs bounds one step's outputs in the journal, in bytes of JSON.
-const maxOutputs = 256 << 10
+const (
+	// maxOutputs bounds one step's outputs in the journal, in bytes of JSON.
+	maxOutputs = 256 << 10
+	// maxRecord bounds a run's record with all its outputs: it must fit into one entry when it is carried on.
+	maxRecord = 768 << 10
+	// maxText bounds an error's text.
+	maxText = 8 << 10
+)
 
 // result is what an attempt at a step came to.
 type result struct {
@@ -232,13 +239,17 @@ func (p *partition) rebuild(ctx context.Context, at *attempt) (map[string]run.Va
 			continue
 		}
 		out, err := p.call(ctx, at, s.Phase, s.ID)
+		var outputs run.Values
+		if err == nil {
+			outputs, err = p.outputs(&at.run, result{outputs: out})
+		}
 		if err == nil {
 			err = os.WriteFile(p.localMark(at, s.ID), nil, 0o600)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("make the local outputs of step %s again: %w", s.ID, err)
 		}
-		s.Outputs = run.Values(out)
+		s.Outputs = outputs
 		if rebuilt == nil {
 			rebuilt = map[string]run.Values{}
 		}
@@ -295,7 +306,7 @@ func (p *partition) finished(ctx context.Context, r result) {
 // outcome turns an attempt's result into the entry that records it.
 func (p *partition) outcome(a *active, r result) run.Entry {
 	var refused *action.RefusedError
-	outputs, err := p.outputs(r)
+	outputs, err := p.outputs(a.run, r)
 	switch {
 	case err == nil:
 		return run.Entry{StepState: run.StepSucceeded, Outputs: outputs}
@@ -316,8 +327,8 @@ func (p *partition) outcome(a *active, r result) run.Entry {
 	return run.Entry{StepState: run.StepFailed, Error: err.Error()}
 }
 
-// outputs checks and redacts what an action returned.
-func (p *partition) outputs(r result) (run.Values, error) {
+// outputs checks and redacts what an action returned for a step of the run.
+func (p *partition) outputs(of *run.Run, r result) (run.Values, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
@@ -328,6 +339,12 @@ func (p *partition) outputs(r result) (run.Values, error) {
 	}
 	if len(text) > maxOutputs {
 		return nil, action.Permanent(fmt.Errorf("outputs are %d bytes of JSON, more than the %d that are kept", len(text), maxOutputs))
+	}
+	if len(of.Steps)*maxOutputs > maxRecord {
+		record, err := json.Marshal(of)
+		if err == nil && len(record)+len(text) > maxRecord {
+			return nil, action.Permanent(fmt.Errorf("outputs are %d bytes of JSON, and with those of the other steps more than the %d that are kept of a run", len(text), maxRecord))
+		}
 	}
 	return redacted, nil
 }
@@ -354,6 +371,14 @@ func (p *partition) redact(v any) any {
 
 func (p *partition) finishEntry(a *active, sp run.StepPlan, phase run.Phase, n int, en run.Entry) {
 	en.At, en.Kind, en.Run, en.Phase, en.Step, en.Uses, en.Attempt = p.e.Now(), run.Finished, a.run.ID, phase, sp.ID, sp.Uses, n
-	en.Error = p.e.Redact(en.Error)
+	en.Error = clip(p.e.Redact(en.Error))
 	p.record(a, en)
+}
+
+// clip bounds a text that is kept.
+func clip(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxText], "") + fmt.Sprintf(" … (%d bytes in all)", len(text))
 }

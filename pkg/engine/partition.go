@@ -39,6 +39,10 @@ type partition struct {
 
 	fed      event.Pos
 	inbox    chan batch
+	rest     batch            // read, and waiting for a rule revision that can't be loaded
+	stuck    error            // why it waits, or nil
+	again    <-chan time.Time // when to try again
+	wait     time.Duration
 	results  chan result
 	woken    chan struct{}
 	gone     chan struct{}
@@ -207,12 +211,20 @@ func (p *partition) loop(ctx context.Context) {
 		}
 		timer.Reset(p.untilTimer())
 		inbox := p.inbox
-		if p.leaving || len(p.runs) >= maxRuns || p.bytes >= maxBytes {
+		if !p.leaving && (p.stuck != nil || len(p.runs) >= maxRuns || p.bytes >= maxBytes) {
 			inbox = nil
 		}
 		select {
 		case b := <-inbox:
-			p.read(ctx, b)
+			if !p.leaving { // what is left is for the next owner, and the feed must not wait for us
+				p.read(ctx, b)
+			}
+		case <-p.again:
+			if !p.leaving {
+				rest := p.rest
+				p.rest = batch{}
+				p.read(ctx, rest)
+			}
 		case r := <-p.results:
 			p.finished(ctx, r)
 		case <-p.woken:
@@ -256,7 +268,7 @@ func (p *partition) commit(ctx context.Context) bool {
 		before := p.journal.Seq()
 		err := p.journal.Append(ctx, p.entries)
 		if err == nil {
-			p.e.setProblem(p.id, nil)
+			p.e.setProblem(p.id, p.stuck)
 			p.settle(before + 1)
 			break
 		}
