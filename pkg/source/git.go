@@ -1,6 +1,7 @@
 package source
 
 import (
+	"net/url"
 	"slices"
 	"strings"
 
@@ -51,6 +52,39 @@ func Owner(repo string) string {
 		return repo[:i]
 	}
 	return ""
+}
+
+// RepoOf returns the full name of a repository, as GitHub and those that copied its bodies describe one. Where it is left
+// out it follows from the owner and the name, or from an address.
+func RepoOf(repo Node) string {
+	if name := repo.At("full_name").Str(); name != "" {
+		return name
+	}
+	owner, name := repo.At("owner"), repo.At("name").Str()
+	if account := Or(owner.At("login").Str(), owner.At("username").Str()); account != "" && name != "" {
+		return account + "/" + name
+	}
+	return PathOf(Or(repo.At("clone_url").Str(), repo.At("html_url").Str()))
+}
+
+// PathOf returns the full name of the repository that an address belongs to.
+func PathOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSuffix(strings.Trim(u.Path, "/"), ".git")
+}
+
+// SetDeployed fills a view's ref from what a deployment names: a branch, a tag or a commit. A short name is a branch only
+// where it is the default one's, and otherwise nothing says which of them it is.
+func SetDeployed(g *event.Git, ref, defaultBranch string) {
+	switch {
+	case strings.HasPrefix(ref, "refs/"):
+		SetRef(g, ref)
+	case ref == defaultBranch:
+		SetNamed(g, Heads, ref)
+	}
 }
 
 // Changes are the paths that a push's commits list.

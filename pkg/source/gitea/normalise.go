@@ -11,7 +11,7 @@ import (
 func normalise(e *event.Event) {
 	b := source.Body(e.Body)
 	repo := b.At("repository")
-	name := repo.At("full_name").Str()
+	name := source.RepoOf(repo)
 	if name == "" {
 		return
 	}
@@ -29,13 +29,17 @@ func normalise(e *event.Event) {
 		push(e, b)
 	case e.Type == "create", e.Type == "delete":
 		named(e, b)
-	case e.Type == "issue_comment":
+	case e.Type == "issue_comment", e.Type == "pull_request_comment":
 		comment(e, b)
 	case e.Type == "release":
 		source.SetNamed(e.Git, source.Tags, b.At("release", "tag_name").Str())
 		source.SetTime(e, b.At("release", "published_at"), b.At("release", "created_at"))
 	case e.Type == "status":
 		e.Git.Commit = b.At("sha").Str()
+	case e.Type == "workflow_run":
+		workflow(e, b.At("workflow_run"))
+	case e.Type == "workflow_job": // does not say whose branch head_branch is
+		e.Git.Commit = b.At("workflow_job", "head_sha").Str()
 	}
 }
 
@@ -123,6 +127,15 @@ func comment(e *event.Event, b source.Node) {
 		Fork:   true,
 		Merged: issue.At("pull_request", "merged").Bool(),
 		Author: account(issue.At("user")),
-		URL:    issue.At("html_url").Str(),
+		URL:    source.Or(issue.At("html_url").Str(), b.At("comment", "pull_request_url").Str()),
 	}
+}
+
+// workflow reads a run of Gitea's actions; the branch of a fork's is not one of this repository.
+func workflow(e *event.Event, run source.Node) {
+	e.Git.Commit = run.At("head_sha").Str()
+	if run.At("head_repository", "full_name").Str() == e.Git.Repo {
+		source.SetNamed(e.Git, source.Heads, run.At("head_branch").Str())
+	}
+	source.SetTime(e, run.At("completed_at"), run.At("started_at"))
 }

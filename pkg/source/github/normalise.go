@@ -21,7 +21,7 @@ const (
 func normalise(e *event.Event) {
 	b := source.Body(e.Body)
 	repo := b.At("repository")
-	name := repo.At("full_name").Str()
+	name := source.RepoOf(repo)
 	if name == "" {
 		return
 	}
@@ -153,9 +153,13 @@ func commit(e *event.Event, b source.Node) {
 		}
 		source.SetTime(e, b.At("updated_at"))
 	case "deployment", "deployment_status", "deployment_review", "deployment_protection_rule":
-		// deployment.ref is a branch, a tag or a commit, without saying which.
-		g.Commit = b.At("deployment", "sha").Str()
+		deployment := b.At("deployment")
+		g.Commit = deployment.At("sha").Str()
+		source.SetDeployed(g, deployment.At("ref").Str(), b.At("repository", "default_branch").Str())
 		source.SetTime(e, b.At("deployment_status", "updated_at"), b.At("deployment", "updated_at"))
+	case "page_build":
+		g.Commit = b.At("build", "commit").Str()
+		source.SetTime(e, b.At("build", "updated_at"))
 	case "commit_comment":
 		g.Commit = b.At("comment", "commit_id").Str()
 	case "repository_dispatch":

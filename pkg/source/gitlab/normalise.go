@@ -1,7 +1,6 @@
 package gitlab
 
 import (
-	"net/url"
 	"strconv"
 	"strings"
 
@@ -34,7 +33,8 @@ func normalise(e *event.Event) {
 	case "release":
 		source.SetNamed(e.Git, source.Tags, b.At("tag").Str())
 		e.Git.Commit = b.At("commit", "id").Str()
-	case "deployment": // its ref is a branch or a tag, without saying which, and only the address holds the whole commit
+	case "deployment": // only the address holds the whole commit
+		source.SetDeployed(e.Git, b.At("ref").Str(), b.At("project", "default_branch").Str())
 		if _, commit, ok := strings.Cut(b.At("commit_url").Str(), "/commit/"); ok {
 			e.Git.Commit = commit
 		}
@@ -45,7 +45,7 @@ func normalise(e *event.Event) {
 func project(e *event.Event, b source.Node) bool {
 	p := b.At("project")
 	clone := source.Or(p.At("git_http_url").Str(), p.At("http_url").Str(), b.At("repository", "git_http_url").Str())
-	name := source.Or(p.At("path_with_namespace").Str(), b.At("path_with_namespace").Str(), pathOf(clone))
+	name := source.Or(p.At("path_with_namespace").Str(), b.At("path_with_namespace").Str(), b.At("project_path_with_namespace").Str(), source.PathOf(clone))
 	if name == "" {
 		return false
 	}
@@ -55,15 +55,6 @@ func project(e *event.Event, b source.Node) bool {
 		Pusher: source.Or(b.At("user_username").Str(), b.At("user", "username").Str()),
 	}
 	return true
-}
-
-// pathOf returns the project of an address to clone from: bodies of old job events name it nowhere else.
-func pathOf(clone string) string {
-	u, err := url.Parse(clone)
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSuffix(strings.Trim(u.Path, "/"), ".git")
 }
 
 // setRef reads a short ref of a pipeline or job.
@@ -102,6 +93,9 @@ func mergeRequest(e *event.Event, b, mr source.Node) {
 	oldrev := source.NotZero(mr.At("oldrev").Str()) // only where commits came or went
 	e.PullRequest.Action = action(mr.At("action").Str(), oldrev != "")
 	e.PullRequest.Merged = e.PullRequest.Merged || mr.At("action").Str() == "merge"
+	if mr.At("action").Str() == "open" { // nobody opens another one's
+		e.PullRequest.Author = source.Or(e.PullRequest.Author, b.At("user", "username").Str())
+	}
 	e.Git.Before = oldrev
 }
 
@@ -138,6 +132,9 @@ func pullRequest(e *event.Event, b, mr source.Node) {
 		Merged: mr.At("state").Str() == "merged",
 		URL:    mr.At("url").Str(),
 	}
+	if page := source.Or(mr.At("target", "web_url").Str(), b.At("project", "web_url").Str()); pr.URL == "" && page != "" {
+		pr.URL = page + "/-/merge_requests/" + strconv.FormatInt(number, 10)
+	}
 	// Only the author's id is told; its name is known where the author caused the event.
 	if author := mr.At("author_id").Str(); author != "" && author == b.At("user", "id").Str() {
 		pr.Author = b.At("user", "username").Str()
@@ -170,6 +167,9 @@ func note(e *event.Event, b, attributes source.Node) {
 		return
 	}
 	e.PullRequest.Action = "created"
+	if address, _, ok := strings.Cut(attributes.At("url").Str(), "#"); ok && e.PullRequest.URL == "" {
+		e.PullRequest.URL = address
+	}
 	if attributes.At("action").Str() == "update" {
 		e.PullRequest.Action = "edited"
 	}
