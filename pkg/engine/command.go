@@ -71,24 +71,27 @@ func (p *partition) reopen(ctx context.Context, id, order string) (*active, erro
 	return &active{run: &r, rule: rl}, nil
 }
 
-// ended reads a run's record. The reader of the journals may be a moment behind what this partition has just written.
+// ended reads a run's record, with all that this partition has written. Journals that can't be read are tried again for
+// some seconds.
 func (p *partition) ended(ctx context.Context, id string) (run.Run, error) {
 	if !p.commit(ctx) {
-		return run.Run{}, ctx.Err()
+		return run.Run{}, run.ErrFenced
 	}
-	deadline := time.Now().Add(2 * time.Second)
-	for {
+	for wait, tries := 50*time.Millisecond, 0; ; wait, tries = 2*wait, tries+1 {
 		r, err := p.e.Store.Run(ctx, id)
-		if err == nil && r.State.Ended() {
+		switch {
+		case err == nil && r.ID == id && r.State.Ended():
 			return r, nil
-		}
-		if err == nil {
-			err = fmt.Errorf("it is %s", r.State)
-		}
-		if time.Now().After(deadline) || ctx.Err() != nil {
+		case err == nil:
+			return r, fmt.Errorf("it is %s", r.State)
+		case errors.Is(err, event.ErrNotFound) || tries == 5:
 			return r, err
 		}
-		time.Sleep(20 * time.Millisecond)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return r, ctx.Err()
+		}
 	}
 }
 

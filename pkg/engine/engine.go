@@ -124,7 +124,7 @@ type Engine struct {
 
 	mu       sync.Mutex
 	sets     map[string]*rule.Set
-	problems map[int]error // by partition: why it stands still
+	problems map[int]problem // by partition: why it stands still
 }
 
 // maxSets is how many rule revisions are kept compiled.
@@ -144,7 +144,7 @@ func New(o Options) (*Engine, error) {
 		slots:    newSlots(o.Workers),
 		draining: make(chan struct{}),
 		sets:     map[string]*rule.Set{},
-		problems: map[int]error{},
+		problems: map[int]problem{},
 	}
 	e.feed = newFeed(o.Log, o.Logger)
 	return e, nil
@@ -199,11 +199,14 @@ func (e *Engine) hold(ctx context.Context, id int, handover <-chan struct{}) {
 	log := e.Logger.With("partition", id)
 	p, err := e.take(ctx, id, log)
 	if err != nil {
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !errors.Is(err, run.ErrFenced) {
+			e.setProblem(id, err)
 			log.Error("partition could not be taken; its lease is given up and tried again", "error", err)
 		}
+		e.leave(id)
 		return
 	}
+	e.setProblem(id, nil)
 	defer e.setProblem(id, nil)
 	p.handover = handover
 	e.feed.join(p)
@@ -216,14 +219,16 @@ func (e *Engine) Ready() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var ids []int
-	for id := range e.problems {
-		ids = append(ids, id)
+	for id, p := range e.problems {
+		if p.left.IsZero() || time.Since(p.left) < untaken {
+			ids = append(ids, id)
+		}
 	}
 	if len(ids) == 0 {
 		return nil
 	}
 	sort.Ints(ids)
-	return fmt.Errorf("partitions %s stand still: %w", strings.Trim(fmt.Sprint(ids), "[]"), e.problems[ids[0]])
+	return fmt.Errorf("partitions %s stand still: %w", strings.Trim(fmt.Sprint(ids), "[]"), e.problems[ids[0]].err)
 }
 
 func (e *Engine) setProblem(partition int, err error) {
@@ -233,8 +238,27 @@ func (e *Engine) setProblem(partition int, err error) {
 		delete(e.problems, partition)
 		return
 	}
-	e.problems[partition] = err
+	e.problems[partition] = problem{err: err}
 }
+
+// leave notes that a partition's problem is this replica's only if it is soon leased again.
+func (e *Engine) leave(partition int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if p, ok := e.problems[partition]; ok {
+		p.left = time.Now()
+		e.problems[partition] = p
+	}
+}
+
+// problem is why a partition stands still.
+type problem struct {
+	err  error
+	left time.Time // when its lease was given up, or zero
+}
+
+// untaken is after what time a partition that was given up counts as another replica's.
+const untaken = 15 * time.Second
 
 // set returns the rule set of a revision, loading it once. An empty revision is a set without rules.
 func (e *Engine) set(ctx context.Context, revision string) (*rule.Set, error) {

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"container/heap"
 	"context"
 	"encoding/json"
 	"errors"
@@ -129,7 +128,7 @@ func (p *partition) fetch(ctx context.Context, a *active) bool {
 	}
 	if err != nil {
 		p.log.Warn("run's event can't be read; it is tried again in 1s", "run", a.run.ID, "error", err)
-		heap.Push(&p.timers, timer{p.e.Now().Add(time.Second), a.run.ID})
+		p.askAgain(a, time.Second)
 		return false
 	}
 	a.event = en.Record.Event

@@ -108,13 +108,10 @@ func (e *Engine) take(ctx context.Context, id int, log *slog.Logger) (*partition
 		inbox: make(chan batch, 4), results: make(chan result, e.Workers), woken: make(chan struct{}, 1), gone: make(chan struct{}),
 		noted: map[string]int{}, runs: map[string]*active{},
 	}
-	clean := true
+	var last run.EntryKind // of an owner: how the one before us came or went
 	journal, from, err := e.Store.Take(ctx, id, e.Owner, func(seq uint64, en run.Entry) error {
-		switch en.Kind {
-		case run.Claimed:
-			clean = false
-		case run.Released:
-			clean = true
+		if en.Kind == run.Claimed || en.Kind == run.Released {
+			last = en.Kind
 		}
 		p.replay(seq, en)
 		return nil
@@ -126,7 +123,7 @@ func (e *Engine) take(ctx context.Context, id int, log *slog.Logger) (*partition
 	if from.Decided.Compare(p.decided) >= 0 {
 		p.decided, p.revision = from.Decided, from.Revision
 	}
-	if !clean {
+	if last == run.Claimed || last == "" && from.Replay > 0 { // a checkpoint covers a claim, but never what part releases
 		p.careful = suspects
 	}
 	p.fed = p.decided
@@ -179,14 +176,12 @@ func (p *partition) replayRun(seq uint64, en run.Entry) {
 func (p *partition) load(ctx context.Context) error {
 	set, err := p.e.set(ctx, p.revision)
 	if err != nil {
-		p.e.setProblem(p.id, err)
 		return err
 	}
 	p.set = set
 	for _, a := range p.runs {
 		set, err := p.e.set(ctx, a.run.RuleRevision)
 		if err != nil {
-			p.e.setProblem(p.id, err)
 			return err
 		}
 		a.rule = set.Rule(a.run.Rule)
@@ -381,7 +376,7 @@ func (p *partition) move(ctx context.Context, a *active) bool {
 			}
 		default:
 			if !m.Wake.IsZero() {
-				heap.Push(&p.timers, timer{m.Wake, a.run.ID})
+				p.askAgain(a, m.Wake.Sub(p.e.Now()))
 			}
 			return true
 		}
@@ -414,11 +409,16 @@ func (p *partition) untilTimer() time.Duration {
 	if len(p.timers) == 0 {
 		return time.Hour
 	}
-	return max(0, p.timers[0].at.Sub(p.e.Now()))
+	return max(0, time.Until(p.timers[0].at))
+}
+
+// askAgain has a run asked for its next move after the wait, whatever the wall clock does meanwhile.
+func (p *partition) askAgain(a *active, wait time.Duration) {
+	heap.Push(&p.timers, timer{time.Now().Add(wait), a.run.ID})
 }
 
 func (p *partition) wake(ctx context.Context) {
-	now := p.e.Now()
+	now := time.Now()
 	for len(p.timers) > 0 && !p.timers[0].at.After(now) {
 		t := heap.Pop(&p.timers).(timer)
 		if a := p.runs[t.run]; a != nil {
@@ -449,16 +449,15 @@ func (p *partition) abandon() {
 
 // part leaves the partition in good order.
 func (p *partition) part(ctx context.Context) {
+	p.checkpoint(ctx) // before the release, so that the next owner reads it
 	p.entries = append(p.entries, run.Entry{At: p.e.Now(), Kind: run.Released, Owner: p.e.Owner})
-	if p.commit(ctx) {
-		p.checkpoint(ctx)
-	}
+	p.commit(ctx)
 }
 
 // checkpoint writes what a new owner and the purge need to know. It is a fact about what is durable, so nothing may
 // wait to be written when it is called.
 func (p *partition) checkpoint(ctx context.Context) {
-	if !p.commit(ctx) {
+	if !p.commit(ctx) || len(p.noted) > 0 { // the notes must be read by the next owner
 		return
 	}
 	c := run.Checkpoint{Decided: p.decided, Revision: p.revision, Replay: p.journal.Seq() + 1, EventsFrom: p.decided}

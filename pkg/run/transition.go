@@ -217,7 +217,9 @@ func due(r *Run, phase Phase, steps []StepPlan, now time.Time) Moves {
 		s := r.Step(phase, sp.ID)
 		switch {
 		case s != nil && s.State != StepPending && s.State != StepWaiting:
-		case s != nil && now.Before(s.NotBefore):
+		case s != nil && now.Before(s.NotBefore) && s.NotBefore.Sub(now) <= sp.Retry.Wait(s.Attempt, 0):
+			// Were it longer than any wait before this attempt, the clock would have gone back: how much of it is over is
+			// then not known, and the step is not held up.
 			if m.Wake.IsZero() || s.NotBefore.Before(m.Wake) {
 				m.Wake = s.NotBefore
 			}
