@@ -467,7 +467,7 @@ func (l *loader) compileProblem(file string, i *document.Item, field string, err
 		p.Msg, p.Hint, p.Snippet = field+": "+ce.Msg, ce.Hint, ce.Snippet()
 		if i.Block {
 			p.Line += ce.Line
-			p.Column = ce.Column
+			p.Column = ce.Column + l.indent(file, i.Line)
 		} else if ce.Line == 1 {
 			p.Column += ce.Column - 1
 		}
@@ -476,6 +476,20 @@ func (l *loader) compileProblem(file string, i *document.Item, field string, err
 		p.Hint = "what follows # is a YAML comment: put the expression into quotes if it belongs to it"
 	}
 	l.problems = append(l.problems, p)
+}
+
+// indent returns how far the block below a line is indented: the text of a block is read without it.
+func (l *loader) indent(file string, line int) int {
+	at := slices.IndexFunc(l.set.Files, func(f File) bool { return f.Path == file })
+	if at < 0 {
+		return 0
+	}
+	for _, text := range strings.Split(string(l.set.Files[at].Data), "\n")[line:] {
+		if rest := strings.TrimLeft(text, " "); strings.TrimSpace(rest) != "" {
+			return len(text) - len(rest)
+		}
+	}
+	return 0
 }
 
 // stepCompiler compiles the steps of one rule.

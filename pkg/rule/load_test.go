@@ -142,6 +142,7 @@ func TestWhatIsWrongIsSaidWithItsPlace(t *testing.T) {
 		{"a feature of a later version", ruleDoc(trigger + "  limits: [{runs: 1, per: 1h}]\n  steps: [{uses: do}]\n"), "limits is not supported by this version"},
 		{"a mode of a later version", ruleDoc(trigger + "  mode: approve\n  steps: [{uses: do}]\n"), "approve is not supported"},
 		{"fallback in a circle", githubDoc + "apiVersion: riposte.dev/v1\nkind: Target\nmetadata: {name: t}\nspec: {type: log, fallback: t}\n", "leads back"},
+		{"the column in a block", ruleDoc(trigger + "  when: |\n\n      event.type == \"push\"\n        && evnt.type == \"x\"\n  steps: [{uses: do}]\n"), "rules.yaml:19:12: when: "},
 		{"too many aliases", "a: &a [x]\nb: [" + strings.Repeat("*a, ", 200) + "]\n", "aliases"},
 		{"merge key", "a: &a {b: c}\nd:\n  <<: *a\n", "merge keys"},
 	} {
