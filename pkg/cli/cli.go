@@ -3,12 +3,13 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -18,78 +19,50 @@ import (
 	"github.com/riposte-dev/riposte/pkg/client"
 )
 
-// Exit codes, the same for all commands.
-const (
-	exitOK       = 0
-	exitFailed   = 1
-	exitUsage    = 2
-	exitWarnings = 3 // check --lint-fatal
-)
-
 // Main runs the command line and returns the exit code.
 func Main(ctx context.Context, args []string, stdout, stderr io.Writer, version string) int {
 	root := newRoot(version)
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
-	if err == nil {
-		return exitOK
+	if err := root.ExecuteContext(ctx); err != nil {
+		return tell(stderr, err)
 	}
-	var exit exitError
-	if errors.As(err, &exit) {
-		if exit.err != nil {
-			fmt.Fprintln(stderr, exit.err)
-		}
-		return exit.code
-	}
-	fmt.Fprintln(stderr, "riposte:", err)
-	if isUsage(err) {
-		return exitUsage
-	}
-	return exitFailed
-}
-
-// exitError ends the program with a code; its text, if any, is printed as it is.
-type exitError struct {
-	code int
-	err  error
-}
-
-func (e exitError) Error() string { return fmt.Sprintf("exit %d", e.code) }
-
-// isUsage recognises cobra's own complaints, which have no type.
-func isUsage(err error) bool {
-	for _, p := range []string{"unknown command", "unknown flag", "unknown shorthand", "accepts ", "requires ", "required flag", "invalid argument", "flag needs"} {
-		if strings.HasPrefix(err.Error(), p) {
-			return true
-		}
-	}
-	return false
+	return exitOK
 }
 
 func newRoot(version string) *cobra.Command {
-	root := &cobra.Command{
-		Use:           "riposte",
-		Short:         "Event-driven automation with its rules in Git",
-		Long:          "Riposte receives webhooks, decides with rules kept in Git, runs workflows, and records all of it.",
-		Version:       version,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-	}
-	root.SetVersionTemplate("riposte {{.Version}}\n")
-	root.AddCommand(
+	root := group(
+		&cobra.Command{
+			Use:           "riposte",
+			Short:         "Event-driven automation with its rules in Git",
+			Long:          "Riposte receives webhooks, decides with rules kept in Git, runs workflows, and records all of it.",
+			Version:       version,
+			SilenceUsage:  true,
+			SilenceErrors: true,
+		},
 		newServe(version), newCheck(), newSend(), newEvents(), newRuns(), newRules(), newSources(),
 		newBackup(), newRestore(), newSchema(), newVersion(version),
 	)
+	root.SetVersionTemplate("riposte {{.Version}}\n")
+	root.SetFlagErrorFunc(flagError)
 	return root
 }
 
 func newVersion(version string) *cobra.Command {
-	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "riposte", version) },
+	var r remote
+	cmd := &cobra.Command{
+		Use: "version", Short: "Print the version", Args: arguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkOutput(cmd, r.output); err != nil {
+				return err
+			}
+			v := map[string]string{"version": version, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}
+			return r.show(cmd.OutOrStdout(), v, func(w io.Writer) { fmt.Fprintln(w, "riposte", version) })
+		},
 	}
+	r.bindOutput(cmd)
+	return cmd
 }
 
 // remote holds the flags of the commands that talk to a server.
@@ -102,7 +75,17 @@ func (r *remote) bind(cmd *cobra.Command) {
 	f.StringVar(&r.server, "server", os.Getenv("RIPOSTE_SERVER"), "address of the server's admin listener (RIPOSTE_SERVER); default: the server that uses --data")
 	f.StringVar(&r.token, "token", "", "bearer token (RIPOSTE_TOKEN)")
 	f.StringVar(&r.data, "data", envOr("RIPOSTE_DATA", "data"), "data directory of a server on this machine (RIPOSTE_DATA)")
-	f.StringVarP(&r.output, "output", "o", "text", "text or json")
+	r.bindOutput(cmd)
+}
+
+func (r *remote) bindOutput(cmd *cobra.Command) {
+	cmd.PersistentFlags().StringVarP(&r.output, "output", "o", "text", "text or json")
+	complete(cmd, "output", outputs()...)
+}
+
+// complete lets shells complete a flag's value.
+func complete(cmd *cobra.Command, flag string, values ...string) {
+	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)) // fails only for a flag that does not exist
 }
 
 func envOr(name, otherwise string) string {
@@ -112,9 +95,9 @@ func envOr(name, otherwise string) string {
 	return otherwise
 }
 
-func (r *remote) client() (*client.Client, error) {
-	if r.output != "text" && r.output != "json" {
-		return nil, exitError{exitUsage, fmt.Errorf("riposte: --output %q is neither text nor json", r.output)}
+func (r *remote) client(cmd *cobra.Command) (*client.Client, error) {
+	if err := checkOutput(cmd, r.output); err != nil {
+		return nil, err
 	}
 	token := r.token
 	if token == "" {
@@ -130,10 +113,29 @@ func (r *remote) client() (*client.Client, error) {
 	return client.New("http://"+l.Admin, token)
 }
 
+// names lets shells complete a first argument from a list of the server's.
+func (r *remote) names(path, field string) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		var page struct {
+			Items []map[string]any `json:"items"`
+		}
+		c, err := r.client(cmd)
+		if err != nil || len(args) > 0 || c.Get(cmd.Context(), path, nil, &page) != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var names []cobra.Completion
+		for _, item := range page.Items {
+			names = append(names, fmt.Sprint(item[field]))
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
 // show prints the value as JSON, or has text print it.
 func (r *remote) show(w io.Writer, v any, text func(io.Writer)) error {
 	if r.output == "json" {
 		enc := json.NewEncoder(w)
+		enc.SetEscapeHTML(false)
 		enc.SetIndent("", "  ")
 		return enc.Encode(v)
 	}
@@ -141,15 +143,26 @@ func (r *remote) show(w io.Writer, v any, text func(io.Writer)) error {
 	return nil
 }
 
-// table prints rows under a header, columns aligned.
-func table(w io.Writer, header string, rows [][]string) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+// table prints rows under a header, columns aligned; a list without any is told in words.
+func table(w io.Writer, header, none string, rows [][]string) {
+	if len(rows) == 0 {
+		fmt.Fprintln(w, none)
+		return
+	}
+	var b bytes.Buffer
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, strings.ReplaceAll(header, " ", "\t"))
 	for _, row := range rows {
-		fmt.Fprintln(t, strings.Join(row, "\t"))
+		fmt.Fprintln(t, oneLine(strings.Join(row, "\t")))
 	}
-	_ = t.Flush() // the terminal went away: nobody to tell
+	_ = t.Flush() // to memory
+	for line := range strings.Lines(b.String()) {
+		fmt.Fprintln(w, strings.TrimRight(line, " \n"))
+	}
 }
+
+// oneLine keeps an error of several lines in its row.
+func oneLine(s string) string { return strings.ReplaceAll(strings.TrimSpace(s), "\n", " / ") }
 
 // when prints a time for people.
 func when(t time.Time) string {
@@ -160,12 +173,12 @@ func when(t time.Time) string {
 }
 
 // took prints how long something lasted, or has lasted.
-func took(from, to time.Time) string {
+func took(from, to *time.Time) string {
 	switch {
-	case from.IsZero():
+	case from == nil:
 		return "-"
-	case to.IsZero():
-		return time.Since(from).Round(time.Second).String() + "…"
+	case to == nil:
+		return time.Since(*from).Round(time.Second).String() + "…"
 	}
-	return to.Sub(from).Round(time.Millisecond).String()
+	return to.Sub(*from).Round(time.Millisecond).String()
 }

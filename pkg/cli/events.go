@@ -1,38 +1,24 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/url"
 	"slices"
 	"strconv"
-	"time"
+	"strings"
 
 	"github.com/spf13/cobra"
-)
 
-// eventView is the part of an event that the command line prints.
-type eventView struct {
-	ID         string          `json:"id"`
-	Source     string          `json:"source"`
-	Type       string          `json:"type"`
-	Subject    string          `json:"subject"`
-	ReceivedAt time.Time       `json:"receivedAt"`
-	DeliveryID string          `json:"deliveryID"`
-	CausedBy   string          `json:"causedBy"`
-	Data       json.RawMessage `json:"data"`
-	Decision   *struct {
-		Runs []string `json:"runs"`
-		Why  string   `json:"why"`
-	} `json:"decision"`
-}
+	"github.com/riposte-dev/riposte/pkg/api"
+)
 
 func newEvents() *cobra.Command {
 	var r remote
-	cmd := &cobra.Command{Use: "events", Short: "List, show and replay accepted events"}
+	cmd := group(&cobra.Command{Use: "events", Short: "List, show and replay accepted events"}, newEventsList(&r), newEventsShow(&r), newEventsReplay(&r))
 	r.bind(cmd)
-	cmd.AddCommand(newEventsList(&r), newEventsShow(&r), newEventsReplay(&r))
 	return cmd
 }
 
@@ -40,29 +26,24 @@ func newEventsList(r *remote) *cobra.Command {
 	var source, typ, since, cursor string
 	var limit int
 	cmd := &cobra.Command{
-		Use: "list", Short: "List events, newest first", Args: cobra.NoArgs,
+		Use: "list", Short: "List events, newest first", Args: arguments(),
+		Example: "  riposte events list --source github --type push --since 1d\n  riposte events list -o json | jq -r '.items[].id'",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := r.client()
+			c, err := r.client(cmd)
 			if err != nil {
 				return err
 			}
-			var page struct {
-				Items []json.RawMessage `json:"items"`
-				Next  string            `json:"next,omitempty"`
-			}
+			var page api.List[api.Event]
 			q := query("source", source, "type", typ, "since", since, "cursor", cursor, "limit", strconv.Itoa(limit))
 			if err := c.Get(cmd.Context(), "events", q, &page); err != nil {
 				return err
 			}
 			return r.show(cmd.OutOrStdout(), page, func(w io.Writer) {
 				var rows [][]string
-				for _, item := range page.Items {
-					var e eventView
-					if json.Unmarshal(item, &e) == nil {
-						rows = append(rows, []string{e.ID, e.Source, e.Type, when(e.ReceivedAt), e.Subject})
-					}
+				for _, e := range page.Items {
+					rows = append(rows, []string{e.ID, e.Source, e.Type, when(e.ReceivedAt), e.Subject})
 				}
-				table(w, "ID SOURCE TYPE RECEIVED SUBJECT", rows)
+				table(w, "ID SOURCE TYPE RECEIVED SUBJECT", "no events", rows)
 				more(w, page.Next)
 			})
 		},
@@ -70,7 +51,7 @@ func newEventsList(r *remote) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&source, "source", "", "only of this source")
 	f.StringVar(&typ, "type", "", "only of this type")
-	f.StringVar(&since, "since", "", "only since this time, or for this long: 1h")
+	f.StringVar(&since, "since", "", "only since this time, or for this long: 1h, 7d")
 	f.StringVar(&cursor, "cursor", "", "go on where a list ended")
 	f.IntVar(&limit, "limit", 50, "at most so many, up to 500")
 	return cmd
@@ -78,59 +59,77 @@ func newEventsList(r *remote) *cobra.Command {
 
 func newEventsShow(r *remote) *cobra.Command {
 	return &cobra.Command{
-		Use: "show ID", Short: "Show an event and what was decided about it", Args: cobra.ExactArgs(1),
+		Use: "show ID", Short: "Show an event and what was decided about it", Args: arguments("ID"), ValidArgsFunction: r.names("events", "id"),
+		Long: "Show prints an event and what was decided about it. The id can be shortened while it is unique, to no less than four characters.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := r.client()
+			c, err := r.client(cmd)
 			if err != nil {
 				return err
 			}
-			var raw json.RawMessage
-			if err := c.Get(cmd.Context(), "events/"+url.PathEscape(args[0]), nil, &raw); err != nil {
+			var e api.Event
+			if err := c.Get(cmd.Context(), "events/"+url.PathEscape(args[0]), nil, &e); err != nil {
 				return err
 			}
-			var e eventView
-			if err := json.Unmarshal(raw, &e); err != nil {
-				return err
-			}
-			return r.show(cmd.OutOrStdout(), raw, func(w io.Writer) { printEvent(w, e, raw) })
+			return r.show(cmd.OutOrStdout(), e, func(w io.Writer) { printEvent(w, e) })
 		},
 	}
 }
 
-func printEvent(w io.Writer, e eventView, raw json.RawMessage) {
-	fmt.Fprintf(w, "%s  %s  %s  received %s\n", e.ID, e.Source, e.Type, when(e.ReceivedAt))
-	switch {
-	case e.Decision == nil:
-		fmt.Fprintln(w, "not decided yet")
-	case len(e.Decision.Runs) == 0:
-		fmt.Fprintln(w, "no run:", e.Decision.Why)
-	default:
-		for _, id := range e.Decision.Runs {
-			fmt.Fprintln(w, "run", id)
-		}
+func printEvent(w io.Writer, e api.Event) {
+	fmt.Fprintln(w, oneLine(strings.Join([]string{e.ID, e.Source, e.Type, e.Subject}, "  ")))
+	fmt.Fprint(w, "received ", when(e.ReceivedAt))
+	if e.DeliveryID != "" {
+		fmt.Fprint(w, ", delivery ", e.DeliveryID)
 	}
-	var all any
-	if json.Unmarshal(raw, &all) == nil {
-		text, _ := json.MarshalIndent(all, "", "  ") // it was JSON a line ago
-		fmt.Fprintf(w, "%s\n", text)
+	if e.CausedBy != "" {
+		fmt.Fprint(w, ", caused by ", e.CausedBy)
+	}
+	fmt.Fprintln(w)
+	printDecision(w, e.Decision)
+	section(w, "headers", e.Headers, len(e.Headers) > 0)
+	section(w, "git", e.Git, e.Git != nil)
+	section(w, "pullRequest", e.PullRequest, e.PullRequest != nil)
+	section(w, "alert", e.Alert, e.Alert != nil)
+	section(w, "data", e.Data, true)
+}
+
+func printDecision(w io.Writer, d *api.Decision) {
+	switch {
+	case d == nil:
+		fmt.Fprintln(w, "not decided yet")
+	case len(d.Runs) == 0:
+		fmt.Fprintf(w, "no run, with rules %.12s: %s\n", d.Revision, d.Why)
+	default:
+		fmt.Fprintf(w, "runs, with rules %.12s: %s\n", d.Revision, strings.Join(d.Runs, ", "))
+	}
+}
+
+// section prints a part of an event as JSON, in the order of its fields.
+func section(w io.Writer, name string, v any, there bool) {
+	text, err := json.Marshal(v)
+	if !there || err != nil {
+		return
+	}
+	var b bytes.Buffer
+	if json.Indent(&b, text, "", "  ") == nil {
+		fmt.Fprintf(w, "\n%s %s\n", name, b.Bytes())
 	}
 }
 
 func newEventsReplay(r *remote) *cobra.Command {
 	return &cobra.Command{
-		Use: "replay ID", Short: "Append an event again under a new id, so that today's rules decide it", Args: cobra.ExactArgs(1),
+		Use: "replay ID", Short: "Append an event again under a new id, so that today's rules decide it", Args: arguments("ID"), ValidArgsFunction: r.names("events", "id"),
+		Long: "Replay appends an event again under a new id, so that today's rules decide it, and prints that id. The id can be shortened while it is unique.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := r.client()
+			c, err := r.client(cmd)
 			if err != nil {
 				return err
 			}
-			var answer struct {
-				ID string `json:"id"`
-			}
+			var answer api.Named
 			if err := c.Post(cmd.Context(), "events/"+url.PathEscape(args[0])+"/replay", &answer); err != nil {
 				return err
 			}
-			return r.show(cmd.OutOrStdout(), answer, func(w io.Writer) { fmt.Fprintln(w, answer.ID) })
+			return r.show(cmd.OutOrStdout(), answer, func(w io.Writer) { fmt.Fprintln(w, "replayed as", answer.ID) })
 		},
 	}
 }

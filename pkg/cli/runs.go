@@ -1,25 +1,28 @@
 package cli
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
+	"github.com/riposte-dev/riposte/pkg/api"
 	"github.com/riposte-dev/riposte/pkg/run"
 )
 
 func newRuns() *cobra.Command {
 	var r remote
-	cmd := &cobra.Command{Use: "runs", Short: "List and show runs, cancel or retry one"}
-	r.bind(cmd)
-	cmd.AddCommand(
+	cmd := group(&cobra.Command{Use: "runs", Short: "List and show runs, cancel or retry one"},
 		newRunsList(&r), newRunsShow(&r),
 		newRunsOrder(&r, "cancel", "Stop a run: its running steps are ended"),
 		newRunsOrder(&r, "retry", "Let a run that ended go on from the steps that did not succeed"),
 	)
+	r.bind(cmd)
 	return cmd
 }
 
@@ -27,16 +30,14 @@ func newRunsList(r *remote) *cobra.Command {
 	var rule, event, state, cursor string
 	var limit int
 	cmd := &cobra.Command{
-		Use: "list", Short: "List runs, newest first", Args: cobra.NoArgs,
+		Use: "list", Short: "List runs, newest first", Args: arguments(),
+		Example: "  riposte runs list --state failed\n  riposte runs list --rule hello --limit 5 -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := r.client()
+			c, err := r.client(cmd)
 			if err != nil {
 				return err
 			}
-			var page struct {
-				Items []run.Run `json:"items"`
-				Next  string    `json:"next,omitempty"`
-			}
+			var page api.List[api.Run]
 			q := query("rule", rule, "event", event, "state", state, "cursor", cursor, "limit", strconv.Itoa(limit))
 			if err := c.Get(cmd.Context(), "runs", q, &page); err != nil {
 				return err
@@ -44,41 +45,58 @@ func newRunsList(r *remote) *cobra.Command {
 			return r.show(cmd.OutOrStdout(), page, func(w io.Writer) {
 				var rows [][]string
 				for _, it := range page.Items {
-					rows = append(rows, []string{it.ID, string(it.State), when(it.CreatedAt), took(it.StartedAt, it.EndedAt), it.Reason})
+					rows = append(rows, []string{it.ID, stateOf(it), strconv.Itoa(it.Attempt), when(it.CreatedAt), took(it.StartedAt, it.EndedAt), it.Reason})
 				}
-				table(w, "ID STATE CREATED TOOK REASON", rows)
+				table(w, "ID STATE ATTEMPT CREATED TOOK REASON", "no runs", rows)
 				more(w, page.Next)
 			})
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&rule, "rule", "", "only of this rule")
-	f.StringVar(&event, "event", "", "only those that this event started")
+	f.StringVar(&event, "event", "", "only those that the event with this whole id started")
 	f.StringVar(&state, "state", "", "only in this state: running, failed, …")
 	f.StringVar(&cursor, "cursor", "", "go on where a list ended")
 	f.IntVar(&limit, "limit", 50, "at most so many, up to 500")
+	complete(cmd, "state", "pending", "running", "waiting", "succeeded", "failed", "cancelled", "refused", "superseded", "observed")
 	return cmd
 }
 
+func stateOf(r api.Run) string {
+	if r.Cancelling && !r.State.Ended() {
+		return "cancelling"
+	}
+	return string(r.State)
+}
+
 func newRunsShow(r *remote) *cobra.Command {
-	return &cobra.Command{
-		Use: "show ID", Short: "Show a run, its steps and their outcomes", Args: cobra.ExactArgs(1),
+	var withOutputs bool
+	cmd := &cobra.Command{
+		Use: "show ID", Short: "Show a run, its steps and their outcomes", Args: arguments("ID"), ValidArgsFunction: r.names("runs", "id"),
+		Long: "Show prints a run, its steps and their outcomes. The id can be shortened while it is unique.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := r.client()
+			c, err := r.client(cmd)
 			if err != nil {
 				return err
 			}
-			var got run.Run
+			var got api.Run
 			if err := c.Get(cmd.Context(), "runs/"+url.PathEscape(args[0]), nil, &got); err != nil {
 				return err
 			}
-			return r.show(cmd.OutOrStdout(), got, func(w io.Writer) { printRun(w, got) })
+			return r.show(cmd.OutOrStdout(), got, func(w io.Writer) {
+				printRun(w, got)
+				if withOutputs {
+					printOutputs(w, got)
+				}
+			})
 		},
 	}
+	cmd.Flags().BoolVar(&withOutputs, "outputs", false, "print the steps' outputs too, such as what a command wrote; -o json always has them")
+	return cmd
 }
 
-func printRun(w io.Writer, r run.Run) {
-	fmt.Fprintf(w, "%s  %s", r.ID, r.State)
+func printRun(w io.Writer, r api.Run) {
+	fmt.Fprintf(w, "%s  %s", r.ID, stateOf(r))
 	if r.Reason != "" {
 		fmt.Fprintf(w, " (%s)", r.Reason)
 	}
@@ -89,26 +107,48 @@ func printRun(w io.Writer, r run.Run) {
 	fmt.Fprintln(w)
 	var rows [][]string
 	for _, s := range r.Steps {
-		id := s.ID
-		if s.Phase != run.Main {
-			id = string(s.Phase) + "/" + id
+		state := string(s.State)
+		if s.NotBefore != nil && s.State == run.StepWaiting {
+			state += " until " + s.NotBefore.Local().Format("15:04:05")
 		}
-		rows = append(rows, []string{id, s.Uses, string(s.State), strconv.Itoa(s.Attempt), took(s.StartedAt, s.EndedAt), s.Error})
+		rows = append(rows, []string{stepName(s), s.Uses, state, strconv.Itoa(s.Attempt), took(s.StartedAt, s.EndedAt), s.Error})
 	}
-	table(w, "STEP USES STATE ATTEMPT TOOK ERROR", rows)
+	table(w, "STEP USES STATE ATTEMPT TOOK ERROR", "no step has begun", rows)
+}
+
+// stepName tells steps of onFailure from those of the rule.
+func stepName(s api.Step) string {
+	if s.Phase != run.Main {
+		return string(s.Phase) + "/" + s.ID
+	}
+	return s.ID
+}
+
+func printOutputs(w io.Writer, r api.Run) {
+	for _, s := range r.Steps {
+		if len(s.Outputs) > 0 {
+			fmt.Fprintf(w, "\n%s\n", stepName(s))
+		}
+		for _, name := range slices.Sorted(maps.Keys(s.Outputs)) {
+			value, text := s.Outputs[name].(string)
+			if !text {
+				plain, _ := json.Marshal(s.Outputs[name]) // it was JSON
+				value = string(plain)
+			}
+			fmt.Fprintf(w, "  %s: %s\n", name, value)
+		}
+	}
 }
 
 func newRunsOrder(r *remote, order, short string) *cobra.Command {
 	return &cobra.Command{
-		Use: order + " ID", Short: short, Args: cobra.ExactArgs(1),
+		Use: order + " ID", Short: short, Args: arguments("ID"), ValidArgsFunction: r.names("runs", "id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := r.client()
+			c, err := r.client(cmd)
 			if err != nil {
 				return err
 			}
-			var answer struct {
-				ID string `json:"id"`
-			}
+			var answer api.Named
 			if err := c.Post(cmd.Context(), "runs/"+url.PathEscape(args[0])+"/"+order, &answer); err != nil {
 				return err
 			}

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,14 +24,16 @@ import (
 type sendFlags struct {
 	remote
 	event, file, kind, id, hooks, secretFile string
+	header                                   []string
 }
 
 func newSend() *cobra.Command {
 	var s sendFlags
 	cmd := &cobra.Command{
-		Use: "send SOURCE -f FILE", Short: "Sign an event as its sender would, and post it", Args: cobra.ExactArgs(1),
-		Long: "Send posts a payload to a source of a server, signed with the source's secret. Of a server on this machine that runs with --dev it finds address, type and secret by itself.",
-		RunE: func(cmd *cobra.Command, args []string) error { return s.run(cmd, args[0]) },
+		Use: "send SOURCE -f FILE", Short: "Sign an event as its sender would, and post it", Args: arguments("SOURCE"), ValidArgsFunction: s.names("sources", "name"),
+		Long:    "Send posts a payload to a source of a server, signed with the source's secret. Of a server on this machine that runs with --dev it finds address, type and secret by itself. A generic source gets X-Signature: sha256=HEX and X-Request-Id; --header adds what another one wants.",
+		Example: "  riposte send github --event push -f push.json\n  riposte send alertmanager -f alerts.json\n  riposte send doorbell -f - -H 'Authorization: Basic …' < ring.json",
+		RunE:    func(cmd *cobra.Command, args []string) error { return s.run(cmd, args[0]) },
 	}
 	s.bind(cmd)
 	f := cmd.Flags()
@@ -37,12 +42,15 @@ func newSend() *cobra.Command {
 	f.StringVar(&s.kind, "type", "", "type of the source; default: asked of the server")
 	f.StringVar(&s.id, "id", "", "delivery id; default: a random one")
 	f.StringVar(&s.hooks, "hooks", "", "address of the hooks listener; default: that of the server that uses --data")
+	f.StringArrayVarP(&s.header, "header", "H", nil, "request header, as in 'Name: value', beside or over those of the type; can be repeated")
 	f.StringVar(&s.secretFile, "secret-file", "", "file with the secret; default: RIPOSTE_WEBHOOK_SECRET, then the development secret in --data")
-	_ = cmd.MarkFlagRequired("file") // fails only for a flag that does not exist
 	return cmd
 }
 
 func (s *sendFlags) run(cmd *cobra.Command, source string) error {
+	if err := errors.Join(checkOutput(cmd, s.output), fileGiven(cmd, s.file)); err != nil {
+		return err
+	}
 	d, err := s.delivery(cmd, source)
 	if err != nil {
 		return err
@@ -54,11 +62,35 @@ func (s *sendFlags) run(cmd *cobra.Command, source string) error {
 	return s.show(cmd.OutOrStdout(), receipt, func(w io.Writer) { printReceipt(w, receipt) })
 }
 
+// fileGiven says that --file is missing.
+func fileGiven(cmd *cobra.Command, file string) error {
+	if file == "" {
+		return usage(cmd, "--file is missing")
+	}
+	return nil
+}
+
+// headers reads --header.
+func headers(cmd *cobra.Command, lines []string) (http.Header, error) {
+	h := http.Header{}
+	for _, line := range lines {
+		name, value, ok := strings.Cut(line, ":")
+		if !ok || strings.TrimSpace(name) == "" {
+			return nil, usage(cmd, "--header %q is not a name, a colon and a value", line)
+		}
+		h.Add(strings.TrimSpace(name), strings.TrimSpace(value))
+	}
+	return h, nil
+}
+
 func (s *sendFlags) delivery(cmd *cobra.Command, source string) (client.Delivery, error) {
 	d := client.Delivery{Address: s.hooks, Source: source, Type: s.kind, Event: s.event, ID: s.id, Now: time.Now()}
 	var err error
-	if d.Body, err = readPayload(cmd.InOrStdin(), s.file); err != nil {
+	if d.Header, err = headers(cmd, s.header); err != nil {
 		return d, err
+	}
+	if d.Body, err = readPayload(cmd.InOrStdin(), s.file); err != nil {
+		return d, fmt.Errorf("read the payload: %w", err)
 	}
 	if d.Secret, err = s.secret(); err != nil {
 		return d, err
@@ -103,7 +135,7 @@ func (s *sendFlags) secret() ([]byte, error) {
 	}
 	text, err := os.ReadFile(name)
 	if err != nil {
-		return nil, fmt.Errorf("no secret to sign with: %w (give one with --secret-file or RIPOSTE_WEBHOOK_SECRET)", err)
+		return nil, &client.Error{Msg: fmt.Sprintf("no secret to sign with: %v", err), Hint: "give one with --secret-file or RIPOSTE_WEBHOOK_SECRET; only a server that runs with --dev makes one", Err: err}
 	}
 	return bytes.TrimSpace(text), nil
 }
@@ -112,7 +144,7 @@ func (s *sendFlags) secret() ([]byte, error) {
 func (s *sendFlags) typeOf(cmd *cobra.Command, source string) (string, error) {
 	page, err := s.sources(cmd)
 	if err != nil {
-		return "", fmt.Errorf("the type of source %s could not be asked for (--type gives it): %w", source, err)
+		return "", &failure{exitFailed, fmt.Errorf("ask for the type of source %s: %w", source, err), "--type gives it", false}
 	}
 	var names []string
 	for _, it := range page.Items {
@@ -121,7 +153,7 @@ func (s *sendFlags) typeOf(cmd *cobra.Command, source string) (string, error) {
 		}
 		names = append(names, it.Name)
 	}
-	return "", fmt.Errorf("the server has no source %q; it has %s", source, strings.Join(names, ", "))
+	return "", &client.Error{Msg: fmt.Sprintf("the server has no source %q", source), Hint: nearest(source, names, "it has "+strings.Join(names, ", "))}
 }
 
 func printReceipt(w io.Writer, r client.Receipt) {
@@ -130,13 +162,14 @@ func printReceipt(w io.Writer, r client.Receipt) {
 		ids = []string{r.ID}
 	}
 	for _, id := range ids {
+		if r.Duplicate || slices.Contains(r.Duplicates, id) {
+			fmt.Fprintf(w, "duplicate %s: it was accepted before, and nothing new is decided; riposte events replay %s decides it again\n", id, id)
+			continue
+		}
 		fmt.Fprintln(w, "accepted", id)
 	}
 	if len(ids) == 0 {
 		fmt.Fprintln(w, "answered without an event")
-	}
-	if r.Duplicate || len(r.Duplicates) > 0 {
-		fmt.Fprintln(w, "known before, so nothing new is decided; riposte events replay", strings.Join(append(r.Duplicates, r.ID), " "), "decides it again")
 	}
 	for _, id := range r.Retried {
 		fmt.Fprintln(w, "its failed run goes on:", id)

@@ -19,12 +19,13 @@ import (
 func newServe(version string) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
-		Use: "serve", Short: "Receive, decide, run", Args: cobra.NoArgs,
-		Long: "Serve receives webhooks and runs what the rules say. Each flag is also a variable RIPOSTE_… and, but for --dev, a key of the configuration file.",
+		Use: "serve", Short: "Receive, decide, run", Args: arguments(),
+		Example: "  riposte serve --dev --rules rules\n  riposte serve --config /etc/riposte/riposte.yaml --rules /etc/riposte/rules --data /var/lib/riposte",
+		Long:    "Serve receives webhooks and runs what the rules say. Each flag is also a variable RIPOSTE_… and, but for --dev, a key of the configuration file.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := loadConfig(cmd, file)
 			if err != nil {
-				return exitError{exitFailed, err}
+				return configError(err)
 			}
 			return serve(cmd, c, version)
 		},
@@ -51,12 +52,25 @@ func loadConfig(cmd *cobra.Command, file string) (*config.Config, error) {
 	return config.Load(config.Sources{File: file, Env: os.LookupEnv, Flags: given})
 }
 
+// configError prints the problems of a configuration below each other.
+func configError(err error) error {
+	var all *config.Error
+	if errors.As(err, &all) {
+		return fmt.Errorf("the configuration is wrong:\n%w", err)
+	}
+	return &failure{code: exitUsage, err: err}
+}
+
 func serve(cmd *cobra.Command, c *config.Config, version string) error {
+	if len(c.Rules.Dirs) == 0 {
+		fmt.Fprintln(cmd.ErrOrStderr(), "riposte: no rules are given, so nothing can be received; --rules names their directory")
+	}
+	data := c.Data // as it was given, before it is made absolute
 	server, err := app.New(cmd.Context(), app.Options{
 		Config: c, Version: version, LogOutput: cmd.ErrOrStderr(),
 		Started: func(l client.Listen) {
 			if c.Dev {
-				welcome(cmd.OutOrStdout(), c, l)
+				welcome(cmd.OutOrStdout(), data, l)
 			}
 		},
 	})
@@ -67,10 +81,10 @@ func serve(cmd *cobra.Command, c *config.Config, version string) error {
 }
 
 // welcome says what a newcomer can try.
-func welcome(w io.Writer, c *config.Config, l client.Listen) {
-	self, data := os.Args[0], ""
-	if filepath.Clean(c.Data) != "data" {
-		data = " --data " + c.Data
+func welcome(w io.Writer, data string, l client.Listen) {
+	self, secret, flag := os.Args[0], filepath.Join(data, app.DevSecretFile), ""
+	if filepath.Clean(data) != "data" {
+		flag = " --data " + data
 	}
 	fmt.Fprintf(w, `
 Riposte is ready.
@@ -82,7 +96,7 @@ Try it from another terminal:
   %s send github --event push -f examples/hello/push.json%s
   %s runs list%s
 
-`, l.Hooks, filepath.Join(c.Data, app.DevSecretFile), l.Admin, l.Health, self, data, self, data)
+`, l.Hooks, secret, l.Admin, l.Health, self, flag, self, flag)
 }
 
 // logger makes the logger that a configuration asks for.
@@ -96,34 +110,38 @@ func newBackup() *cobra.Command {
 	var r remote
 	var file string
 	cmd := &cobra.Command{
-		Use: "backup -f FILE", Short: "Copy the embedded store of a running server", Args: cobra.NoArgs,
-		Long: "Backup asks the running server for a consistent copy: all that was accepted before the command began is in it.",
+		Use: "backup -f FILE", Short: "Copy the embedded store of a running server", Args: arguments(),
+		Example: "  riposte backup -f riposte.backup\n  riposte backup -f - | age -r age1… > riposte.backup.age",
+		Long:    "Backup asks the running server for a consistent copy: all that was accepted before the command began is in it.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := r.client()
+			if err := fileGiven(cmd, file); err != nil {
+				return err
+			}
+			c, err := r.client(cmd)
 			if err != nil {
 				return err
 			}
 			if file == "-" {
 				return c.Backup(cmd.Context(), cmd.OutOrStdout())
 			}
-			if err := writeWhole(file, func(w io.Writer) error { return c.Backup(cmd.Context(), w) }); err != nil {
+			size, err := writeWhole(file, func(w io.Writer) error { return c.Backup(cmd.Context(), w) })
+			if err != nil {
 				return err
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), "backup written to", file)
-			return nil
+			written := map[string]any{"file": file, "bytes": size}
+			return r.show(cmd.OutOrStdout(), written, func(w io.Writer) { fmt.Fprintf(w, "backup of %d bytes written to %s\n", size, file) })
 		},
 	}
 	r.bind(cmd)
 	cmd.Flags().StringVarP(&file, "file", "f", "", "where to write it; - for standard output")
-	_ = cmd.MarkFlagRequired("file") // fails only for a flag that does not exist
 	return cmd
 }
 
-// writeWhole writes a file that appears under its name only once it is complete and on the disk.
-func writeWhole(name string, write func(io.Writer) error) (err error) {
+// writeWhole writes a file that appears under its name only once it is complete and on the disk, and returns its size.
+func writeWhole(name string, write func(io.Writer) error) (size int64, err error) {
 	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
 	if err != nil {
-		return err
+		return 0, fmt.Errorf("write the backup: %w", err)
 	}
 	defer func() {
 		if err != nil {
@@ -131,24 +149,29 @@ func writeWhole(name string, write func(io.Writer) error) (err error) {
 		}
 	}()
 	if err := write(f); err != nil {
-		return errors.Join(err, f.Close())
+		return 0, errors.Join(err, f.Close())
 	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return err
+	info, err := f.Stat()
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return 0, fmt.Errorf("write the backup: %w", err)
 	}
-	return os.Rename(f.Name(), name)
+	return info.Size(), os.Rename(f.Name(), name)
 }
 
 func newRestore() *cobra.Command {
 	var file, data string
 	cmd := &cobra.Command{
-		Use: "restore -f FILE --data DIR", Short: "Make a store from a backup, in an empty directory", Args: cobra.NoArgs,
+		Use: "restore -f FILE --data DIR", Short: "Make a store from a backup, in an empty directory", Args: arguments(),
+		Example: "  riposte restore -f riposte.backup --data /var/lib/riposte-new",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := fileGiven(cmd, file); err != nil {
+				return err
+			}
 			in := cmd.InOrStdin()
 			if file != "-" {
 				f, err := os.Open(file)
 				if err != nil {
-					return err
+					return fmt.Errorf("read the backup: %w", err)
 				}
 				defer f.Close()
 				in = f
@@ -162,6 +185,5 @@ func newRestore() *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&file, "file", "f", "", "backup to read; - for standard input")
 	cmd.Flags().StringVar(&data, "data", envOr("RIPOSTE_DATA", "data"), "data directory to make (RIPOSTE_DATA)")
-	_ = cmd.MarkFlagRequired("file") // fails only for a flag that does not exist
 	return cmd
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -32,13 +33,13 @@ func ReadListen(dir string) (Listen, error) {
 	var l Listen
 	text, err := os.ReadFile(filepath.Join(dir, ListenFile))
 	if errors.Is(err, os.ErrNotExist) {
-		return l, fmt.Errorf("no server uses the data directory %s: start one with riposte serve, or name one with --server", dir)
+		return l, &Error{Msg: "no server uses the data directory " + dir, Hint: "start one with riposte serve, name its directory with --data, or a server elsewhere with --server", Err: err}
 	}
 	if err != nil {
-		return l, err
+		return l, fmt.Errorf("find the server: %w", err)
 	}
 	if err := json.Unmarshal(text, &l); err != nil {
-		return l, fmt.Errorf("%s: %w", filepath.Join(dir, ListenFile), err)
+		return l, fmt.Errorf("find the server: read %s: %w", filepath.Join(dir, ListenFile), err)
 	}
 	return l, nil
 }
@@ -57,23 +58,33 @@ func New(server, token string) (*Client, error) {
 	}
 	u, err := url.Parse(server)
 	if err != nil || u.Host == "" {
-		return nil, fmt.Errorf("server address %q is not a URL such as http://127.0.0.1:8081", server)
+		return nil, &Error{Msg: fmt.Sprintf("server address %q is not a URL", server), Hint: "write it as http://127.0.0.1:8081"}
 	}
 	return &Client{base: strings.TrimRight(server, "/"), token: token, http: &http.Client{}}, nil
 }
 
-// Error is an answer of the server other than success.
+// Error is an answer of the server other than success, or why there is none.
 type Error struct {
-	Status int
+	Status int    // 0 where nothing was answered
 	Msg    string `json:"error"`
-	Hint   string `json:"hint"`
+	Hint   string `json:"hint"` // what to try next; may be empty
+	Err    error  `json:"-"`
 }
 
-func (e *Error) Error() string {
-	if e.Hint == "" {
-		return e.Msg
+func (e *Error) Error() string { return e.Msg }
+func (e *Error) Unwrap() error { return e.Err }
+
+// unreachable says that nobody answers. net/http's error repeats the whole request: what is below it says why.
+func unreachable(address string, err error) error {
+	var request *url.Error
+	if errors.As(err, &request) {
+		err = request.Err
 	}
-	return e.Msg + " (" + e.Hint + ")"
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" {
+		err = dial.Err
+	}
+	return &Error{Msg: fmt.Sprintf("no server answers at %s: %v", address, err), Hint: "is it running? After a crash or a move --data or --server may name another", Err: err}
 }
 
 // Get reads a resource below /api/v1 into the value.
@@ -119,7 +130,7 @@ func (c *Client) send(ctx context.Context, method, path string) (*http.Response,
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("the server can't be reached (is it running? --server names another): %w", err)
+		return nil, unreachable(c.base, err)
 	}
 	if resp.StatusCode/100 != 2 {
 		defer resp.Body.Close()

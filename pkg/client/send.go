@@ -10,7 +10,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,6 +27,7 @@ type Delivery struct {
 	ID      string // delivery id; empty makes one
 	Secret  []byte
 	Body    []byte
+	Header  http.Header // set beside, and over, those of the type
 	Now     time.Time
 }
 
@@ -44,16 +47,17 @@ func Send(ctx context.Context, d Delivery) (Receipt, error) {
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(d.Address, "/")+"/hooks/"+d.Source, bytes.NewReader(d.Body))
 	if err != nil {
-		return receipt, err
+		return receipt, fmt.Errorf("send to source %s: %w", d.Source, err)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "riposte-send")
 	if err := sign(req.Header, d); err != nil {
 		return receipt, err
 	}
+	maps.Copy(req.Header, d.Header)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return receipt, fmt.Errorf("send to source %s: %w", d.Source, err)
+		return receipt, unreachable(d.Address, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode/100 != 2 {
@@ -66,7 +70,10 @@ func Send(ctx context.Context, d Delivery) (Receipt, error) {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return receipt, nil
 	}
-	return receipt, json.Unmarshal(text, &receipt)
+	if err := json.Unmarshal(text, &receipt); err != nil {
+		return receipt, fmt.Errorf("read the answer: %w", err)
+	}
+	return receipt, nil
 }
 
 // signers set the headers that each kind of sender sets.
@@ -84,7 +91,10 @@ func signers() map[string]func(http.Header, Delivery) error {
 func sign(h http.Header, d Delivery) error {
 	s := signers()[d.Type]
 	if s == nil {
-		return fmt.Errorf("send does not know how a source of type %q is signed", d.Type)
+		return &Error{Msg: fmt.Sprintf("how a source of type %q is signed is not known here", d.Type), Hint: "known are " + strings.Join(slices.Sorted(maps.Keys(signers())), ", ")}
+	}
+	if examples := map[string]string{"github": "push", "gitea": "push"}; d.Event == "" && examples[d.Type] != "" {
+		return &Error{Msg: fmt.Sprintf("a sender of type %s names each event, and --event is missing", d.Type), Hint: "--event " + examples[d.Type]}
 	}
 	return s(h, d)
 }
@@ -132,7 +142,7 @@ func signGeneric(h http.Header, d Delivery) error {
 func signStandard(h http.Header, d Delivery) error {
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(string(d.Secret), "whsec_"))
 	if err != nil {
-		return fmt.Errorf("the secret is not whsec_ and base64: %w", err)
+		return &Error{Msg: "the secret is not whsec_ and base64, as Standard Webhooks wants it", Hint: "take it as the sender shows it", Err: err}
 	}
 	stamp := strconv.FormatInt(d.Now.Unix(), 10)
 	h.Set("webhook-id", d.ID)
