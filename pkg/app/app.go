@@ -82,7 +82,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
-		return nil, fmt.Errorf("make the data directory: %w", err)
+		return nil, fmt.Errorf("make the data directory: %w: make its parent writable for this user, or name another directory with --data", err)
 	}
 	for _, step := range []func(context.Context) error{a.openSecrets, a.openStore, a.openRules, a.buildEngine, a.buildServers} {
 		if err := step(ctx); err != nil {
@@ -278,6 +278,7 @@ func (a *App) registries(ctx context.Context) (Registries, func(context.Context)
 	if err != nil {
 		return Registries{}, nil, fmt.Errorf("open the register of child processes: %w", err)
 	}
+	a.teardown.add("register of child processes", time.Second, func(context.Context) error { return runner.Close() })
 	survivors, err := runner.KillSurvivors(ctx)
 	if err != nil {
 		return Registries{}, nil, fmt.Errorf("end the child processes of the last crash: %w", err)

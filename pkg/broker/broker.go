@@ -116,10 +116,10 @@ func (b *Broker) start() error {
 	if err != nil {
 		return fmt.Errorf("start the embedded store in %s: %w", b.opts.Dir, err)
 	}
-	s.SetLoggerV2(serverLog{b.opts.Logger}, false, false, false)
+	s.SetLoggerV2(serverLog{b.opts.Logger, b.Suspect}, false, false, false)
 	s.Start()
 	if !s.ReadyForConnections(time.Minute) || !s.JetStreamEnabled() {
-		s.Shutdown()
+		stop(s)
 		return fmt.Errorf("start the embedded store in %s: it did not become ready (is the directory writable and is there space?)", b.opts.Dir)
 	}
 	conn, err := nats.Connect("", nats.InProcessServer(s), nats.Name("riposte"), nats.MaxReconnects(-1))
@@ -127,13 +127,19 @@ func (b *Broker) start() error {
 		err = b.use(conn)
 	}
 	if err != nil {
-		s.Shutdown()
+		stop(s)
 		return fmt.Errorf("connect to the embedded store: %w", err)
 	}
 	b.mu.Lock()
 	b.server = s
 	b.mu.Unlock()
 	return nil
+}
+
+// stop returns when nothing of the server writes any more, so that another one can use its directory.
+func stop(s *server.Server) {
+	s.Shutdown()
+	s.WaitForShutdown()
 }
 
 func (b *Broker) use(conn *nats.Conn) error {
@@ -214,7 +220,8 @@ func (b *Broker) Ready() error {
 	return nil
 }
 
-// Suspect tells the broker that the store left a write unanswered. An embedded store is restarted once there is space.
+// Suspect tells the broker that the store left a write unanswered, or complained. An embedded store that is found dead is
+// restarted once there is space.
 func (b *Broker) Suspect() {
 	if !b.Embedded() {
 		return
@@ -237,9 +244,9 @@ func (b *Broker) recoverer() {
 		if b.answers() {
 			continue
 		}
-		problem := fmt.Errorf("%w: the store does not answer; it is restarted once there is space on the disk", event.ErrLogUnavailable)
+		problem := fmt.Errorf("%w: the store in %s failed; it is restarted once the disk has at least %d MiB free", event.ErrLogUnavailable, b.opts.Dir, restartBytes>>20)
 		b.problem.Store(&problem)
-		b.opts.Logger.Error("the embedded store does not answer", "dir", b.opts.Dir)
+		b.opts.Logger.Error("the embedded store failed; it is restarted once the disk has space", "dir", b.opts.Dir)
 		if !b.restart() {
 			return
 		}
@@ -248,8 +255,15 @@ func (b *Broker) recoverer() {
 	}
 }
 
-// answers probes the store with a write of its own.
+// answers reports whether all of the store works. A stream whose write failed stays dead while the others go on, so a
+// write of our own to another stream proves nothing about it: the server is asked, too.
 func (b *Broker) answers() bool {
+	b.mu.Lock()
+	s := b.server
+	b.mu.Unlock()
+	if s == nil || s.Healthz(nil).Status != "ok" {
+		return false
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	kv, err := b.JetStream().CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: ProbeBucket, Storage: jetstream.FileStorage})
@@ -260,11 +274,15 @@ func (b *Broker) answers() bool {
 	return err == nil
 }
 
+// restartBytes must be free before a store that failed is restarted, however small the reserve: with less the first
+// write ends it again.
+const restartBytes = 8 << 20
+
 func (b *Broker) restart() bool {
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if b.space.check(time.Now()) == nil {
+		if b.space.check(time.Now()) == nil && b.space.has(restartBytes) {
 			b.shutdown()
 			err := b.start()
 			if err == nil && b.answers() {
@@ -287,8 +305,7 @@ func (b *Broker) shutdown() {
 		b.conn.Close()
 	}
 	if b.server != nil {
-		b.server.Shutdown()
-		b.server.WaitForShutdown()
+		stop(b.server)
 		b.server = nil
 	}
 }

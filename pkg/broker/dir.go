@@ -28,24 +28,29 @@ type format struct {
 // lockDir makes the directory this process's own, until the file is closed or the process ends.
 func lockDir(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the data directory: %w", err)
+		return nil, unusable(dir, err)
 	}
 	name := filepath.Join(dir, "lock")
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("open the data directory %s for writing: %w", dir, err)
+		return nil, unusable(dir, err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		holder, _ := os.ReadFile(name)
 		return nil, errors.Join(fmt.Errorf("data directory %s is in use by process %s: stop that server, or name another directory with --data", dir, strings.TrimSpace(string(holder))), f.Close())
 	}
 	if err := f.Truncate(0); err != nil {
-		return nil, errors.Join(fmt.Errorf("write to the data directory: %w", err), f.Close())
+		return nil, errors.Join(unusable(dir, err), f.Close())
 	}
 	if _, err := f.WriteAt([]byte(fmt.Sprintln(os.Getpid())), 0); err != nil {
-		return nil, errors.Join(fmt.Errorf("write to the data directory: %w", err), f.Close())
+		return nil, errors.Join(unusable(dir, err), f.Close())
 	}
 	return f, nil
+}
+
+// unusable says that a data directory can't be written, and what to do about it.
+func unusable(dir string, err error) error {
+	return fmt.Errorf("data directory %s can't be written: %w: make it writable for this user, or name another directory with --data", dir, err)
 }
 
 // checkFormat refuses a directory that another version laid out, and marks a new one.
@@ -55,7 +60,7 @@ func checkFormat(dir string) error {
 	if errors.Is(err, os.ErrNotExist) {
 		text, _ := json.Marshal(format{Format})
 		if err := os.WriteFile(name+".new", append(text, '\n'), 0o600); err != nil { // renamed: half a file would be refused for good
-			return fmt.Errorf("write to the data directory: %w", err)
+			return unusable(dir, err)
 		}
 		return os.Rename(name+".new", name)
 	}
@@ -110,6 +115,12 @@ func (s *space) check(now time.Time) error {
 	return s.err
 }
 
+// has reports whether so much is free.
+func (s *space) has(bytes uint64) bool {
+	free, _, err := s.ask(s.path)
+	return err == nil && free >= bytes
+}
+
 func freeSpace(path string) (free, total uint64, err error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(path, &s); err != nil {
@@ -131,8 +142,11 @@ func redactURL(urls string) string {
 	return strings.Join(parts, ",")
 }
 
-// serverLog passes on what the embedded server has to say.
-type serverLog struct{ log *slog.Logger }
+// serverLog passes on what the embedded server has to say. What it calls an error may be the end of a stream.
+type serverLog struct {
+	log     *slog.Logger
+	suspect func()
+}
 
 func (l serverLog) Noticef(format string, v ...any) {
 	l.log.Debug("store: " + fmt.Sprintf(format, v...))
@@ -143,6 +157,7 @@ func (l serverLog) Fatalf(format string, v ...any) {
 }
 func (l serverLog) Errorf(format string, v ...any) {
 	l.log.Error("store: " + fmt.Sprintf(format, v...))
+	l.suspect()
 }
 func (l serverLog) Debugf(format string, v ...any) {
 	l.log.Debug("store: " + fmt.Sprintf(format, v...))
