@@ -220,7 +220,7 @@ func (b *bench) history() error {
 	for size := 0.0; size < 2<<30; n += 20_000 {
 		if _, err := send(s.listen.Hooks, n, 20_000); err != nil {
 			s.stop()
-			return err
+			return fmt.Errorf("%w\n%s", err, s.output.String())
 		}
 		if size, err = s.metric("riposte_eventlog_bytes", ""); err != nil {
 			s.stop()

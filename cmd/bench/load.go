@@ -129,6 +129,7 @@ func (r wrkResult) rate() float64 { return float64(r.requests-r.failed) / r.seco
 // send posts signed bodies first to first+n-1 over 64 connections, and returns when the first was answered.
 func send(hooks string, first, n int) (time.Time, error) {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: time.Minute}
+	defer client.CloseIdleConnections()
 	var mu sync.Mutex
 	var began time.Time
 	var failed error

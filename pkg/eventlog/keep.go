@@ -15,6 +15,8 @@ import (
 
 // keeper knows what may be purged.
 type keeper struct {
+	sweeping sync.Mutex // held for a whole sweep: the saver's and the janitor's would store the same ids
+
 	mu     sync.Mutex
 	needed event.Pos
 	known  bool
@@ -60,6 +62,8 @@ func (l *Log) saver() {
 
 // Sweep stores ids and purges what is too old or too much, as far as it is not needed. It is called at intervals.
 func (l *Log) Sweep(ctx context.Context) error {
+	l.keeper.sweeping.Lock()
+	defer l.keeper.sweeping.Unlock()
 	if err := l.saveIDs(ctx); err != nil {
 		return err
 	}
