@@ -101,7 +101,9 @@ func (s *server) stop() {
 
 // metric sums the samples of a metric whose labels contain the text.
 func (s *server) metric(name, labels string) (float64, error) {
-	resp, err := http.Get("http://" + s.listen.Health + "/metrics")
+	plain := &http.Client{Transport: &http.Transport{DisableCompression: true}} // what is measured should not pack for us
+	defer plain.CloseIdleConnections()
+	resp, err := plain.Get("http://" + s.listen.Health + "/metrics")
 	if err != nil {
 		return 0, err
 	}
@@ -133,7 +135,7 @@ func (s *server) await(name, labels string, want float64, limit time.Duration) (
 		if time.Now().After(deadline) {
 			return v, fmt.Errorf("%s is %v after %s, want %v (last error: %w)", name, v, limit, want, err)
 		}
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(25 * time.Millisecond)
 	}
 }
 

@@ -24,6 +24,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -71,6 +72,8 @@ type Runner struct {
 	grace    time.Duration
 	register *register
 	log      *slog.Logger
+	null     *os.File // what children read that are given nothing
+	buffers  sync.Pool
 }
 
 // New opens the register. Call KillSurvivors before the first Run. The variables are read now.
@@ -82,7 +85,12 @@ func New(o Options) (*Runner, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the register of child processes: %w", err)
 	}
-	r := &Runner{register: reg, log: o.Logger, marker: Marker + "=" + reg.instance, grace: o.Grace}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, errors.Join(err, reg.close())
+	}
+	r := &Runner{register: reg, log: o.Logger, marker: Marker + "=" + reg.instance, grace: o.Grace, null: null}
+	r.buffers.New = func() any { b := make([]byte, 16<<10); return &b }
 	if r.grace == 0 {
 		r.grace = DefaultGrace
 	}
@@ -99,7 +107,7 @@ func New(o Options) (*Runner, error) {
 }
 
 // Close closes the register; call it when nothing runs.
-func (r *Runner) Close() error { return r.register.close() }
+func (r *Runner) Close() error { return errors.Join(r.register.close(), r.null.Close()) }
 
 // Cmd says what to run.
 type Cmd struct {
@@ -183,10 +191,10 @@ func (r *Runner) start(c Cmd) (*exec.Cmd, *pipes, error) {
 		return nil, nil, err
 	}
 	cmd := &exec.Cmd{
-		Path: path, Args: append([]string{c.Path}, c.Args...), Dir: c.Dir, Env: env,
+		Path: path, Args: append([]string{c.Path}, c.Args...), Dir: c.Dir, Env: env, Stdin: r.null,
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
 	}
-	p := &pipes{}
+	p := &pipes{buffers: &r.buffers}
 	if err := p.connect(cmd, c); err != nil {
 		p.abandon()
 		return nil, nil, err

@@ -47,7 +47,7 @@ func said(t *testing.T, r *Runner, c Cmd) string {
 	return out.String()
 }
 
-func alive(pid int) bool { return startTime(pid) != "" }
+func alive(pid int) bool { return startTime(pid) != 0 }
 
 func linux(t *testing.T) {
 	t.Helper()
@@ -329,7 +329,10 @@ func TestRegisterStaysSmall(t *testing.T) {
 
 func TestRegisterThatMakesNoSense(t *testing.T) {
 	dir := t.TempDir()
-	text := "+ 1 5 \"init\"\n+ 0 5 \"\"\n+ -1 5 \"\"\n+ x y z\n+\n\x00\x00\x00\n+ 99999999 1 \"gone\"\n+ " + strconv.Itoa(os.Getpid()) + " 1 \"number went to another\"\n- x\n+ 12"
+	boot, own := bootID(), strconv.Itoa(os.Getpid())
+	now := strconv.FormatInt(bootTicks(), 10)
+	text := "+ 1 " + boot + " " + now + " \"init\"\n+ 0 5 \"\"\n+ -1 5 \"\"\n+ x y z\n+\n\x00\x00\x00\n+ 99999999 " + boot + " " + now + " \"gone\"\n" +
+		"+ " + own + " " + boot + " 1 \"number went to another\"\n+ " + own + " another-boot " + now + " \"before the machine started\"\n- x\n+ 12"
 	if err := os.WriteFile(filepath.Join(dir, "processes"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

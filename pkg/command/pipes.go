@@ -22,6 +22,8 @@ type pipes struct {
 	stdin  []byte
 	outs   []output
 	all    sync.WaitGroup
+
+	buffers *sync.Pool
 }
 
 type output struct {
@@ -81,7 +83,7 @@ func (p *pipes) run() {
 		})
 	}
 	for i := range p.outs {
-		p.all.Go(p.outs[i].copy)
+		p.all.Go(func() { p.outs[i].copy(p.buffers) })
 	}
 }
 
@@ -103,9 +105,11 @@ func (p *pipes) finish() error {
 	return nil
 }
 
-func (o *output) copy() {
+func (o *output) copy(buffers *sync.Pool) {
 	defer func() { _ = o.from.Close() }() // it was only read
-	buf := make([]byte, 16<<10)
+	pooled := buffers.Get().(*[]byte)
+	defer buffers.Put(pooled)
+	buf := *pooled
 	for {
 		n, err := o.from.Read(buf)
 		if n > 0 && o.err == nil {

@@ -24,14 +24,24 @@ func stat(pid string) []string {
 
 func dead(stat []string) bool { return stat == nil || stat[0] == "Z" || stat[0] == "X" }
 
-// startTime returns when a living process started, in the kernel's ticks since it booted: field 22. It is "" of a process
+// startTime returns when a living process started, in the kernel's ticks since it booted: field 22. It is 0 of a process
 // that is dead, and where that can't be told.
-func startTime(pid int) string {
+func startTime(pid int) int64 {
 	f := stat(strconv.Itoa(pid))
 	if dead(f) {
+		return 0
+	}
+	ticks, _ := strconv.ParseInt(f[19], 10, 64) // the kernel's own number
+	return ticks
+}
+
+// bootID names this boot of the machine (man 4 random). It is empty where that can't be told.
+func bootID() string {
+	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
 		return ""
 	}
-	return f[19]
+	return strings.TrimSpace(string(text))
 }
 
 // living reports whether a process of the group is alive: dead ones that nobody reaped yet do not count. Where there is no

@@ -14,10 +14,13 @@ import (
 	"sync"
 )
 
-// register is a file that holds the children that run: a line "+ pgid start key" when one begins and "- pgid" when its
-// group is gone. It is not synced: it must outlive this process, and no child outlives the machine.
+// register is a file that holds the children that run: a line "+ pgid boot ticks key" when one begins and "- pgid" when
+// its group is gone. The ticks are the kernel's clock when the line was written, which costs less than to ask when the
+// child started: whoever had the number then is our child, and a process that got it later started later. The file is not
+// synced: it must outlive this process, and no child outlives the machine.
 type register struct {
 	instance string
+	boot     string // names this boot of the machine
 	name     string
 	log      *slog.Logger
 
@@ -44,7 +47,7 @@ func openRegister(dir string, log *slog.Logger) (*register, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &register{instance: instance, name: name, log: log, file: f, alive: map[int]string{}}, nil
+	return &register{instance: instance, boot: bootID(), name: name, log: log, file: f, alive: map[int]string{}}, nil
 }
 
 // instanceOf returns the directory's random name, making it once.
@@ -63,7 +66,7 @@ func instanceOf(name string) (string, error) {
 }
 
 func (r *register) began(pgid int, key string) {
-	line := fmt.Sprintf("+ %d %s %q\n", pgid, startTime(pgid), key)
+	line := fmt.Sprintf("+ %d %s %d %q\n", pgid, r.boot, bootTicks(), key)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.alive[pgid] = line
@@ -134,7 +137,16 @@ func (r *register) close() error {
 }
 
 // registered is a child that the file says has not ended.
-type registered struct{ start, key string }
+type registered struct {
+	boot  string
+	ticks int64 // when it ran for certain
+	key   string
+}
+
+// is reports whether the process that has the child's number now, and started then, is the child.
+func (c registered) is(boot string, started int64) bool {
+	return boot != "" && c.boot == boot && started > 0 && started <= c.ticks
+}
 
 // running returns them by process group. Lines that make no sense are passed over: the file is not synced.
 func (r *register) running() (map[int]registered, error) {
@@ -144,16 +156,17 @@ func (r *register) running() (map[int]registered, error) {
 	}
 	alive := map[int]registered{}
 	for line := range strings.Lines(string(text)) {
-		f := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 4)
+		f := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 5)
 		if len(f) < 2 {
 			continue
 		}
 		pgid, err := strconv.Atoi(f[1])
 		switch {
 		case err != nil || pgid <= 1:
-		case f[0] == "+" && len(f) == 4:
-			key, _ := strconv.Unquote(f[3])
-			alive[pgid] = registered{f[2], key}
+		case f[0] == "+" && len(f) == 5:
+			ticks, _ := strconv.ParseInt(f[3], 10, 64) // 0 is nobody's
+			key, _ := strconv.Unquote(f[4])
+			alive[pgid] = registered{f[2], ticks, key}
 		case f[0] == "-":
 			delete(alive, pgid)
 		}

@@ -49,7 +49,7 @@ func (r *Runner) KillSurvivors(ctx context.Context) ([]Survivor, error) {
 func (r *Runner) kill(alive map[int]registered, killed map[int]string) (left int, err error) {
 	for pgid, child := range alive {
 		_, ours := killed[pgid] // then its leader may be dead and members not yet
-		if start := startTime(pgid); !ours && (start == "" || start != child.start) || !living(pgid) {
+		if !ours && !child.is(r.register.boot, startTime(pgid)) || !living(pgid) {
 			continue
 		}
 		if err := syscall.Kill(-pgid, syscall.SIGKILL); err != nil && err != syscall.ESRCH {

@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"path/filepath"
 	"sort"
 	"strings"
 	"sync"
@@ -120,6 +119,7 @@ type Engine struct {
 	metrics  *metrics
 	slots    *slots
 	feed     *feed
+	dirs     *dirs
 	draining chan struct{}
 
 	mu       sync.Mutex
@@ -142,6 +142,7 @@ func New(o Options) (*Engine, error) {
 		Options:  o,
 		metrics:  newMetrics(o.Registerer),
 		slots:    newSlots(o.Workers),
+		dirs:     &dirs{root: o.Dir},
 		draining: make(chan struct{}),
 		sets:     map[string]*rule.Set{},
 		problems: map[int]problem{},
@@ -283,8 +284,6 @@ func (e *Engine) set(ctx context.Context, revision string) (*rule.Set, error) {
 	e.sets[revision] = set
 	return set, nil
 }
-
-func (e *Engine) runDir(id string) string { return filepath.Join(e.Dir, id) }
 
 // PartitionOf returns the partition that owns an event and the runs it starts.
 func PartitionOf(eventID string, partitions int) int {

@@ -204,7 +204,7 @@ func (p *partition) act(ctx context.Context, at *attempt) (out action.Outputs, r
 			err = action.Permanent(fmt.Errorf("%s panicked: %v", at.plan.Uses, v))
 		}
 	}()
-	if err := os.MkdirAll(p.e.runDir(at.run.ID), 0o700); err != nil {
+	if err := p.e.dirs.ensure(at.run.ID); err != nil {
 		return nil, nil, fmt.Errorf("make the run's directory: %w", err)
 	}
 	rebuilt, err = p.rebuild(ctx, at)
@@ -219,7 +219,7 @@ func (p *partition) act(ctx context.Context, at *attempt) (out action.Outputs, r
 }
 
 func (p *partition) localMark(at *attempt, step string) string {
-	return filepath.Join(p.e.runDir(at.run.ID), "."+step+".local")
+	return filepath.Join(p.e.dirs.path(at.run.ID), "."+step+".local")
 }
 
 // rebuild makes the local outputs of earlier steps again where this machine lacks them: after a retry of a run that had
@@ -270,7 +270,7 @@ func (p *partition) call(ctx context.Context, at *attempt, phase run.Phase, step
 	defer log.Close()
 	return at.rule.Action(phase, step).Run(ctx, &action.Call{
 		RunID: at.run.ID, Rule: at.run.Rule, StepID: step, Attempt: at.n, Params: params,
-		Dir: p.e.runDir(at.run.ID), Log: log, Event: eventInfo(at.event),
+		Dir: p.e.dirs.path(at.run.ID), Log: log, Event: eventInfo(at.event),
 		Secret: p.e.Secret, Target: at.rule.Target,
 	})
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/event"
@@ -398,7 +397,7 @@ func (p *partition) over(a *active) {
 		}
 		p.log.Log(context.Background(), level, "run ended", "run", a.run.ID, "rule", a.run.Rule, "state", a.run.State, "reason", a.run.Reason, "message", a.run.Message)
 		if len(a.run.Steps) > 0 {
-			if err := os.RemoveAll(p.e.runDir(a.run.ID)); err != nil {
+			if err := p.e.dirs.remove(a.run.ID); err != nil {
 				p.log.Warn("run's directory could not be removed", "run", a.run.ID, "error", err)
 			}
 		}
