@@ -32,6 +32,7 @@ func TestScripts(t *testing.T) {
 				env.Setenv("RIPOSTE_"+listener+"_LISTEN", "127.0.0.1:0")
 			}
 			env.Setenv("RIPOSTE_EVENT_LOG_RESERVE_BYTES", "1MiB") // the tests' disk may be nearly full
+			env.Setenv("GORACE", "halt_on_error=1 atexit_sleep_ms=0") // the race detector holds each process up for a second otherwise
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
