@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/riposte-dev/riposte/pkg/app"
+	"github.com/riposte-dev/riposte/pkg/config"
 	"github.com/riposte-dev/riposte/pkg/document"
 	"github.com/riposte-dev/riposte/pkg/rule"
 	"github.com/riposte-dev/riposte/pkg/rulesync"
@@ -19,37 +21,64 @@ func options() rule.Options {
 	return rule.Options{Sources: r.Sources, Actions: r.Actions}
 }
 
-// TestDocumentedYAMLIsRight checks every YAML block of the README and docs; only what a block leaves out may be missing.
+// TestDocumentedYAMLIsRight checks every YAML block of the pages there are: documents as rules, all others as the server's
+// configuration. Only what a block leaves out may be missing.
 func TestDocumentedYAMLIsRight(t *testing.T) {
-	pages, err := filepath.Glob("../../docs/*.md")
-	if err != nil {
-		t.Fatal(err)
+	pages := []string{"../../README.md"}
+	for _, dir := range []string{"docs", "rules", "examples"} {
+		err := filepath.WalkDir("../../"+dir, func(name string, _ fs.DirEntry, err error) error {
+			if filepath.Ext(name) == ".md" {
+				pages = append(pages, name)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
-	blocks := 0
-	for _, page := range append(pages, "../../README.md") {
+	documents, configurations := 0, 0
+	for _, page := range pages {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
-			if !strings.Contains(m[1], "apiVersion: riposte.dev/v1") {
+		for _, m := range regexp.MustCompile("(?s)```ya?ml\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
+			if strings.Contains(m[1], "apiVersion: riposte.dev/v1") {
+				documents++
+				checkDocuments(t, page, m[1])
 				continue
 			}
-			blocks++
-			_, err := rule.Load([]rule.File{{Path: filepath.Base(page), Data: []byte(m[1])}}, options())
-			var problems document.Problems
-			if err != nil && !errors.As(err, &problems) {
-				t.Fatal(err)
-			}
-			for _, p := range problems {
-				if !strings.Contains(p.Msg, "there is no Source") && !strings.Contains(p.Msg, "there is no Target") {
-					t.Errorf("%s: %s\nin\n%s", page, p, m[1])
-				}
-			}
+			configurations++
+			checkConfiguration(t, page, m[1])
 		}
 	}
-	if blocks < 3 {
-		t.Errorf("only %d blocks were found", blocks)
+	if documents < 4 || configurations < 1 {
+		t.Errorf("only %d blocks of documents and %d of configuration were found", documents, configurations)
+	}
+}
+
+func checkDocuments(t *testing.T, page, block string) {
+	t.Helper()
+	_, err := rule.Load([]rule.File{{Path: filepath.Base(page), Data: []byte(block)}}, options())
+	var problems document.Problems
+	if err != nil && !errors.As(err, &problems) {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		if !strings.Contains(p.Msg, "there is no Source") && !strings.Contains(p.Msg, "there is no Target") {
+			t.Errorf("%s: %s\nin\n%s", page, p, block)
+		}
+	}
+}
+
+func checkConfiguration(t *testing.T, page, block string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "riposte.yaml")
+	if err := os.WriteFile(file, []byte(block), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := config.Load(config.Sources{File: file}); err != nil {
+		t.Errorf("%s: %v\nin\n%s", page, err, block)
 	}
 }
 
