@@ -31,7 +31,7 @@ func TestScripts(t *testing.T) {
 			for _, listener := range []string{"HOOKS", "ADMIN", "HEALTH"} {
 				env.Setenv("RIPOSTE_"+listener+"_LISTEN", "127.0.0.1:0")
 			}
-			env.Setenv("RIPOSTE_EVENT_LOG_RESERVE_BYTES", "1MiB") // the tests' disk may be nearly full
+			env.Setenv("RIPOSTE_EVENT_LOG_RESERVE_BYTES", "1MiB")     // the tests' disk may be nearly full
 			env.Setenv("GORACE", "halt_on_error=1 atexit_sleep_ms=0") // the race detector holds each process up for a second otherwise
 			return nil
 		},

@@ -46,6 +46,12 @@ func newRoot(version string) *cobra.Command {
 	)
 	root.SetVersionTemplate("riposte {{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" {
+			group(cmd)
+		}
+	}
 	return root
 }
 
