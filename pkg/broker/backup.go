@@ -42,6 +42,8 @@ type streamInfo struct {
 // are copied before the events they speak of, so a journal never points beyond the log; what the log has in addition is
 // decided after a restore.
 func (b *Broker) Backup(ctx context.Context, w io.Writer) error {
+	b.backup.Lock()
+	defer b.backup.Unlock()
 	names, err := b.streams(ctx)
 	if err != nil {
 		return err

@@ -68,6 +68,7 @@ type Broker struct {
 	replicas  int
 	closeOnce sync.Once
 	closeErr  error
+	backup    sync.RWMutex // read while something is purged, held by a backup
 
 	mu     sync.Mutex
 	server *server.Server
@@ -253,6 +254,16 @@ func (b *Broker) recoverer() {
 		b.problem.Store(nil)
 		b.opts.Logger.Info("the embedded store works again")
 	}
+}
+
+// Purge calls fn, which removes what is needed no more, unless a backup is being made: its parts are copied one after the other,
+// and what the first ones need must still be there for the last.
+func (b *Broker) Purge(fn func() error) error {
+	if !b.backup.TryRLock() {
+		return nil
+	}
+	defer b.backup.RUnlock()
+	return fn()
 }
 
 // answers reports whether all of the store works. A stream whose write failed stays dead while the others go on, so a

@@ -120,6 +120,9 @@ func Open(ctx context.Context, b *broker.Broker, o Options) (*Log, error) {
 	if err := l.loadIDs(ctx); err != nil {
 		return nil, fmt.Errorf("read the ids of stored events: %w", err)
 	}
+	l.keeper.now = broker.NewSlowClock(o.Now)
+	l.keeper.saved = o.Now()
+	l.keeper.revisions = true
 	l.done.Go(l.commit)
 	l.done.Go(l.saver)
 	return l, nil
@@ -133,7 +136,7 @@ func (l *Log) makeStreams(ctx context.Context) error {
 			Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage, Replicas: replicas, Duplicates: time.Minute, AllowDirect: true,
 		},
 		{
-			Name: broker.IDStream, Subjects: []string{broker.IDSubject}, MaxAge: l.opts.IDWindow, MaxBytes: max(1<<20, int64(l.opts.MaxIDs)*idBytes),
+			Name: broker.IDStream, Subjects: []string{broker.IDSubject}, MaxBytes: max(1<<20, int64(l.opts.MaxIDs)*idBytes),
 			Storage: jetstream.FileStorage, Replicas: replicas, Duplicates: time.Minute, AllowDirect: true,
 		},
 	} {

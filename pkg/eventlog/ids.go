@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -144,6 +145,28 @@ func (s *ids) cover(seq uint64, records []savedID) bool {
 	return len(s.unsaved) >= savedPerMessage
 }
 
+// oldest is when the oldest ids that are known came, to the second, as it is stored; ok says that older ones were forgotten.
+func (s *ids) oldest() (at time.Time, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.parts) < generations {
+		return time.Time{}, false
+	}
+	at = s.parts[0].since
+	for _, p := range s.parts {
+		if p.since.Before(at) { // the clock was set back
+			at = p.since
+		}
+	}
+	return at.Truncate(time.Second), true
+}
+
+func (s *ids) waiting() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.unsaved)
+}
+
 func (s *ids) coveredTo() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -189,20 +212,8 @@ func decodeIDs(data []byte) (covered uint64, list []savedID, err error) {
 
 // loadIDs reads the stored ids, and then the part of the log that they do not cover yet.
 func (l *Log) loadIDs(ctx context.Context) error {
-	stream, err := l.broker.JetStream().Stream(ctx, broker.IDStream)
-	if err != nil {
-		return err
-	}
-	state := stream.CachedInfo().State
-	for seq := state.FirstSeq; seq <= state.LastSeq && state.Msgs > 0; seq++ {
-		msg, err := stream.GetMsg(ctx, seq)
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		covered, list, err := decodeIDs(msg.Data)
+	_, err := l.scan(ctx, broker.IDStream, 1, func(_ uint64, data []byte) error {
+		covered, list, err := decodeIDs(data)
 		if err != nil {
 			return err
 		}
@@ -210,33 +221,63 @@ func (l *Log) loadIDs(ctx context.Context) error {
 			l.ids.put(s)
 		}
 		l.ids.covered = max(l.ids.covered, covered)
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	return l.coverLog(ctx)
 }
 
 // coverLog reads what the log holds beyond the index.
 func (l *Log) coverLog(ctx context.Context) error {
-	stream, err := l.broker.JetStream().Stream(ctx, broker.EventStream)
-	if err != nil {
-		return err
-	}
-	state := stream.CachedInfo().State
-	if state.LastSeq < l.ids.covered { // restored from a backup that was taken earlier
-		l.ids.covered = state.LastSeq
-	}
-	for seq := max(state.FirstSeq, l.ids.covered+1); seq <= state.LastSeq && state.Msgs > 0; seq++ {
-		msg, err := stream.GetMsg(ctx, seq)
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if raws, err := openSegment(msg.Data); err == nil { // a damaged one is reported where it is followed
+	last, err := l.scan(ctx, broker.EventStream, l.ids.covered+1, func(seq uint64, data []byte) error {
+		if raws, err := openSegment(data); err == nil { // a damaged one is reported where it is followed
 			l.coverSegment(seq, openAll(raws))
 		}
+		return nil
+	})
+	l.ids.covered = min(l.ids.covered, last) // it is beyond the log that was restored from an earlier backup
+	return err
+}
+
+// scan calls fn with what a stream holds now from a sequence on, and returns its last sequence. It reads ahead: a request
+// for each message would make the start of a server slow.
+func (l *Log) scan(ctx context.Context, name string, from uint64, fn func(seq uint64, data []byte) error) (last uint64, err error) {
+	js := l.broker.JetStream()
+	stream, err := js.Stream(ctx, name)
+	if err != nil {
+		return 0, err
 	}
-	return nil
+	state := stream.CachedInfo().State
+	if state.Msgs == 0 || from > state.LastSeq {
+		return state.LastSeq, nil
+	}
+	cons, err := js.OrderedConsumer(ctx, name, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from})
+	if err != nil {
+		return 0, err
+	}
+	it, err := cons.Messages(jetstream.PullMaxMessages(readAhead))
+	if err != nil {
+		return 0, err
+	}
+	defer it.Stop()
+	for {
+		msg, err := it.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			return 0, err
+		}
+		meta, err := msg.Metadata()
+		if err != nil {
+			return 0, err
+		}
+		if err := fn(meta.Sequence.Stream, msg.Data()); err != nil {
+			return 0, err
+		}
+		if meta.NumPending == 0 || meta.Sequence.Stream >= state.LastSeq {
+			return state.LastSeq, nil
+		}
+	}
 }
 
 // coverSegment takes the ids of a segment into the index.
@@ -255,7 +296,7 @@ func (l *Log) coverSegment(seq uint64, records []opened) {
 	}
 }
 
-// saveIDs stores the ids that wait for it. Another replica may have stored the same; then they are dropped here.
+// saveIDs stores the ids that wait for it.
 func (l *Log) saveIDs(ctx context.Context) error {
 	for {
 		l.ids.mu.Lock()
@@ -277,24 +318,72 @@ func (l *Log) saveIDs(ctx context.Context) error {
 	}
 }
 
+// storeIDs writes a message with the ids of the segments up to covered, but for those that another replica has stored. A
+// message stands for every segment between the one before it and its own: so when another replica was first, what
+// is left is written after it, and never dropped.
 func (l *Log) storeIDs(ctx context.Context, covered uint64, list []savedID) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	js := l.broker.JetStream()
-	stream, err := js.Stream(ctx, broker.IDStream)
+	for {
+		last, to, err := l.storedTo(ctx)
+		if err != nil || to >= covered {
+			return err
+		}
+		rest := slices.DeleteFunc(slices.Clone(list), func(s savedID) bool { return s.pos>>16 <= to })
+		_, err = l.broker.JetStream().PublishMsg(ctx, &nats.Msg{Subject: broker.IDSubject, Data: encodeIDs(covered, rest)},
+			jetstream.WithExpectLastSequence(last), jetstream.WithRetryAttempts(0))
+		var api *jetstream.APIError
+		if !errors.As(err, &api) || api.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequence {
+			return err
+		}
+	}
+}
+
+// storedTo returns the sequence of the newest message of stored ids, and the last segment that it covers.
+func (l *Log) storedTo(ctx context.Context) (last, to uint64, err error) {
+	stream, err := l.broker.JetStream().Stream(ctx, broker.IDStream)
+	if err != nil {
+		return 0, 0, err
+	}
+	msg, err := stream.GetLastMsgForSubject(ctx, broker.IDSubject)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return stream.CachedInfo().State.LastSeq, 0, nil
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	to, _, err = decodeIDs(msg.Data)
+	return msg.Sequence, to, err
+}
+
+// purgeIDs removes the stored ids that the index has forgotten. The stream has no age of its own: a clock that leaps would
+// make JetStream remove everything at once, and the index forgets by what comes after.
+func (l *Log) purgeIDs(ctx context.Context) error {
+	oldest, ok := l.ids.oldest()
+	if !ok {
+		return nil
+	}
+	stream, err := l.broker.JetStream().Stream(ctx, broker.IDStream)
 	if err != nil {
 		return err
 	}
-	last := stream.CachedInfo().State.LastSeq
-	if msg, err := stream.GetLastMsgForSubject(ctx, broker.IDSubject); err == nil {
-		if to, _, err := decodeIDs(msg.Data); err == nil && to >= covered {
-			return nil
+	state := stream.CachedInfo().State
+	keep := state.FirstSeq
+	for ; keep < state.LastSeq; keep++ { // the last one says what is covered, and stays
+		msg, err := stream.GetMsg(ctx, keep)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		_, list, err := decodeIDs(msg.Data)
+		if err != nil || slices.ContainsFunc(list, func(s savedID) bool { return !s.time.Before(oldest) }) {
+			break
 		}
 	}
-	_, err = js.PublishMsg(ctx, &nats.Msg{Subject: broker.IDSubject, Data: encodeIDs(covered, list)}, jetstream.WithExpectLastSequence(last))
-	var api *jetstream.APIError
-	if errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
-		return nil // another replica was first; what it did not cover is read again at the next start
+	if keep == state.FirstSeq {
+		return nil
 	}
-	return err
+	return stream.Purge(ctx, jetstream.WithPurgeSequence(keep))
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,6 +24,10 @@ type keeper struct {
 	known  bool
 	fresh  int // bytes written since the last sweep
 	grace  time.Duration
+	// What follows is guarded by sweeping, but for revisions.
+	now       *broker.SlowClock
+	saved     time.Time // when ids were stored
+	revisions bool      // one was added
 }
 
 // sweepBytes is how much is written before a sweep is due, whatever the time.
@@ -60,30 +66,60 @@ func (l *Log) saver() {
 	}
 }
 
-// Sweep stores ids and purges what is too old or too much, as far as it is not needed. It is called at intervals.
+// Sweep stores ids and purges what is too old or too much, as far as it is not needed. It is called at intervals. While a
+// backup is made nothing is purged.
 func (l *Log) Sweep(ctx context.Context) error {
 	l.keeper.sweeping.Lock()
 	defer l.keeper.sweeping.Unlock()
-	if err := l.saveIDs(ctx); err != nil {
-		return err
-	}
 	stream, err := l.broker.JetStream().Stream(ctx, broker.EventStream)
 	if err != nil {
 		return fmt.Errorf("%w: %w", event.ErrLogUnavailable, err)
 	}
 	state := stream.CachedInfo().State
 	l.metrics.bytes.Set(float64(state.Bytes))
+	keep, err := l.spare(ctx, stream, state)
+	if err != nil {
+		return err
+	}
+	if err := l.saveDue(ctx, keep); err != nil {
+		return err
+	}
+	return l.broker.Purge(func() error { return l.purge(ctx, stream, state, min(keep, l.ids.savedTo()+1)) })
+}
+
+// spare returns the first segment that must stay for its age, its size or its need.
+func (l *Log) spare(ctx context.Context, stream jetstream.Stream, state jetstream.StreamState) (uint64, error) {
+	now := l.keeper.now.Now()
 	l.keeper.mu.Lock()
 	needed, known := l.keeper.needed, l.keeper.known
 	l.keeper.mu.Unlock()
 	if !known || state.Msgs == 0 {
+		return state.FirstSeq, nil
+	}
+	keep, err := l.keepFrom(ctx, stream, state, now)
+	return min(keep, needed.Seq), err
+}
+
+// saveEvery is how often ids are stored when there are few: each time is a message to be read at the next start.
+const saveEvery = time.Minute
+
+// saveDue stores the ids if there are many, if it is long ago, or if what they stand for is to be purged.
+func (l *Log) saveDue(ctx context.Context, keep uint64) error {
+	now := l.opts.Now()
+	if d := now.Sub(l.keeper.saved); d >= 0 && d < saveEvery && l.ids.waiting() < savedPerMessage && keep <= l.ids.savedTo()+1 {
 		return nil
 	}
-	keep, err := l.keepFrom(ctx, stream, state)
-	if err != nil {
+	if err := l.saveIDs(ctx); err != nil {
 		return err
 	}
-	keep = min(keep, needed.Seq, l.ids.savedTo()+1)
+	l.keeper.saved = now
+	return l.broker.Purge(func() error { return l.purgeIDs(ctx) })
+}
+
+func (l *Log) purge(ctx context.Context, stream jetstream.Stream, state jetstream.StreamState, keep uint64) error {
+	if err := l.purgeRevisions(ctx, state); err != nil {
+		return err
+	}
 	if keep <= state.FirstSeq {
 		return nil
 	}
@@ -104,17 +140,71 @@ func (s *ids) savedTo() uint64 {
 }
 
 // keepFrom returns the first segment that age and size let stay.
-func (l *Log) keepFrom(ctx context.Context, stream jetstream.Stream, state jetstream.StreamState) (uint64, error) {
+func (l *Log) keepFrom(ctx context.Context, stream jetstream.Stream, state jetstream.StreamState, now time.Time) (uint64, error) {
 	keep := state.FirstSeq
-	if limit := uint64(l.opts.MaxBytes) / 10 * 8; state.Bytes > limit {
+	limit := uint64(l.opts.MaxBytes) / 10 * 8
+	if state.Bytes > limit {
 		perSegment := state.Bytes/state.Msgs + 1
 		keep += (state.Bytes-limit)/perSegment + 1
 	}
-	if l.opts.MaxAge == 0 || l.opts.Now().Sub(state.FirstTime) < l.opts.MaxAge {
-		return keep, nil
+	if l.opts.MaxAge > 0 && now.Sub(state.FirstTime) >= l.opts.MaxAge {
+		byAge, err := firstSince(ctx, stream, state, now.Add(-l.opts.MaxAge))
+		if err != nil {
+			return 0, err
+		}
+		keep = max(keep, byAge)
 	}
-	byAge, err := firstSince(ctx, stream, state, l.opts.Now().Add(-l.opts.MaxAge))
-	return max(keep, byAge), err
+	byBodies, err := l.keepForBodies(ctx, limit)
+	return max(keep, byBodies), err
+}
+
+// keepForBodies returns the first segment to keep so that the large bodies take no more than the limit, or 0. They have a
+// bucket of their own, which would refuse more while the log itself is nearly empty.
+func (l *Log) keepForBodies(ctx context.Context, limit uint64) (uint64, error) {
+	stream, err := l.broker.JetStream().Stream(ctx, broker.ObjectStream(broker.BodyBucket))
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", event.ErrLogUnavailable, err)
+	}
+	size := stream.CachedInfo().State.Bytes
+	if size <= limit {
+		return 0, nil
+	}
+	objects, err := l.objects(ctx, broker.BodyBucket)
+	if err != nil {
+		return 0, err
+	}
+	keep := uint64(0)
+	for _, o := range objects {
+		if size <= limit {
+			break
+		}
+		size -= min(size, o.Size)
+		if seq, ok := l.recordOf(o); ok {
+			keep = max(keep, seq+1)
+		}
+	}
+	return keep, nil
+}
+
+// recordOf returns the segment that holds the record of a large body.
+func (l *Log) recordOf(o *jetstream.ObjectInfo) (uint64, bool) {
+	id, _, _ := strings.Cut(o.Name, ".")
+	pos, ok := l.ids.find(id)
+	return pos.Seq, ok
+}
+
+// objects lists a bucket's objects, oldest first.
+func (l *Log) objects(ctx context.Context, bucket string) ([]*jetstream.ObjectInfo, error) {
+	store, err := l.broker.JetStream().ObjectStore(ctx, bucket)
+	if err != nil {
+		return nil, fmt.Errorf("list bucket %s: %w", bucket, err)
+	}
+	objects, err := store.List(ctx)
+	if err != nil && !errors.Is(err, jetstream.ErrNoObjectsFound) {
+		return nil, fmt.Errorf("list bucket %s: %w", bucket, err)
+	}
+	slices.SortFunc(objects, func(a, b *jetstream.ObjectInfo) int { return a.ModTime.Compare(b.ModTime) })
+	return objects, nil
 }
 
 // firstSince finds the first message that is not older than the time, by halving.
@@ -135,8 +225,8 @@ func firstSince(ctx context.Context, stream jetstream.Stream, state jetstream.St
 	return low, nil
 }
 
-// bodyGrace is how long after its body a record is appended at the latest.
-const bodyGrace = 10 * time.Minute
+// bodyGrace is how long after its body a record is appended at the latest; a request is bounded to seconds.
+const bodyGrace = time.Minute
 
 // purgeBodies removes the large bodies of purged records, and those whose record was never written.
 func (l *Log) purgeBodies(ctx context.Context, stream jetstream.Stream, keep uint64) error {
@@ -147,36 +237,73 @@ func (l *Log) purgeBodies(ctx context.Context, stream jetstream.Stream, keep uin
 	if err != nil {
 		return fmt.Errorf("purge bodies: %w", err)
 	}
-	store, err := l.broker.JetStream().ObjectStore(ctx, broker.BodyBucket)
-	if err != nil {
-		return fmt.Errorf("purge bodies: %w", err)
-	}
-	objects, err := store.List(ctx)
-	if errors.Is(err, jetstream.ErrNoObjectsFound) {
-		return nil
-	}
+	objects, err := l.objects(ctx, broker.BodyBucket)
 	if err != nil {
 		return fmt.Errorf("purge bodies: %w", err)
 	}
 	for _, o := range objects {
-		if o.ModTime.Before(msg.Time.Add(-l.keeper.grace)) {
-			if err := l.purgeBody(ctx, o); err != nil {
-				return fmt.Errorf("purge bodies: %w", err)
-			}
+		seq, known := l.recordOf(o)
+		if known && seq >= keep || !known && !o.ModTime.Before(msg.Time.Add(-l.keeper.grace)) {
+			continue
+		}
+		if err := l.purgeObject(ctx, broker.BodyBucket, o); err != nil {
+			return fmt.Errorf("purge bodies: %w", err)
 		}
 	}
 	return nil
 }
 
-// purgeBody removes an object's messages themselves: ObjectStore.Delete writes a marker, which takes room in the bucket and
-// stays there for good. The description goes
-// last, so that what is left when this fails is found again.
-func (l *Log) purgeBody(ctx context.Context, o *jetstream.ObjectInfo) error {
-	stream, err := l.broker.JetStream().Stream(ctx, broker.ObjectStream(broker.BodyBucket))
+const (
+	// keepRevisions is how many sets of rules are kept, whatever they are needed for.
+	keepRevisions = 200
+	// olderRevisions is how many from before the log's first record stay beside those since: the last of them that was
+	// activated is the one that the first records are decided with, and some may have been stored and never activated.
+	olderRevisions = 10
+)
+
+// purgeRevisions removes sets of rules that nothing in the log is decided with any more. An unfinished run needs the
+// set that its event was decided with, and keeps that event in the log.
+func (l *Log) purgeRevisions(ctx context.Context, state jetstream.StreamState) error {
+	l.keeper.mu.Lock()
+	due := l.keeper.revisions
+	l.keeper.mu.Unlock()
+	if !due || state.Msgs == 0 {
+		return nil
+	}
+	objects, err := l.objects(ctx, broker.RuleBucket)
+	if err != nil {
+		return fmt.Errorf("purge old rules: %w", err)
+	}
+	active, err := l.Revision(ctx, broker.ActiveRule)
+	if err != nil && !errors.Is(err, event.ErrNotFound) {
+		return fmt.Errorf("purge old rules: %w", err)
+	}
+	kept, older := 0, 0
+	for _, o := range slices.Backward(objects) {
+		if kept++; o.ModTime.Before(state.FirstTime) {
+			older++
+		}
+		if o.Name == broker.ActiveRule || o.Name == string(active) || kept <= keepRevisions || older <= olderRevisions {
+			continue
+		}
+		if err := l.purgeObject(ctx, broker.RuleBucket, o); err != nil {
+			return fmt.Errorf("purge old rules: %w", err)
+		}
+	}
+	l.keeper.mu.Lock()
+	l.keeper.revisions = false
+	l.keeper.mu.Unlock()
+	return nil
+}
+
+// purgeObject removes an object's messages themselves: ObjectStore.Delete writes a marker, which takes room in the bucket and
+// stays there for good. The description goes last, so that what is left when this fails is found again.
+func (l *Log) purgeObject(ctx context.Context, bucket string, o *jetstream.ObjectInfo) error {
+	stream, err := l.broker.JetStream().Stream(ctx, broker.ObjectStream(bucket))
 	if err != nil {
 		return err
 	}
-	content, description := broker.ObjectSubjects(broker.BodyBucket, o.Name, o.NUID)
+	content, description := broker.ObjectSubjects(bucket, o.Name, o.NUID)
 	if err := stream.Purge(ctx, jetstream.WithPurgeSubject(content)); err != nil {
 		return err
 	}

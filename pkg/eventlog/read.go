@@ -15,6 +15,9 @@ import (
 	"github.com/riposte-dev/riposte/pkg/event"
 )
 
+// readAhead is how many segments are read ahead, at most.
+const readAhead = 64
+
 // Follow calls fn with the records after the position, a segment at a time, then with new ones as they come, until ctx ends
 // or fn fails. Records that were purged are passed over. It returns nil when ctx ended.
 func (l *Log) Follow(ctx context.Context, after event.Pos, fn func([]event.Entry) error) error {
@@ -26,7 +29,7 @@ func (l *Log) Follow(ctx context.Context, after event.Pos, fn func([]event.Entry
 	if err != nil {
 		return l.unlessDone(ctx, fmt.Errorf("%w: follow the log: %w", event.ErrLogUnavailable, err))
 	}
-	it, err := cons.Messages(jetstream.PullMaxMessages(64))
+	it, err := cons.Messages(jetstream.PullMaxMessages(readAhead))
 	if err != nil {
 		return l.unlessDone(ctx, fmt.Errorf("%w: follow the log: %w", event.ErrLogUnavailable, err))
 	}
@@ -153,8 +156,12 @@ type Query struct {
 	Cursor       string // as List returned it
 }
 
-// maxScan bounds the segments that one page reads.
-const maxScan = 512
+const (
+	// maxScan bounds the segments that one page reads.
+	maxScan = 512
+	// maxPage bounds the bodies that a page holds, by what they take before its last event.
+	maxPage = 32 << 20
+)
 
 // List returns events, newest first, and a cursor if there may be more. A page can be short of the limit, even empty, and
 // still have a cursor, because the work for each page is bounded.
@@ -172,7 +179,7 @@ func (l *Log) List(ctx context.Context, q Query) ([]event.Entry, string, error) 
 		return nil, "", err
 	}
 	var out []event.Entry
-	scanned := 0
+	scanned, size := 0, 0
 	for seq := before.Seq; seq >= max(state.FirstSeq, 1) && state.Msgs > 0; seq-- {
 		if scanned++; scanned > maxScan {
 			return out, event.Pos{Seq: seq, Index: maxRecords}.String(), nil
@@ -195,7 +202,8 @@ func (l *Log) List(ctx context.Context, q Query) ([]event.Entry, string, error) 
 			if en == nil {
 				continue
 			}
-			if out = append(out, *en); len(out) == q.Limit {
+			size += len(en.Record.Event.Body)
+			if out = append(out, *en); len(out) == q.Limit || size >= maxPage {
 				return out, en.Pos.String(), nil
 			}
 		}
@@ -242,6 +250,9 @@ func (l *Log) PutRevision(ctx context.Context, digest string, data []byte) error
 		return fmt.Errorf("%w: %w", event.ErrLogUnavailable, err)
 	}
 	_, err = store.PutBytes(ctx, digest, data)
+	l.keeper.mu.Lock()
+	l.keeper.revisions = true
+	l.keeper.mu.Unlock()
 	return err
 }
 

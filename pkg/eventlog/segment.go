@@ -3,6 +3,7 @@ package eventlog
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -41,7 +42,8 @@ type header struct {
 	ReceivedAt time.Time         `json:"r"`
 	Headers    map[string]string `json:"h,omitempty"`
 	CausedBy   string            `json:"c,omitempty"`
-	// Of a large body the object store holds the bytes under bodyName, and the record their digest and length.
+	// Of a large body the object store holds the bytes, and the record their name, digest and length.
+	Object string `json:"o,omitempty"`
 	Digest string `json:"dig,omitempty"`
 	Length int    `json:"len,omitempty"`
 }
@@ -59,7 +61,8 @@ func (l *Log) encode(ctx context.Context, r *event.Record) ([]byte, error) {
 	if len(body) > l.opts.LargeBody {
 		sum := sha256.Sum256(body)
 		h.Digest, h.Length = hex.EncodeToString(sum[:]), len(body)
-		if err := l.putBody(ctx, bodyName(h), body); err != nil {
+		h.Object = e.ID + "." + rand.Text()
+		if err := l.putBody(ctx, h.Object, body); err != nil {
 			return nil, err
 		}
 		body = nil
@@ -161,19 +164,25 @@ func (l *Log) entry(ctx context.Context, pos event.Pos, o opened) (event.Entry, 
 	if o.err != nil {
 		return event.Entry{}, fmt.Errorf("record %s: %w", pos, o.err)
 	}
-	var err error
-	if h.Digest != "" {
+	first, ok := l.ids.find(h.ID)
+	duplicate := h.Kind == event.KindEvent && ok && first.Compare(pos) < 0
+	if h.Digest != "" && !duplicate { // a repeat is never decided, and its body can go with that of the first
+		var err error
 		if record.Event.Body, err = l.getBody(ctx, h); err != nil {
 			return event.Entry{}, err
 		}
 	}
-	first, ok := l.ids.find(h.ID)
-	duplicate := h.Kind == event.KindEvent && ok && first.Compare(pos) < 0
 	return event.Entry{Pos: pos, Record: record, Duplicate: duplicate}, nil
 }
 
-// bodyName has the digest in it, so that a repeat of an id with another body does not replace the first one's.
-func bodyName(h header) string { return h.ID + "." + h.Digest }
+// bodyName is where a record's body is. Each record has one of its own: while a repeat replaced an object, who read it for
+// the first record would find it damaged.
+func bodyName(h header) string {
+	if h.Object == "" { // as it was written at first
+		return h.ID + "." + h.Digest
+	}
+	return h.Object
+}
 
 func (l *Log) putBody(ctx context.Context, name string, body []byte) error {
 	store, err := l.broker.JetStream().ObjectStore(ctx, broker.BodyBucket)

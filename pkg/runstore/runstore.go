@@ -57,6 +57,13 @@ type Broker interface {
 	Replicas() int
 }
 
+// purger is a Broker that says when nothing may be purged, because a backup is being made.
+type purger interface {
+	Purge(fn func() error) error
+}
+
+var _ purger = (*broker.Broker)(nil)
+
 // Options configure a Store.
 type Options struct {
 	// Partitions is how many there are; a store keeps the number it was made with. 0 takes that, or 8 for a new store.
@@ -108,6 +115,7 @@ type Store struct {
 
 	sweeping sync.Mutex
 	purged   []uint64 // by partition: what is older is gone; guarded by sweeping
+	clock    *broker.SlowClock
 	carry    atomic.Uint64
 
 	mu      sync.Mutex
@@ -128,7 +136,7 @@ func Open(ctx context.Context, b Broker, o Options) (*Store, error) {
 	if err := o.withDefaults(); err != nil {
 		return nil, err
 	}
-	s := &Store{broker: b, opts: o, timeout: answerTimeout, metrics: newMetrics(o.Registerer)}
+	s := &Store{broker: b, opts: o, timeout: answerTimeout, metrics: newMetrics(o.Registerer), clock: broker.NewSlowClock(o.Now)}
 	s.publish = s.publishMsg
 	js := b.JetStream()
 	partitions, err := s.ensureStream(ctx, js)

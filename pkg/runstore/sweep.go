@@ -19,7 +19,14 @@ import (
 func (s *Store) Sweep(ctx context.Context) error {
 	s.sweeping.Lock()
 	defer s.sweeping.Unlock()
-	if err := s.sweep(ctx); err != nil {
+	sweep := func() error { return s.sweep(ctx) }
+	var err error
+	if p, ok := s.broker.(purger); ok {
+		err = p.Purge(sweep)
+	} else {
+		err = sweep()
+	}
+	if err != nil {
 		return fmt.Errorf("sweep the run journals: %w", err)
 	}
 	return nil
@@ -116,7 +123,7 @@ func (s *Store) keepForSize(state jetstream.StreamState) uint64 {
 
 // keepForAge returns the first sequence that is younger than the history to keep, or 0 if all are.
 func (s *Store) keepForAge(ctx context.Context, h *handles, state jetstream.StreamState) (uint64, error) {
-	oldest := s.opts.Now().Add(-s.opts.History)
+	oldest := s.clock.Now().Add(-s.opts.History)
 	if state.Msgs == 0 || !state.FirstTime.Before(oldest) {
 		return 0, nil
 	}
