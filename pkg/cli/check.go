@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -54,6 +55,9 @@ func check(dirs []string, configFile string, dev bool) (*rule.Set, error) {
 	files, err := rulesync.Read(dirs)
 	if err != nil {
 		return nil, &failure{code: exitUsage, err: err}
+	}
+	if len(files) == 0 { // a mistyped directory must not look right in somebody's CI
+		return nil, &failure{code: exitUsage, err: fmt.Errorf("there are no rules below %s", strings.Join(dirs, ", ")), hint: "they stand in files that end with .yaml or .yml"}
 	}
 	c := config.Default()
 	o := rule.Options{Dev: dev, Secret: func(source.SecretRef) ([]byte, error) { return nil, errors.New("check resolves no secrets") }}
