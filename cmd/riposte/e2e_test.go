@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -97,7 +98,10 @@ func serveUnder(t *testing.T, wrapper []string, data, rules string, args ...stri
 	_ = os.Remove(filepath.Join(data, "listen.json")) // left by a killed server
 	argv := append(append(wrapper, binary(t), "serve", "--dev", "--rules", dir, "--data", data,
 		"--hooks-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0",
-		"--outbound-allow-private", "127.0.0.0/8", "--git-allow-private", "127.0.0.0/8"), args...)
+		"--outbound-allow-private", "127.0.0.0/8"), args...)
+	if !slices.Contains(args, "--git-allow-private") { // each one adds to those before
+		argv = append(argv, "--git-allow-private", "127.0.0.0/8")
+	}
 	s := &server{t: t, data: data, output: &lockedBuffer{}, exited: make(chan struct{})}
 	s.cmd = exec.Command(argv[0], argv[1:]...)
 	s.cmd.Env = append(os.Environ(), "E2E_SECRET="+webhookSecret)
