@@ -76,10 +76,12 @@ func (v *vector) preset() (typ source.Type, spec string, valid, known bool) {
 		return github.Type(), signed, v.Valid, true
 	case "github-sha1", "github-sha512", "github-malformed": // GitHub sends no sha512, and SHA-1 proves nothing
 		return github.Type(), signed, false, true
-	case "gitea-sha256":
+	case "gitea-sha256", "forgejo-sha256":
 		return gitea.Type(), signed, v.Valid, true
-	case "standard-webhooks-v1":
+	case "standard-webhooks-v1", "standard-webhooks-v1a":
 		return standardwebhooks.Type(), signed, v.Valid, true
+	case "gitlab-token":
+		return gitlab.Type(), signed, v.Valid, true
 	case "generic-hmac-sha256", "bitbucket-dc-sha256":
 		signature := "{header: X-Hub-Signature}"
 		if s := v.Headers["X-Hub-Signature"]; strings.HasSuffix(s, "=") {

@@ -250,7 +250,8 @@ func wantGitHub(kind string, r raw) want {
 		}
 	case kind == "status":
 		if list, _ := r.at("branches").([]any); len(list) == 1 {
-			g.Branch = raw(list[0].(map[string]any)).first("name")
+			branch, _ := list[0].(map[string]any)
+			g.Branch = raw(branch).first("name")
 		}
 	case strings.HasPrefix(kind, "deployment"):
 		deployed(g, r.first("deployment.ref"), r.first("repository.default_branch"))
@@ -354,6 +355,11 @@ func wantGitLab(kind string, r raw) want {
 		if commit := r.first("checkout_sha"); commit != "" && !g.Deleted {
 			g.Commit = commit
 		}
+	case "repository_update":
+		if changes, _ := r.at("changes").([]any); len(changes) == 1 {
+			change, _ := changes[0].(map[string]any)
+			pushed(g, change)
+		}
 	case "merge_request":
 		w.pull = wantMerge(g, r, r.sub("object_attributes"))
 		w.pull.Action = mergeAction(r)
@@ -429,7 +435,8 @@ func expectAlert(t *testing.T, e *event.Event, r raw) {
 	if len(alerts) != 1 || e.Alert == nil {
 		t.Fatalf("the event holds %d alerts, and the view %v", len(alerts), e.Alert)
 	}
-	a, status := raw(alerts[0].(map[string]any)), r.first("status")
+	object, _ := alerts[0].(map[string]any)
+	a, status := raw(object), r.first("status")
 	if own := a.first("status"); own != "" {
 		status = own
 	}

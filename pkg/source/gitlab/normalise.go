@@ -21,6 +21,11 @@ func normalise(e *event.Event) {
 	switch e.Type {
 	case "push", "tag_push":
 		push(e, b)
+	case "repository_update": // a system hook, after the pushes that it tells of
+		if changes := b.At("changes").List(); len(changes) == 1 {
+			source.SetRef(e.Git, changes[0].At("ref").Str())
+			source.SetChange(e.Git, changes[0].At("before").Str(), changes[0].At("after").Str())
+		}
 	case "merge_request":
 		mergeRequest(e, b, attributes)
 	case "pipeline":
