@@ -568,14 +568,14 @@ func TestE2EReceiveBrokenBodies(t *testing.T) {
 	}
 	// One that turns out too large is refused while it is sent.
 	c := s.open(request("Transfer-Encoding: chunked", ""))
-	go func() {
+	go func(c net.Conn) {
 		chunk := fmt.Sprintf("%x\r\n%s\r\n", 64<<10, strings.Repeat(" ", 64<<10))
 		for range 40 { // ends when the server hangs up
 			if _, err := io.WriteString(c, chunk); err != nil {
 				return
 			}
 		}
-	}()
+	}(c)
 	if got := status(c); got != http.StatusRequestEntityTooLarge {
 		t.Errorf("too large in chunks: got %d", got)
 	}
