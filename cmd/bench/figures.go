@@ -163,6 +163,7 @@ func (b *bench) latency() error {
 	}
 	defer s.stop()
 	var took []float64
+	body := bodies()
 	for i := range 220 {
 		sent := time.Now()
 		id, err := post(http.DefaultClient, s.listen.Hooks, body(i))

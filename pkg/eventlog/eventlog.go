@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -85,6 +86,9 @@ type Log struct {
 	save    chan struct{} // many ids wait to be stored
 	closing chan struct{}
 	done    sync.WaitGroup
+
+	buffers       buffers
+	segmentBuffer []byte // the writer's
 
 	mu       sync.Mutex
 	queue    []*pending
@@ -276,7 +280,8 @@ func (l *Log) write(batch []*pending) {
 
 func (l *Log) writeSegment(records []*pending, size int) {
 	began := time.Now()
-	seq, err := l.publish(sealSegment(records, size))
+	l.segmentBuffer = sealSegment(slices.Grow(l.segmentBuffer[:0], size), records)
+	seq, err := l.publish(l.segmentBuffer) // which copies it
 	l.metrics.latency.Observe(time.Since(began).Seconds())
 	if err == nil {
 		l.metrics.appends.Add(float64(len(records)))
@@ -294,7 +299,8 @@ func (l *Log) writeSegment(records []*pending, size int) {
 	}
 	l.mu.Unlock()
 	for _, p := range records {
-		p.err = err
+		l.buffers.put(p.data)
+		p.data, p.err = nil, err
 		close(p.done)
 	}
 	l.keeper.written(size, l.poker())

@@ -7,12 +7,11 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
-	"time"
+	"sync"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -28,25 +27,6 @@ const (
 	// maxRecords bounds the records of a segment, so that an index fits into 16 bits.
 	maxRecords = 1<<16 - 1
 )
-
-// header is what a record holds beside its body. Fields are only ever added.
-type header struct {
-	Kind       event.Kind        `json:"k"`
-	ID         string            `json:"id"`
-	Source     string            `json:"s,omitempty"`
-	SourceType string            `json:"st,omitempty"`
-	Type       string            `json:"t,omitempty"`
-	Subject    string            `json:"sub,omitempty"`
-	DeliveryID string            `json:"d,omitempty"`
-	Time       time.Time         `json:"at,omitzero"`
-	ReceivedAt time.Time         `json:"r"`
-	Headers    map[string]string `json:"h,omitempty"`
-	CausedBy   string            `json:"c,omitempty"`
-	// Of a large body the object store holds the bytes, and the record their name, digest and length.
-	Object string `json:"o,omitempty"`
-	Digest string `json:"dig,omitempty"`
-	Length int    `json:"len,omitempty"`
-}
 
 func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) } // made once by the library
 
@@ -67,21 +47,41 @@ func (l *Log) encode(ctx context.Context, r *event.Record) ([]byte, error) {
 		}
 		body = nil
 	}
-	text, err := json.Marshal(h)
-	if err != nil {
-		return nil, fmt.Errorf("write event %s: %w", e.ID, err)
-	}
+	text := h.appendTo(make([]byte, 0, 512)) // stays on the stack where it fits
 	if len(text) > maxSegment/2 {
 		return nil, fmt.Errorf("event %s: its headers and names take %d bytes, more than the %d that fit", e.ID, len(text), maxSegment/2)
 	}
-	out := make([]byte, 0, 2*binary.MaxVarintLen32+len(text)+len(body))
+	out := l.buffers.get(2*binary.MaxVarintLen32 + len(text) + len(body))
 	out = binary.AppendUvarint(out, uint64(len(text)))
 	out = binary.AppendUvarint(out, uint64(len(body)))
 	return append(append(out, text...), body...), nil
 }
 
-func sealSegment(records []*pending, size int) []byte {
-	out := make([]byte, 0, size)
+// buffers keeps the memory of records that were written for those to come.
+type buffers struct{ pool sync.Pool }
+
+// maxBuffer is the largest buffer that is kept.
+const maxBuffer = 32 << 10
+
+// get returns an empty buffer with room for n bytes.
+func (b *buffers) get(n int) []byte {
+	if n > maxBuffer {
+		return make([]byte, 0, n)
+	}
+	if kept, ok := b.pool.Get().(*[]byte); ok && cap(*kept) >= n {
+		return (*kept)[:0]
+	}
+	return make([]byte, 0, max(n, 4<<10))
+}
+
+func (b *buffers) put(buf []byte) {
+	if cap(buf) <= maxBuffer {
+		b.pool.Put(&buf)
+	}
+}
+
+// sealSegment appends a segment of the records to out.
+func sealSegment(out []byte, records []*pending) []byte {
 	out = append(out, segmentVersion)
 	for _, p := range records {
 		out = append(out, p.data...)
@@ -129,8 +129,8 @@ func openSegment(data []byte) ([]raw, error) {
 }
 
 func (r raw) open() (header, event.Record, error) {
-	var h header
-	if err := json.Unmarshal(r.header, &h); err != nil {
+	h, err := parseHeader(r.header)
+	if err != nil {
 		return h, event.Record{}, fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	e := &event.Event{

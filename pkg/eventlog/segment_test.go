@@ -11,7 +11,7 @@ import (
 )
 
 func FuzzOpenSegment(f *testing.F) {
-	f.Add(sealSegment([]*pending{{data: []byte{2, 1, '{', '}', 'x'}}}, 16))
+	f.Add(sealSegment(nil, []*pending{{data: []byte{2, 1, '{', '}', 'x'}}}))
 	f.Add([]byte{1, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		raws, err := openSegment(data)
@@ -25,7 +25,7 @@ func FuzzOpenSegment(f *testing.F) {
 }
 
 func TestADamagedSegmentIsFound(t *testing.T) {
-	good := sealSegment([]*pending{{data: []byte{2, 1, '{', '}', 'x'}}}, 16)
+	good := sealSegment(nil, []*pending{{data: []byte{2, 1, '{', '}', 'x'}}})
 	if raws, err := openSegment(good); err != nil || len(raws) != 1 || string(raws[0].body) != "x" {
 		t.Fatalf("%v %v", raws, err)
 	}
