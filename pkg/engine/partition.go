@@ -258,8 +258,8 @@ func (p *partition) more(ctx context.Context) {
 // commit makes the entries durable and then does what waits for that. It returns false when the partition is lost.
 func (p *partition) commit(ctx context.Context) bool {
 	wait := 50 * time.Millisecond
+	before := p.journal.Seq()                    // of all tries: one that failed may have written the first of several messages
 	for len(p.entries) > 0 && ctx.Err() == nil { // a step that the loss of the lease cut off has not failed
-		before := p.journal.Seq()
 		err := p.journal.Append(ctx, p.entries)
 		if err == nil {
 			p.e.setProblem(p.id, p.stuck)
