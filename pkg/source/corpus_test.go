@@ -178,6 +178,7 @@ func TestCorpusPayloads(t *testing.T) {
 		"forgejo":      sourcetest.New(t, gitea.Type(), signed, env),
 		"alertmanager": sourcetest.New(t, alertmanager.Type(), "auth: {bearer: {secret: "+name+"}}", env),
 	}
+	sources["grafana"] = sources["alertmanager"] // its unified alerts have that form, and its older ones are refused
 	tried := map[string]int{}
 	for _, p := range manifest(t, dir) {
 		s := sources[p.Sender]
@@ -240,7 +241,7 @@ func (p *payload) events(body []byte) int {
 	if !json.Valid(body) {
 		return -1
 	}
-	if p.Sender != "alertmanager" {
+	if !p.alerts() {
 		if kind, _, _ := strings.Cut(p.Event, "."); p.Sender == "github" && kind == "ping" {
 			return 0
 		}
@@ -253,6 +254,9 @@ func (p *payload) events(body []byte) int {
 	return len(alerts.Alerts)
 }
 
+// alerts says whether the payload comes in Alertmanager's form.
+func (p *payload) alerts() bool { return p.Sender == "alertmanager" || p.Sender == "grafana" }
+
 // checkType compares with the manifest's label, "event.action", of senders that name the event in a header or the body.
 func (p *payload) checkType(t *testing.T, d source.Delivery) {
 	t.Helper()
@@ -260,7 +264,7 @@ func (p *payload) checkType(t *testing.T, d source.Delivery) {
 	if kind == "build" && p.Sender == "gitlab" {
 		kind = "job"
 	}
-	if p.Sender != "alertmanager" && d.Type != kind {
+	if !p.alerts() && d.Type != kind {
 		t.Errorf("it is of the type %s, want %s", d.Type, kind)
 	}
 }

@@ -84,7 +84,7 @@ func expect(t *testing.T, sender string, e *event.Event) {
 		w = wantGitea(e.Type, r)
 	case "gitlab":
 		w = wantGitLab(e.Type, r)
-	case "alertmanager":
+	case "alertmanager", "grafana":
 		expectAlert(t, e, r)
 		return
 	}
@@ -202,36 +202,32 @@ func pushed(g *event.Git, r raw) {
 	g.Forced, g.Paths = r.is("forced"), pathsOf(r)
 }
 
+// githubCommits says where the commit stands in events that are about one.
+func githubCommits() map[string]string {
+	return map[string]string{
+		"check_run": "check_run.head_sha", "check_suite": "check_suite.head_sha", "workflow_run": "workflow_run.head_sha",
+		"workflow_job": "workflow_job.head_sha", "status": "sha", "deployment": "deployment.sha", "deployment_status": "deployment.sha",
+		"deployment_review": "deployment.sha", "deployment_protection_rule": "deployment.sha", "commit_comment": "comment.commit_id",
+		"merge_group": "merge_group.head_sha", "page_build": "build.commit", "code_scanning_alert": "commit_oid",
+	}
+}
+
 func wantGitHub(kind string, r raw) want {
 	if repoOf(r) == "" {
 		return want{}
 	}
 	g := &event.Git{Repo: repoOf(r), CloneURL: r.first("repository.clone_url"), Pusher: r.first("sender.login", "pusher.name")}
 	w := want{git: g}
-	commits := map[string]string{ // where the commit stands
-		"check_run": "check_run.head_sha", "check_suite": "check_suite.head_sha", "workflow_run": "workflow_run.head_sha",
-		"workflow_job": "workflow_job.head_sha", "status": "sha", "deployment": "deployment.sha", "deployment_status": "deployment.sha",
-		"deployment_review": "deployment.sha", "deployment_protection_rule": "deployment.sha", "commit_comment": "comment.commit_id",
-		"merge_group": "merge_group.head_sha", "page_build": "build.commit", "code_scanning_alert": "commit_oid",
-	}
-	branches := map[string]string{
-		"check_run": "check_run.check_suite.head_branch", "check_suite": "check_suite.head_branch", "repository_dispatch": "branch",
-	}
-	if path := commits[kind]; path != "" {
+	if path := githubCommits()[kind]; path != "" {
 		g.Commit = r.first(path)
-	}
-	if path := branches[kind]; path != "" {
-		g.Branch = r.first(path)
 	}
 	switch {
 	case kind == "push":
 		pushed(g, r)
 	case kind == "create" || kind == "delete":
 		g.Created, g.Deleted = kind == "create", kind == "delete"
-		if name := r.first("ref"); r.first("ref_type") == "tag" {
-			g.Tag = name
-		} else if r.first("ref_type") == "branch" {
-			g.Branch = name
+		if r.first("ref_type") != "repository" {
+			short(g, r.first("ref"), r.first("ref_type") == "tag")
 		}
 	case strings.HasPrefix(kind, "pull_request"):
 		w.pull = wantPull(g, r)
@@ -240,25 +236,37 @@ func wantGitHub(kind string, r raw) want {
 		w.pull = wantComment(r)
 	case kind == "release":
 		g.Tag = r.first("release.tag_name")
-	case kind == "merge_group":
+	default:
+		wantGitHubRef(kind, g, r)
+	}
+	return w
+}
+
+// wantGitHubRef fills the ref of events that are about a commit or a run.
+func wantGitHubRef(kind string, g *event.Git, r raw) {
+	switch kind {
+	case "check_run":
+		g.Branch = r.first("check_run.check_suite.head_branch")
+	case "check_suite":
+		g.Branch, g.Before = r.first("check_suite.head_branch"), id(r.first("check_suite.before"))
+	case "repository_dispatch":
+		g.Branch = r.first("branch")
+	case "merge_group":
 		setRef(g, r.first("merge_group.head_ref"))
-	case kind == "check_suite":
-		g.Before = id(r.first("check_suite.before"))
-	case kind == "workflow_run":
+	case "workflow_run":
 		if r.first("workflow_run.head_repository.full_name") == g.Repo {
 			g.Branch = r.first("workflow_run.head_branch")
 		}
-	case kind == "status":
+	case "status":
 		if list, _ := r.at("branches").([]any); len(list) == 1 {
 			branch, _ := list[0].(map[string]any)
 			g.Branch = raw(branch).first("name")
 		}
-	case strings.HasPrefix(kind, "deployment"):
+	case "deployment", "deployment_status", "deployment_review", "deployment_protection_rule":
 		deployed(g, r.first("deployment.ref"), r.first("repository.default_branch"))
 	default:
 		setRef(g, r.first("ref"))
 	}
-	return w
 }
 
 func deployed(g *event.Git, ref, defaultBranch string) {
@@ -323,11 +331,8 @@ func wantGitea(kind string, r raw) want {
 		if g.Created {
 			g.Commit = id(r.first("sha"))
 		}
-		if name := r.first("ref"); r.first("ref_type") == "tag" {
-			g.Tag = strings.TrimPrefix(name, "refs/tags/")
-		} else {
-			g.Branch = strings.TrimPrefix(name, "refs/heads/")
-		}
+		name := strings.TrimPrefix(strings.TrimPrefix(r.first("ref"), "refs/heads/"), "refs/tags/")
+		short(g, name, r.first("ref_type") == "tag")
 	case strings.HasSuffix(kind, "_comment"):
 		w.pull = wantComment(r)
 	case kind == "release":
