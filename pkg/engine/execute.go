@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -213,13 +214,25 @@ func (p *partition) act(ctx context.Context, at *attempt) (out action.Outputs, r
 	}
 	out, err = p.call(ctx, at, at.phase, at.plan.ID)
 	if err == nil && at.rule.Action(at.phase, at.plan.ID).LocalOutputs {
-		err = os.WriteFile(p.localMark(at, at.plan.ID), nil, 0o600)
+		if outputs, wrong := p.outputs(&at.run, result{outputs: out}); wrong == nil { // what is wrong with them is said later
+			err = os.WriteFile(p.localMark(at, at.plan.ID), localText(outputs), 0o600)
+		}
 	}
 	return out, rebuilt, err
 }
 
+// localMark names the file that says which outputs of a step were made on this machine. Another replica may have made
+// them anew since, so that this one's are not what the run goes on with.
 func (p *partition) localMark(at *attempt, step string) string {
 	return filepath.Join(p.e.dirs.path(at.run.ID), "."+step+".local")
+}
+
+func localText(outputs run.Values) []byte {
+	if len(outputs) == 0 {
+		return []byte("{}") // the journal does not tell none from empty
+	}
+	text, _ := json.Marshal(outputs) // it was marshalled before
+	return text
 }
 
 // rebuild makes the local outputs of earlier steps again where this machine lacks them: after a retry of a run that had
@@ -234,7 +247,7 @@ func (p *partition) rebuild(ctx context.Context, at *attempt) (map[string]run.Va
 		if s.Phase != run.Main || s.State != run.StepSucceeded || !at.rule.Action(s.Phase, s.ID).LocalOutputs {
 			continue
 		}
-		if _, err := os.Stat(p.localMark(at, s.ID)); err == nil {
+		if mark, err := os.ReadFile(p.localMark(at, s.ID)); err == nil && bytes.Equal(mark, localText(s.Outputs)) {
 			continue
 		}
 		out, err := p.call(ctx, at, s.Phase, s.ID)
@@ -243,7 +256,7 @@ func (p *partition) rebuild(ctx context.Context, at *attempt) (map[string]run.Va
 			outputs, err = p.outputs(&at.run, result{outputs: out})
 		}
 		if err == nil {
-			err = os.WriteFile(p.localMark(at, s.ID), nil, 0o600)
+			err = os.WriteFile(p.localMark(at, s.ID), localText(outputs), 0o600)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("make the local outputs of step %s again: %w", s.ID, err)
