@@ -273,14 +273,13 @@ func TestAPausedOwnerIsFenced(t *testing.T) {
 		lease := old.grant(0)
 		first := w.send(1)
 		w.began(first, "a", 1)
-		gate := make(chan struct{})
-		w.update(func() { old.gate = gate })
+		w.update(func() { old.gate = make(chan struct{}) })
 		second := w.send(2) // its decision stops at the gate
 		synctest.Wait()
 		w.boot("b").grantAll()
 		w.began(first, "a", 2)
 		w.began(second, "a", 1)
-		close(gate)
+		w.update(old.open)
 		if cause := <-causes; !errors.Is(cause, errLost) {
 			t.Errorf("the stale owner's step was ended with %v", cause)
 		}

@@ -566,11 +566,20 @@ func (r *replica) stop() {
 func (r *replica) crash() error {
 	if !r.dead {
 		r.dead = true
+		r.open()
 		close(r.crashed)
 		close(r.w.changed)
 		r.w.changed = make(chan struct{})
 	}
 	return errCrashed
+}
+
+// open lets writes pass that wait at the gate. w.mu is held.
+func (r *replica) open() {
+	if r.gate != nil {
+		close(r.gate)
+		r.gate = nil
+	}
 }
 
 // kill crashes the process and waits until nothing of it is left.
@@ -611,16 +620,17 @@ func (r *replica) Run(ctx context.Context, hold func(context.Context, int, <-cha
 
 // grant is a lease in the hands of the test.
 type grant struct {
-	to       *replica
-	lose     context.CancelCauseFunc
-	handover chan struct{}
-	done     chan struct{} // closed when the work on it has stopped
+	to        *replica
+	partition int
+	lose      context.CancelCauseFunc
+	handover  chan struct{}
+	done      chan struct{} // closed when the work on it has stopped
 }
 
 // grant leases a partition to the process, which tries again where it gives up.
 func (r *replica) grant(partition int) *grant {
 	ctx, lose := context.WithCancelCause(r.base)
-	g := &grant{r, lose, make(chan struct{}), make(chan struct{})}
+	g := &grant{r, partition, lose, make(chan struct{}), make(chan struct{})}
 	r.w.mu.Lock()
 	defer r.w.mu.Unlock()
 	if r.ended {
