@@ -385,7 +385,7 @@ func TestE2EReadme(t *testing.T) {
 	if out := s.output.String(); !strings.Contains(out, "Hello from a pulled repository.") {
 		t.Errorf("the notification is not in the server's log")
 	}
-	if out := cli("send", "github", "--event", "push", "-f", filepath.Join(root, "examples/hello/push.json")); !strings.Contains(out, "known before") {
+	if out := cli("send", "github", "--event", "push", "-f", filepath.Join(root, "examples/hello/push.json")); !strings.Contains(out, "duplicate "+id) {
 		t.Errorf("the second send printed:\n%s", out)
 	}
 	if out := cli("events", "show", id[:10]); !strings.Contains(out, "hello") {
