@@ -174,7 +174,7 @@ func (b *Broker) connect(ctx context.Context) error {
 	if len(conn.DiscoveredServers())+1 >= 3 || conn.ConnectedClusterName() != "" && len(conn.Servers()) >= 3 {
 		b.replicas = 3
 	}
-	b.opts.Logger.Warn("could not verify that the NATS servers sync each write to the disk; set sync_interval: always in their jetstream section")
+	b.checkSync(ctx)
 	return nil
 }
 

@@ -188,3 +188,33 @@ func flip(data []byte) []byte {
 	c[len(c)/2] ^= 1
 	return c
 }
+
+// writerFunc is a writer that is a function.
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// The parts of a backup are copied one after the other, and the first ones say what the last ones must still hold.
+func TestNothingIsPurgedWhileABackupIsMade(t *testing.T) {
+	b := open(t, options(t.TempDir()))
+	stream(t, b, broker.EventStream)
+	purged := 0
+	purge := func() {
+		if err := b.Purge(func() error { purged++; return nil }); err != nil {
+			t.Error(err)
+		}
+	}
+	purge()
+	writes := 0
+	if err := b.Backup(t.Context(), writerFunc(func(p []byte) (int, error) {
+		writes++
+		purge()
+		return len(p), nil
+	})); err != nil {
+		t.Fatal(err)
+	}
+	purge()
+	if purged != 2 || writes == 0 {
+		t.Errorf("purged %d times with %d writes of a backup; want once before and once after", purged, writes)
+	}
+}

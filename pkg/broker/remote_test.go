@@ -160,3 +160,38 @@ func TestAServerThatCannotBeUsedIsRefused(t *testing.T) {
 		t.Errorf("nobody listens: %v", err)
 	}
 }
+
+// natsConfig is a server where the account of the user "app" may ask the system account for JetStream's settings.
+const natsConfig = `
+jetstream { store_dir: %q, %s }
+accounts {
+  SYS: { users: [{user: sys, password: p}], exports: [{service: "$SYS.REQ.SERVER.PING.JSZ", response_type: stream}] }
+  APP: { jetstream: enabled, users: [{user: app, password: p}], imports: [{service: {account: SYS, subject: "$SYS.REQ.SERVER.PING.JSZ"}}] }
+  BLIND: { jetstream: enabled, users: [{user: blind, password: p}] }
+}
+system_account: SYS
+no_auth_user: app
+`
+
+func TestWhetherARemoteServerSyncsIsAskedWhereThatIsAllowed(t *testing.T) {
+	for name, tc := range map[string]struct{ user, setting, want string }{
+		"it does":     {"app", "sync_interval: always", "syncs each write"},
+		"it does not": {"app", "sync_interval: 2m", "does not sync each write"},
+		"not allowed": {"blind", "sync_interval: always", "not verified"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "nats.conf")
+			if err := os.WriteFile(file, fmt.Appendf(nil, natsConfig, t.TempDir(), tc.setting), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			o := options(t.TempDir())
+			o.URL = "nats://" + tc.user + ":p@" + natsServer(t, "-c", file)
+			var said bytes.Buffer
+			o.Logger = slog.New(slog.NewTextHandler(&said, nil))
+			open(t, o)
+			if !strings.Contains(said.String(), tc.want) {
+				t.Errorf("it says %q, want %q", said.String(), tc.want)
+			}
+		})
+	}
+}
