@@ -103,7 +103,9 @@ func header(data []byte) (id string, rest []byte, err error) {
 }
 
 // decode returns a message's entries.
-func decode(data []byte) ([]run.Entry, error) {
+func decode(data []byte) ([]run.Entry, error) { return decodeWith(data, decodeEntry) }
+
+func decodeWith(data []byte, decode func(line []byte) (run.Entry, error)) ([]run.Entry, error) {
 	_, rest, err := header(data)
 	if err != nil {
 		return nil, err
@@ -114,11 +116,36 @@ func decode(data []byte) ([]run.Entry, error) {
 		if !ok {
 			return nil, fmt.Errorf("entry %d of the message is cut off", n)
 		}
-		var e run.Entry
-		if err := json.Unmarshal(line, &e); err != nil {
+		e, err := decode(line)
+		if err != nil {
 			return nil, fmt.Errorf("entry %d of the message: %w", n, err)
 		}
 		entries, rest = append(entries, e), after
 	}
 	return entries, nil
+}
+
+func decodeEntry(line []byte) (e run.Entry, err error) {
+	err = json.Unmarshal(line, &e)
+	return e, err
+}
+
+// decodeBrief reads an entry as far as the history keeps it. Most decisions create no run, and of those it keeps the event
+// only: a server that starts reads hundreds of thousands of them.
+func decodeBrief(line []byte) (run.Entry, error) {
+	decided := append(strconv.AppendQuote([]byte(`"kind":`), string(run.Decided)), ',')
+	if !bytes.Contains(line, decided) || bytes.Contains(line, []byte(`"runs":[`)) {
+		return decodeEntry(line)
+	}
+	var brief struct {
+		Kind  run.EntryKind `json:"kind"`
+		Event string        `json:"event"`
+	}
+	if err := json.Unmarshal(line, &brief); err != nil {
+		return run.Entry{}, err
+	}
+	if brief.Kind != run.Decided { // the words stand somewhere inside
+		return decodeEntry(line)
+	}
+	return run.Entry{Kind: brief.Kind, Event: brief.Event}, nil
 }

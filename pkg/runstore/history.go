@@ -144,7 +144,7 @@ func (h *History) follow(ctx context.Context) error {
 		return err
 	}
 	return h.store.read(ctx, broker.RunSubjects, from, func(seq uint64, subject string, data []byte) error {
-		entries, err := decode(data)
+		entries, err := decodeWith(data, decodeBrief)
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if err != nil {

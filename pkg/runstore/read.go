@@ -11,11 +11,10 @@ import (
 	"github.com/riposte-dev/riposte/pkg/run"
 )
 
-// What a reader holds in memory of messages that it has not handled yet.
-const (
-	readAhead      = 256
-	readAheadBytes = 4 << 20
-)
+// readAhead is how many messages a reader holds in memory that it has not handled yet. A bound on their bytes would make the
+// server end each request with a status message, for which the client has no room when it is behind: it drops messages then
+// and begins again.
+const readAhead = 64
 
 // errStop ends a read in good order.
 var errStop = errors.New("read far enough")
@@ -31,7 +30,7 @@ func (s *Store) read(ctx context.Context, subjects string, from uint64, fn func(
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(readAhead, readAheadBytes))
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(readAhead))
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
