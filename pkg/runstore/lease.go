@@ -512,8 +512,13 @@ func (l *Leases) finish(partition int) {
 	l.log.Info("partition is given up", "partition", partition)
 }
 
-// expire ends all work because the leases could not be renewed. It also runs on the timer's goroutine.
-func (l *Leases) expire() { l.endAll(errLeaseExpired) }
+// expire ends all work because the leases could not be renewed. It also runs on the timer's goroutine. Of an exclusive store
+// nobody else can take them: work goes on while its disk is full, and is recorded once there is space.
+func (l *Leases) expire() {
+	if !l.opts.Exclusive {
+		l.endAll(errLeaseExpired)
+	}
+}
 
 func (l *Leases) endAll(cause error) {
 	l.mu.Lock()
