@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -110,7 +111,7 @@ func (p *partition) decide(ctx context.Context, en event.Entry) {
 		return
 	}
 	p.e.metrics.decisions.WithLabelValues("run").Inc()
-	p.decision(en, created, "")
+	p.decision(en, created, unanswered(verdicts))
 	for _, c := range created {
 		p.begin(c, en)
 	}
@@ -187,6 +188,15 @@ func why(verdicts []rule.Verdict) string {
 	if len(verdicts) == 0 {
 		return "no rule's trigger matches"
 	}
+	return reasons(verdicts)
+}
+
+// unanswered says in a line which rules could not be asked while others matched: those that read an absent field or failed.
+func unanswered(verdicts []rule.Verdict) string {
+	return reasons(slices.DeleteFunc(slices.Clone(verdicts), func(v rule.Verdict) bool { return v.Truth != expression.Absent }))
+}
+
+func reasons(verdicts []rule.Verdict) string {
 	var b strings.Builder
 	for i, v := range verdicts {
 		if b.Len() > 400 {

@@ -1,11 +1,15 @@
 package engine
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/event"
@@ -303,7 +307,10 @@ func (p *partition) record(a *active, en run.Entry) {
 // resume goes on with the runs of before, whose running steps were cut off.
 func (p *partition) resume(ctx context.Context) {
 	now := p.e.Now()
-	for _, a := range p.runs {
+	unfinished := slices.SortedFunc(maps.Values(p.runs), func(a, b *active) int {
+		return cmp.Or(a.run.EventPos.Compare(b.run.EventPos), strings.Compare(a.run.ID, b.run.ID))
+	})
+	for _, a := range unfinished {
 		if a.rule == nil {
 			p.record(a, run.Entry{At: now, Kind: run.Ended, Run: a.run.ID, State: run.Failed, Reason: run.ReasonRuleInvalid,
 				Error: fmt.Sprintf("revision %.12s has no rule %s any more", a.run.RuleRevision, a.run.Rule)})

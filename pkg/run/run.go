@@ -10,8 +10,14 @@ import (
 	"github.com/riposte-dev/riposte/pkg/event"
 )
 
-// ErrFenced says that another replica owns the partition now: nothing was written, and its children must be killed.
-var ErrFenced = errors.New("partition is owned by another replica")
+var (
+	// ErrFenced says that another replica owns the partition now: nothing was written, and its children must be killed.
+	ErrFenced = errors.New("partition is owned by another replica")
+	// ErrAmbiguous says that several runs have an id that begins so.
+	ErrAmbiguous = errors.New("more than one run has an id that begins so")
+	// ErrUnavailable says that the store does not answer. Of a write the outcome is unknown.
+	ErrUnavailable = errors.New("run store is unavailable")
+)
 
 // State is the state of a run.
 type State string

@@ -29,9 +29,6 @@ const (
 	rereadAfter = time.Second
 )
 
-// ErrAmbiguous says that several runs have an id that begins so.
-var ErrAmbiguous = errors.New("more than one run has an id that begins so")
-
 // HistoryOptions configure a History.
 type HistoryOptions struct {
 	MaxRuns      int   // runs that can be found; default 50,000, the most recent ones
@@ -408,7 +405,7 @@ func (h *History) RunsOf(eventID string) []run.Run {
 }
 
 // Run returns the whole record of the run with the id, or of the only one whose id begins so. The error wraps
-// event.ErrNotFound where there is none or its history was purged, ErrAmbiguous where there are several.
+// event.ErrNotFound where there is none or its history was purged, run.ErrAmbiguous where there are several.
 func (h *History) Run(ctx context.Context, id string) (run.Run, error) {
 	full, entries, err := h.load(ctx, id)
 	if err != nil {
@@ -468,22 +465,31 @@ func (h *History) load(ctx context.Context, id string) (full string, entries []r
 func (h *History) lookUp(id string) (full string, seqs []uint64, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	found := h.runs[id]
-	if found == nil && id != "" {
+	for _, name := range []string{id, upper(id)} {
+		if r := h.runs[name]; r != nil {
+			return r.run.ID, slices.Clone(r.seqs), nil
+		}
+		var found *record
 		for full, r := range h.runs {
-			if !strings.HasPrefix(full, id) {
+			if name == "" || !strings.HasPrefix(full, name) {
 				continue
 			}
 			if found != nil {
-				return "", nil, fmt.Errorf("run %s: %w: write more of it", id, ErrAmbiguous)
+				return "", nil, fmt.Errorf("run %s: %w: write more of it", id, run.ErrAmbiguous)
 			}
 			found = r
 		}
+		if found != nil {
+			return found.run.ID, slices.Clone(found.seqs), nil
+		}
 	}
-	if found == nil {
-		return "", nil, fmt.Errorf("run %s: %w", id, event.ErrNotFound)
-	}
-	return found.run.ID, slices.Clone(found.seqs), nil
+	return "", nil, fmt.Errorf("run %s: %w", id, event.ErrNotFound)
+}
+
+// upper returns an id with its event's part as it is written in ids: people copy it as they like.
+func upper(id string) string {
+	n := min(len(id), event.IDLen)
+	return strings.ToUpper(id[:n]) + id[n:]
 }
 
 func (h *History) message(ctx context.Context, seq uint64) ([]run.Entry, error) {

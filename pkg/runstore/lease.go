@@ -491,7 +491,7 @@ func (l *Leases) start(ctx context.Context, partition int) {
 	if !l.opts.Now().Before(l.deadline) {
 		l.expire() // it passed while the lease was written
 	}
-	l.log.Info("partition is held", "partition", partition)
+	l.log.Debug("partition is held", "partition", partition)
 	go func() {
 		l.hold(ctx, partition, h.handover)
 		l.returned <- partition

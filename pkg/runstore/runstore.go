@@ -28,12 +28,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/riposte-dev/riposte/pkg/broker"
+	"github.com/riposte-dev/riposte/pkg/run"
 )
 
 var (
 	// ErrUnavailable says that the store does not answer. Of a write the outcome is unknown: hand the same entries to
 	// Append again, which finds out first.
-	ErrUnavailable = errors.New("run store is unavailable")
+	ErrUnavailable = run.ErrUnavailable
 	// ErrFull says that the journal is full of entries that are still needed. Nothing was written.
 	ErrFull = errors.New("run journal is full")
 )
