@@ -191,16 +191,16 @@ func (h *History) setProblem(err error) {
 	h.problem = err
 }
 
-// Ready returns nil once all that the journals held at the start has been read, and an error that says what is missing
-// before that, or while the journals can't be followed.
+// Ready returns an error while the journals can't be followed. That what they held at the start is still being read is no
+// reason to receive nothing: lists are short meanwhile, and who needs all of it waits.
 func (h *History) Ready() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
 	case h.problem != nil:
 		return fmt.Errorf("history is incomplete: %w", h.problem)
-	case !h.started || h.seen < h.target:
-		return fmt.Errorf("history is being read: %d of %d", h.seen, h.target)
+	case !h.started:
+		return errors.New("history is not followed yet")
 	}
 	return nil
 }
@@ -231,7 +231,14 @@ func (h *History) sync(ctx context.Context) error {
 	}
 	h.mu.Lock()
 	h.forgetBefore(info.State.FirstSeq)
-	w := waiter{seq: info.State.LastSeq, done: make(chan struct{})}
+	h.mu.Unlock()
+	return h.await(ctx, info.State.LastSeq)
+}
+
+// await waits until the message with the sequence has been folded.
+func (h *History) await(ctx context.Context, seq uint64) error {
+	w := waiter{seq: seq, done: make(chan struct{})}
+	h.mu.Lock()
 	if h.started && h.seen >= w.seq {
 		h.mu.Unlock()
 		return nil
@@ -391,8 +398,15 @@ func (q *Query) selects(r *run.Run) bool {
 	return (q.Rule == "" || q.Rule == r.Rule) && (q.Event == "" || q.Event == r.Event) && (q.State == "" || q.State == r.State)
 }
 
-// RunsOf returns summaries of the runs that an event started, oldest first.
+// RunsOf returns summaries of the runs that an event started, oldest first. While the journals are read at the start it waits
+// for them, within the store's time-out.
 func (h *History) RunsOf(eventID string) []run.Run {
+	h.mu.Lock()
+	target := h.target
+	h.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), h.store.timeout)
+	defer cancel()
+	_ = h.await(ctx, target) // what is known by then is better than nothing
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var runs []run.Run
