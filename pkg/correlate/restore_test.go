@@ -127,7 +127,7 @@ func TestCheckpointsStaySmall(t *testing.T) {
 	spec := correlate.Spec{Kind: correlate.Count, Count: 3, Within: time.Hour}
 	m := newMachine(t, spec)
 	written, size := 0, 0
-	for i := range uint64(100_000) {
+	for i := range uint64(50_000) {
 		x := match(i+1, fmt.Sprint("service-", i%10_000), start.Add(time.Duration(i)*time.Millisecond))
 		x.ID = event.ID("test", x.ID)
 		m.Add(x)
@@ -144,7 +144,7 @@ func TestCheckpointsStaySmall(t *testing.T) {
 		}
 	}
 	// Each checkpoint changes 1000 groups of some 60 to 100 bytes; whole ones may double that.
-	if written > 100*1000*220 || size > 3*10_000*100 {
+	if written > 50*1000*220 || size > 3*10_000*100 {
 		t.Errorf("%d bytes were written, %d are stored", written, size)
 	}
 }
