@@ -63,7 +63,7 @@ type ruleSpec struct {
 	Steps     []stepSpec     `yaml:"steps" required:"true" doc:"what to do, in order"`
 	OnFailure []stepSpec     `yaml:"onFailure,omitempty" doc:"what to do when the run failed or was refused"`
 
-	Correlate   *document.Item `yaml:"correlate,omitempty" doc:"not supported by this version"`
+	Correlate   *correlateSpec `yaml:"correlate,omitempty" doc:"what must come together over time before the rule runs; docs/correlation.md draws each kind"`
 	Limits      *document.Item `yaml:"limits,omitempty" doc:"not supported by this version"`
 	Concurrency *document.Item `yaml:"concurrency,omitempty" doc:"not supported by this version"`
 	Verify      *document.Item `yaml:"verify,omitempty" doc:"not supported by this version"`
@@ -262,7 +262,7 @@ func (l *loader) sourceEnv(d doc) source.Env {
 	return source.Env{
 		Name: d.Metadata.Name, Secret: l.opts.Secret, Now: l.opts.Now,
 		Compile: func(text string) (func(*event.Event) (any, error), error) {
-			p, err := expression.Compile(text, eventSchema(nil))
+			p, err := expression.Compile(text, eventSchema(nil, nil))
 			if err != nil {
 				return nil, err
 			}
@@ -394,9 +394,15 @@ func (l *loader) rule(d doc) {
 		r.Mode = "auto"
 	}
 	l.unsupported(d, spec)
-	l.trigger(d, r, spec.Trigger)
+	if spec.Trigger != nil {
+		r.trigger = l.triggerOf(d.file, spec.Trigger, d.Spec.Get("trigger"))
+	}
 	if spec.When != nil {
-		r.when = l.condition(d.file, spec.When, "when", eventSchema(nil))
+		r.when = l.condition(d.file, spec.When, "when", eventSchema(nil, nil))
+	}
+	l.correlation(d, r, &spec)
+	if spec.Trigger == nil && (r.correlation == nil || len(r.correlation.Spec.Parts) == 0) {
+		l.problem(d.file, d.Spec, "", "trigger is missing: name a source, a type, or both")
 	}
 	if len(spec.Steps) == 0 {
 		l.problem(d.file, d.Spec.Get("steps"), "", "steps is empty: a rule does something")
@@ -411,7 +417,7 @@ func (l *loader) rule(d doc) {
 // unsupported refuses what the language has and this version does not do: silence would be worse.
 func (l *loader) unsupported(d doc, spec ruleSpec) {
 	for name, item := range map[string]*document.Item{
-		"correlate": spec.Correlate, "limits": spec.Limits, "concurrency": spec.Concurrency, "verify": spec.Verify, "finally": spec.Finally,
+		"limits": spec.Limits, "concurrency": spec.Concurrency, "verify": spec.Verify, "finally": spec.Finally,
 	} {
 		if item != nil {
 			l.problem(d.file, item, "", "%s is not supported by this version", name)
@@ -422,18 +428,17 @@ func (l *loader) unsupported(d doc, spec ruleSpec) {
 	}
 }
 
-func (l *loader) trigger(d doc, r *Rule, t *triggerSpec) {
+func (l *loader) triggerOf(file string, t *triggerSpec, item *document.Item) trigger {
 	if t == nil {
-		l.problem(d.file, d.Spec, "", "trigger is missing: name a source, a type, or both")
-		return
+		return trigger{}
 	}
-	r.trigger = trigger{t.Source, t.Type}
 	known := slices.Sorted(maps.Keys(l.set.Sources))
 	for _, name := range t.Source {
 		if !isGlob(name) && l.places["Source "+name] == "" {
-			l.problem(d.file, d.Spec.Get("trigger").Get("source"), didYouMean(name, known), "trigger: there is no Source %q", name)
+			l.problem(file, item.Get("source"), didYouMean(name, known), "trigger: there is no Source %q", name)
 		}
 	}
+	return trigger{t.Source, t.Type}
 }
 
 // condition compiles an expression that must be true or false.
@@ -568,10 +573,12 @@ func (c *stepCompiler) step(phase run.Phase, spec stepSpec, item *document.Item,
 		return
 	}
 	plan.RetryInterrupted = spec.OnInterrupt == "retry" || spec.OnInterrupt == "" && def.RetryInterrupted
-	schema := eventSchema(c.outputs)
+	schema := eventSchema(c.outputs, c.rule.correlatedSchema())
 	s := &step{action: def}
 	if spec.If != nil {
-		s.condition = c.condition(c.doc.file, spec.If, "if", schema)
+		if s.condition = c.condition(c.doc.file, spec.If, "if", schema); s.condition != nil {
+			c.rule.noteReads(s.condition.Refs())
+		}
 	}
 	with := spec.With
 	if with == nil {
@@ -632,6 +639,7 @@ func (c *stepCompiler) value(i *document.Item, field string, schema *expression.
 		literal.Value = plainText
 		return &template{literal: plainText}, &literal
 	}
+	c.rule.noteReads(compiled.Refs())
 	return &template{text: compiled}, &document.Item{Value: document.Unknown{}, Line: i.Line, Column: i.Column}
 }
 

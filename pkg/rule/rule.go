@@ -54,7 +54,8 @@ type Set struct {
 	Sources  map[string]*Source
 	Targets  map[string]action.Target
 
-	byName map[string]*Rule
+	byName      map[string]*Rule
+	correlating []*Rule
 }
 
 // Source is a Source document that is ready to receive.
@@ -89,6 +90,8 @@ type Rule struct {
 	when    *expression.Program
 	steps   map[stepKey]*step
 	targets map[string]action.Target
+
+	correlation *Correlation
 }
 
 type stepKey struct {
@@ -145,15 +148,22 @@ type Verdict struct {
 // Selects reports whether any rule's trigger selects the event, from its source and type alone: where none does, nothing
 // else of it need be read.
 func (s *Set) Selects(e *event.Event) bool {
-	return slices.ContainsFunc(s.Rules, func(r *Rule) bool { return r.trigger.matches(e) })
+	return slices.ContainsFunc(s.Rules, func(r *Rule) bool { return r.selects(e) })
 }
 
-// Match asks the rules whose trigger selects the event. Its body is not decoded when there is none.
+func (r *Rule) selects(e *event.Event) bool {
+	if r.correlation != nil {
+		return r.correlation.selects(e)
+	}
+	return r.trigger.matches(e)
+}
+
+// Match asks the rules that one event decides and whose trigger selects the event. Its body is not decoded when there is none.
 func (s *Set) Match(ctx context.Context, e *event.Event, now time.Time) []Verdict {
 	var out []Verdict
 	var scope *expression.Scope
 	for _, r := range s.Rules {
-		if !r.trigger.matches(e) {
+		if r.correlation != nil || !r.trigger.matches(e) {
 			continue
 		}
 		if scope == nil {

@@ -23,21 +23,29 @@ func asCompileError(err error) (*expression.CompileError, bool) {
 	return ce, ok
 }
 
-// eventSchema says what an expression may read: event, and in steps also run and the steps above.
-func eventSchema(steps map[string]*expression.Schema) *expression.Schema {
-	views := event.ViewFields()
-	closed := func(names []string) *expression.Schema {
-		s := &expression.Schema{Closed: true, Fields: map[string]*expression.Schema{}}
-		for _, n := range names {
-			s.Fields[n] = nil
-		}
-		return s
+func closed(names []string) *expression.Schema {
+	s := &expression.Schema{Closed: true, Fields: map[string]*expression.Schema{}}
+	for _, n := range names {
+		s.Fields[n] = nil
 	}
+	return s
+}
+
+func oneEventSchema() *expression.Schema {
+	views := event.ViewFields()
 	e := closed(views["event"])
 	for _, view := range []string{"git", "pullRequest", "alert"} {
 		e.Fields[view] = closed(views[view])
 	}
-	root := &expression.Schema{Closed: true, Fields: map[string]*expression.Schema{"event": e}}
+	return e
+}
+
+// eventSchema says what an expression may read: event, and in steps also run, the steps above, and what was correlated.
+func eventSchema(steps map[string]*expression.Schema, correlated *expression.Schema) *expression.Schema {
+	root := &expression.Schema{Closed: true, Fields: map[string]*expression.Schema{"event": oneEventSchema()}}
+	if correlated != nil {
+		root.Fields["correlated"] = correlated
+	}
 	if steps != nil {
 		root.Fields["steps"] = &expression.Schema{Closed: true, Fields: maps.Clone(steps)}
 		root.Fields["run"] = closed([]string{"id", "rule", "attempt", "state", "reason", "message", "url"})
