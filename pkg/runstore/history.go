@@ -259,8 +259,10 @@ func (h *History) await(ctx context.Context, seq uint64) error {
 // fold adds an entry to the view. h.mu is held.
 func (h *History) fold(at place, e *run.Entry) {
 	if e.Kind == run.Decided {
-		h.foldDecision(at, e)
-		return
+		h.foldDecision(e.Event, at.seq)
+	}
+	if len(e.Runs) > 0 {
+		h.foldCreated(at, e)
 	}
 	if e.Run == "" {
 		return
@@ -280,12 +282,12 @@ func (h *History) fold(at place, e *run.Entry) {
 	r.note(at.seq)
 }
 
-func (h *History) foldDecision(at place, e *run.Entry) {
-	key := maphash.String(h.seed, e.Event)
+func (h *History) foldDecision(eventID string, seq uint64) {
+	key := maphash.String(h.seed, eventID)
 	if _, ok := h.decisions[key]; !ok {
 		h.decided = append(h.decided, key)
 	}
-	h.decisions[key] = at.seq
+	h.decisions[key] = seq
 	for len(h.decided)-h.head > h.opts.MaxDecisions {
 		delete(h.decisions, h.decided[h.head])
 		h.head++
@@ -293,6 +295,9 @@ func (h *History) foldDecision(at place, e *run.Entry) {
 	if h.head > h.opts.MaxDecisions {
 		h.decided, h.head = append([]uint64(nil), h.decided[h.head:]...), 0
 	}
+}
+
+func (h *History) foldCreated(at place, e *run.Entry) {
 	for i, c := range e.Runs {
 		if h.runs[c.ID] == nil {
 			at.run = i
@@ -335,7 +340,7 @@ func (h *History) forget(id string) {
 
 // compact keeps a run's summary small: no steps, and words that many runs share only once.
 func (h *History) compact(r *run.Run) {
-	r.Steps = nil
+	r.Steps, r.Events = nil, nil
 	r.Rule, r.RuleRevision = h.word(r.Rule), h.word(r.RuleRevision)
 	if strings.HasPrefix(r.ID, r.Event) {
 		r.Event = r.ID[:len(r.Event)]
@@ -427,7 +432,7 @@ func (h *History) Run(ctx context.Context, id string) (run.Run, error) {
 	}
 	var r run.Run
 	for _, e := range entries {
-		if e.Kind == run.Decided {
+		if len(e.Runs) > 0 {
 			i := slices.IndexFunc(e.Runs, func(c run.Created) bool { return c.ID == full })
 			r = *run.New(e.Runs[i], e)
 			continue
