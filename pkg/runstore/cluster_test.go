@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"testing"
 	"time"
 
@@ -80,7 +81,8 @@ func TestReplicated(t *testing.T) {
 	limit := time.Now().Add(2 * time.Minute)
 	for { // until the cluster has a leader, requests end after their time-out
 		_, err := b.js.AccountInfo(t.Context())
-		if err == nil && servers[0].JetStreamClusterPeers() != nil && len(servers[0].JetStreamClusterPeers()) == 3 {
+		all := slices.ContainsFunc(servers, func(s *server.Server) bool { return len(s.JetStreamClusterPeers()) == 3 }) // only the leader knows
+		if err == nil && all {
 			break
 		}
 		if time.Now().After(limit) {
