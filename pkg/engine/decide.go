@@ -90,7 +90,7 @@ func Quarantined(decision run.Entry) bool { return strings.HasPrefix(decision.Wh
 
 // decide evaluates the rules and records the decision together with the runs it creates.
 func (p *partition) decide(ctx context.Context, en event.Entry) {
-	verdicts, err := p.match(ctx, en.Record.Event)
+	matches, err := p.match(ctx, en.Record.Event)
 	if err != nil {
 		p.log.Error("event could not be decided", "event", en.Record.Event.ID, "error", err)
 		p.e.metrics.decisions.WithLabelValues("error").Inc()
@@ -98,7 +98,7 @@ func (p *partition) decide(ctx context.Context, en event.Entry) {
 		return
 	}
 	var created []run.Created
-	for _, v := range verdicts {
+	for _, v := range matches.Verdicts {
 		if v.Truth == expression.True {
 			created = append(created, create(en.Record.Event.ID, v.Rule))
 		}
@@ -106,7 +106,7 @@ func (p *partition) decide(ctx context.Context, en event.Entry) {
 	}
 	if len(created) == 0 {
 		p.e.metrics.decisions.WithLabelValues("none").Inc()
-		p.decision(en, nil, why(verdicts))
+		p.decision(en, nil, why(matches))
 		return
 	}
 	p.e.metrics.decisions.WithLabelValues("run").Inc()
@@ -125,14 +125,14 @@ func create(eventID string, r *rule.Rule) run.Created {
 }
 
 // match makes the event's views and asks the rules. What an event makes panic is an error of that event alone.
-func (p *partition) match(ctx context.Context, e *event.Event) (verdicts []rule.Verdict, err error) {
+func (p *partition) match(ctx context.Context, e *event.Event) (m rule.Matches, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("deciding the event panicked: %v", v)
 		}
 	}()
 	if !p.set.Selects(e) {
-		return nil, nil
+		return m, nil
 	}
 	p.normalise(e)
 	return p.set.Match(ctx, e, e.ReceivedAt), nil
@@ -170,36 +170,58 @@ func (p *partition) begin(c run.Created, en event.Entry) {
 	a.queued = true
 }
 
+// count counts a rule that could not be decided, once, whatever it was that was absent or failed.
 func (p *partition) count(v rule.Verdict) {
-	for _, c := range v.Clauses {
-		switch {
-		case c.Truth != expression.Absent:
-		case c.Err != nil:
-			p.e.metrics.errors.WithLabelValues(v.Rule.Name).Inc()
-		default:
-			p.e.metrics.absent.WithLabelValues(v.Rule.Name).Inc()
-		}
+	switch {
+	case v.Truth != expression.Absent:
+	case v.Failed:
+		p.e.metrics.errors.WithLabelValues(v.Rule.Name).Inc()
+	default:
+		p.e.metrics.absent.WithLabelValues(v.Rule.Name).Inc()
 	}
 }
 
-// why says in a line why nothing was started.
-func why(verdicts []rule.Verdict) string {
-	if len(verdicts) == 0 {
+const (
+	maxWhy   = 400 // bytes: what begins within them is written out
+	maxFalse = 8   // rules whose condition is false are named where there are no more of them
+)
+
+// why says in a line why nothing was started: first what could not be decided, because that may be a mistake.
+func why(m rule.Matches) string {
+	if m.Triggered == 0 {
 		return "no rule's trigger matches"
 	}
-	var b strings.Builder
-	for i, v := range verdicts {
-		if b.Len() > 400 {
-			fmt.Fprintf(&b, "; and %d more", len(verdicts)-i)
+	var l line
+	for i, v := range m.Verdicts {
+		if l.full() {
+			l.add(fmt.Sprintf("%d more could not be decided", len(m.Verdicts)-i))
 			break
 		}
-		if i > 0 {
-			b.WriteString("; ")
-		}
-		b.WriteString(v.Rule.Name + ": " + verdictReason(v))
+		l.add(v.Rule.Name + ": " + verdictReason(v))
 	}
-	return b.String()
+	untrue := m.Triggered - len(m.Verdicts)
+	if untrue > maxFalse || untrue > 0 && l.full() {
+		l.add(fmt.Sprintf("%d whose when is not true", untrue))
+		untrue = 0
+	}
+	for _, r := range m.False(untrue) {
+		l.add(r.Name + ": when is not true")
+	}
+	return strings.Join(l.parts, "; ")
 }
+
+// line is a text in parts of which the first few are enough.
+type line struct {
+	parts []string
+	bytes int
+}
+
+func (l *line) add(part string) {
+	l.parts = append(l.parts, part)
+	l.bytes += len(part)
+}
+
+func (l *line) full() bool { return l.bytes > maxWhy }
 
 func verdictReason(v rule.Verdict) string {
 	for _, c := range v.Clauses {
@@ -210,5 +232,5 @@ func verdictReason(v rule.Verdict) string {
 			return c.Err.Error()
 		}
 	}
-	return "when is not true"
+	return "when is absent"
 }

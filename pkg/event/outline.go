@@ -116,7 +116,9 @@ func (p Part) member(name string) (Part, bool) {
 }
 
 // IsObject reports whether the part is an object; those that Members yields may be anything.
-func (p Part) IsObject() bool { return p.event.outline.body[p.event.outline.members[p.at].value] == '{' }
+func (p Part) IsObject() bool {
+	return p.event.outline.body[p.event.outline.members[p.at].value] == '{'
+}
 
 // Field returns a member, decoded.
 func (p Part) Field(name string) (value any, ok bool) {

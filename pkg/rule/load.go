@@ -131,6 +131,7 @@ func Load(files []File, o Options) (*Set, error) {
 		l.problems.Sort()
 		return nil, l.problems
 	}
+	l.set.index = newIndex(l.set.Rules)
 	return l.set, nil
 }
 
