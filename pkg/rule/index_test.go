@@ -162,9 +162,9 @@ func TestTheIndexFindsWhatAskingEveryRuleFinds(t *testing.T) {
 	seed := rand.Uint64()
 	m := maker{rand.New(rand.NewPCG(seed, 0))}
 	t.Logf("seed %d", seed)
-	sets := 150
+	sets := 50
 	if testing.Short() {
-		sets = 20
+		sets = 10
 	}
 	for range sets {
 		set := m.set(t)
