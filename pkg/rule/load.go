@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -101,6 +100,7 @@ type loader struct {
 	set      *Set
 	docs     []doc
 	places   map[string]string // by kind and name: where it is
+	event    *expression.Schema
 }
 
 type doc struct {
@@ -113,7 +113,7 @@ type doc struct {
 func Load(files []File, o Options) (*Set, error) {
 	files = slices.Clone(files)
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
-	l := &loader{opts: o, places: map[string]string{}, set: &Set{
+	l := &loader{opts: o, places: map[string]string{}, event: eventFields(), set: &Set{
 		Revision: revision(files), Files: files, Sources: map[string]*Source{}, Targets: map[string]action.Target{}, byName: map[string]*Rule{},
 	}}
 	for _, f := range files {
@@ -132,6 +132,7 @@ func Load(files []File, o Options) (*Set, error) {
 		return nil, l.problems
 	}
 	l.set.index = newIndex(l.set.Rules)
+	l.docs, l.places = nil, nil // sources keep what compiles their expressions, and with it the loader
 	return l.set, nil
 }
 
@@ -172,7 +173,7 @@ func (l *loader) known(d doc) bool {
 	case !slices.Contains(kinds, d.Kind):
 		l.problem(d.file, d.item.Get("kind"), didYouMean(d.Kind, kinds), "kind %q is none of %s", d.Kind, strings.Join(kinds, ", "))
 		return false
-	case !regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`).MatchString(d.Metadata.Name):
+	case !isName(d.Metadata.Name):
 		l.problem(d.file, d.item.Get("metadata").Get("name"), "", "name %q is not lower-case letters, digits and -, up to 63", d.Metadata.Name)
 		return false
 	}
@@ -183,6 +184,18 @@ func (l *loader) known(d doc) bool {
 	}
 	l.places[id] = fmt.Sprintf("%s:%d", d.file, d.item.Line)
 	return true
+}
+
+// isName reports whether a document may have the name.
+func isName(s string) bool {
+	const letters, dash = "abcdefghijklmnopqrstuvwxyz0123456789", "-"
+	return s != "" && len(s) <= 63 && strings.Trim(s, letters+dash) == "" && s[0] != '-' && s[len(s)-1] != '-'
+}
+
+// isStepID reports whether a step may have the id.
+func isStepID(s string) bool {
+	const digits, letters = "0123456789", "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"
+	return s != "" && strings.Trim(s, letters+digits) == "" && !strings.Contains(digits, s[:1])
 }
 
 func didYouMean(name string, known []string) string {
@@ -263,7 +276,7 @@ func (l *loader) sourceEnv(d doc) source.Env {
 	return source.Env{
 		Name: d.Metadata.Name, Secret: l.opts.Secret, Now: l.opts.Now,
 		Compile: func(text string) (func(*event.Event) (any, error), error) {
-			p, err := expression.Compile(text, eventSchema(nil))
+			p, err := expression.Compile(text, l.schema(nil))
 			if err != nil {
 				return nil, err
 			}
@@ -397,7 +410,7 @@ func (l *loader) rule(d doc) {
 	l.unsupported(d, spec)
 	l.trigger(d, r, spec.Trigger)
 	if spec.When != nil {
-		r.when = l.condition(d.file, spec.When, "when", eventSchema(nil))
+		r.when = l.condition(d.file, spec.When, "when", l.schema(nil))
 	}
 	if len(spec.Steps) == 0 {
 		l.problem(d.file, d.Spec.Get("steps"), "", "steps is empty: a rule does something")
@@ -510,7 +523,7 @@ func (c *stepCompiler) steps(phase run.Phase, specs []stepSpec, at *document.Ite
 		if spec.ID == "" {
 			spec.ID = fmt.Sprintf("step%d", n+1)
 		}
-		if !regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`).MatchString(spec.ID) {
+		if !isStepID(spec.ID) {
 			c.problem(c.doc.file, item.Get("id"), "", "id %q is not letters, digits and _", spec.ID)
 		}
 		if seen[spec.ID] {
@@ -569,7 +582,7 @@ func (c *stepCompiler) step(phase run.Phase, spec stepSpec, item *document.Item,
 		return
 	}
 	plan.RetryInterrupted = spec.OnInterrupt == "retry" || spec.OnInterrupt == "" && def.RetryInterrupted
-	schema := eventSchema(c.outputs)
+	schema := c.loader.schema(c.outputs)
 	s := &step{action: def}
 	if spec.If != nil {
 		s.condition = c.condition(c.doc.file, spec.If, "if", schema)
