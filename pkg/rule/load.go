@@ -582,7 +582,7 @@ func (c *stepCompiler) step(phase run.Phase, spec stepSpec, item *document.Item,
 		return
 	}
 	plan.RetryInterrupted = spec.OnInterrupt == "retry" || spec.OnInterrupt == "" && def.RetryInterrupted
-	schema := c.loader.schema(c.outputs)
+	schema := c.schema(c.outputs)
 	s := &step{action: def}
 	if spec.If != nil {
 		s.condition = c.condition(c.doc.file, spec.If, "if", schema)
