@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -101,6 +100,7 @@ type loader struct {
 	set      *Set
 	docs     []doc
 	places   map[string]string // by kind and name: where it is
+	event    *expression.Schema
 }
 
 type doc struct {
@@ -113,7 +113,7 @@ type doc struct {
 func Load(files []File, o Options) (*Set, error) {
 	files = slices.Clone(files)
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
-	l := &loader{opts: o, places: map[string]string{}, set: &Set{
+	l := &loader{opts: o, places: map[string]string{}, event: eventFields(), set: &Set{
 		Revision: revision(files), Files: files, Sources: map[string]*Source{}, Targets: map[string]action.Target{}, byName: map[string]*Rule{},
 	}}
 	for _, f := range files {
@@ -131,6 +131,8 @@ func Load(files []File, o Options) (*Set, error) {
 		l.problems.Sort()
 		return nil, l.problems
 	}
+	l.set.index = newIndex(l.set.Rules)
+	l.docs, l.places = nil, nil // sources keep what compiles their expressions, and with it the loader
 	return l.set, nil
 }
 
@@ -171,7 +173,7 @@ func (l *loader) known(d doc) bool {
 	case !slices.Contains(kinds, d.Kind):
 		l.problem(d.file, d.item.Get("kind"), didYouMean(d.Kind, kinds), "kind %q is none of %s", d.Kind, strings.Join(kinds, ", "))
 		return false
-	case !regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`).MatchString(d.Metadata.Name):
+	case !isName(d.Metadata.Name):
 		l.problem(d.file, d.item.Get("metadata").Get("name"), "", "name %q is not lower-case letters, digits and -, up to 63", d.Metadata.Name)
 		return false
 	}
@@ -182,6 +184,18 @@ func (l *loader) known(d doc) bool {
 	}
 	l.places[id] = fmt.Sprintf("%s:%d", d.file, d.item.Line)
 	return true
+}
+
+// isName reports whether a document may have the name.
+func isName(s string) bool {
+	const letters, dash = "abcdefghijklmnopqrstuvwxyz0123456789", "-"
+	return s != "" && len(s) <= 63 && strings.Trim(s, letters+dash) == "" && s[0] != '-' && s[len(s)-1] != '-'
+}
+
+// isStepID reports whether a step may have the id.
+func isStepID(s string) bool {
+	const digits, letters = "0123456789", "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"
+	return s != "" && strings.Trim(s, letters+digits) == "" && !strings.Contains(digits, s[:1])
 }
 
 func didYouMean(name string, known []string) string {
@@ -262,7 +276,7 @@ func (l *loader) sourceEnv(d doc) source.Env {
 	return source.Env{
 		Name: d.Metadata.Name, Secret: l.opts.Secret, Now: l.opts.Now,
 		Compile: func(text string) (func(*event.Event) (any, error), error) {
-			p, err := expression.Compile(text, eventSchema(nil, nil))
+			p, err := expression.Compile(text, l.schema(nil, nil))
 			if err != nil {
 				return nil, err
 			}
@@ -398,7 +412,7 @@ func (l *loader) rule(d doc) {
 		r.trigger = l.triggerOf(d.file, spec.Trigger, d.Spec.Get("trigger"))
 	}
 	if spec.When != nil {
-		r.when = l.condition(d.file, spec.When, "when", eventSchema(nil, nil))
+		r.when = l.condition(d.file, spec.When, "when", l.schema(nil, nil))
 	}
 	l.correlation(d, r, &spec)
 	if spec.Trigger == nil && (r.correlation == nil || len(r.correlation.Spec.Parts) == 0) {
@@ -514,7 +528,7 @@ func (c *stepCompiler) steps(phase run.Phase, specs []stepSpec, at *document.Ite
 		if spec.ID == "" {
 			spec.ID = fmt.Sprintf("step%d", n+1)
 		}
-		if !regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`).MatchString(spec.ID) {
+		if !isStepID(spec.ID) {
 			c.problem(c.doc.file, item.Get("id"), "", "id %q is not letters, digits and _", spec.ID)
 		}
 		if seen[spec.ID] {
@@ -573,7 +587,7 @@ func (c *stepCompiler) step(phase run.Phase, spec stepSpec, item *document.Item,
 		return
 	}
 	plan.RetryInterrupted = spec.OnInterrupt == "retry" || spec.OnInterrupt == "" && def.RetryInterrupted
-	schema := eventSchema(c.outputs, c.rule.correlatedSchema())
+	schema := c.schema(c.outputs, c.rule.correlatedSchema(c.event))
 	s := &step{action: def}
 	if spec.If != nil {
 		if s.condition = c.condition(c.doc.file, spec.If, "if", schema); s.condition != nil {
