@@ -140,7 +140,7 @@ func (c *compiler) call(n *ast.CallNode) *compiled {
 		return c.method(n, callee)
 	case *ast.IdentifierNode:
 		if callee.Value == "changed" {
-			return c.changed(n)
+			return c.changedCall(n)
 		}
 		c.fail(callee.Location(), "unknown function "+callee.Value, closestFunction(callee.Value))
 	}
@@ -155,7 +155,8 @@ func closestFunction(name string) string {
 	return ""
 }
 
-func (c *compiler) changed(n *ast.CallNode) *compiled {
+func (c *compiler) changedCall(n *ast.CallNode) *compiled {
+	c.changed = true
 	if len(n.Arguments) == 0 {
 		c.fail(n.Location(), "changed needs at least one glob", `changed("network/**")`)
 	}

@@ -15,6 +15,7 @@ type Program struct {
 	result      kind
 	slots       int  // let variables
 	builds      bool // makes lists or maps
+	changed     bool // calls changed()
 	refs        [][]string
 	conjuncts   []string
 	constraints []Constraint
@@ -48,6 +49,9 @@ func (p *Program) Source() string { return strings.TrimSpace(p.source.text()) }
 // Refs returns the paths that the expression reads, each from its root up to the first part that only evaluation can
 // know: ["steps", "src", "outputs", "dir"]. Each path is there once, in the order of the text.
 func (p *Program) Refs() [][]string { return p.refs }
+
+// CallsChanged reports whether changed() stands in the expression.
+func (p *Program) CallsChanged() bool { return p.changed }
 
 // Conjuncts returns the texts of the operands of && at the top of the expression, all of which must be true for the
 // whole to be true; for any other expression its own text alone.

@@ -165,6 +165,11 @@ func (t *Template) Literal() (string, bool) {
 // Refs returns the paths that the expressions read, as Program.Refs does.
 func (t *Template) Refs() [][]string { return t.refs }
 
+// CallsChanged reports whether changed() stands in one of the expressions.
+func (t *Template) CallsChanged() bool {
+	return slices.ContainsFunc(t.parts, func(p part) bool { return p.program != nil && p.program.CallsChanged() })
+}
+
 // Eval returns the text with its expressions evaluated: texts as they are, numbers in plain decimals, maps and lists as
 // compact JSON, nil as nothing. A text that is one expression alone keeps that expression's value and type. The limits
 // hold for all expressions together. The error is an *AbsentError or an *EvalError.

@@ -15,6 +15,7 @@ type index struct {
 	groups  map[triggerKey][]*group
 	fields  *fields
 	rules   []indexed
+	asks    bool      // any of the rules does
 	scratch sync.Pool // of *scratch
 }
 
@@ -52,7 +53,8 @@ func newIndex(rules []*Rule) *index {
 			byTrigger[name] = g
 			groups = append(groups, g)
 		}
-		x.rules[i] = indexed{rule: int32(i), checks: x.checks(r)}
+		x.rules[i] = indexed{rule: int32(i), checks: x.checks(r), asks: r.stepsAsk || r.when != nil && r.when.CallsChanged()}
+		x.asks = x.asks || x.rules[i].asks
 		g.rules = append(g.rules, &x.rules[i])
 	}
 	for _, g := range groups {
@@ -75,7 +77,7 @@ func (x *index) checks(r *Rule) []check {
 	for i := range all {
 		c := &all[i]
 		if len(out) == maxChecks || c.Op == expression.Changed && !validGlobs(c.Values) {
-			continue // a glob that is none fails, depending on what the others match
+			continue // a glob that is none fails
 		}
 		field := int32(-1)
 		if c.Op != expression.Changed {
@@ -138,14 +140,14 @@ func (x *index) triggered(out []*group, e *event.Event) []*group {
 	return out
 }
 
-// candidates calls visit for each rule of the groups that no constraint refutes, in the order of the set.
-func (x *index) candidates(groups []*group, e *event.Event, visit func(rule int32)) {
+// candidates calls visit for each rule of the groups that no constraint refutes, in the order of the set, until it returns false.
+func (x *index) candidates(groups []*group, e *event.Event, paths event.Paths, visit func(rule int32, r *reading) bool) {
 	if len(groups) == 0 {
 		return
 	}
 	s := x.scratch.Get().(*scratch)
 	defer x.scratch.Put(s)
-	s.start(x.fields, e)
+	s.start(x.fields, e, paths)
 	defer s.end()
 	s.rules = s.rules[:0]
 	for _, g := range groups {
@@ -153,8 +155,8 @@ func (x *index) candidates(groups []*group, e *event.Event, visit func(rule int3
 	}
 	slices.Sort(s.rules)
 	for _, n := range slices.Compact(s.rules) {
-		if !x.rules[n].refuted(&s.reading) {
-			visit(n)
+		if !x.rules[n].refuted(&s.reading) && !visit(n, &s.reading) {
+			return
 		}
 	}
 }

@@ -121,9 +121,7 @@ func (m maker) event() *event.Event {
 		Subject: m.one("", "a", "ab"), Body: m.body(), Headers: map[string]string{"X-Kind": m.one("a", "b", "1")}}
 	if m.IntN(4) > 0 {
 		e.Git = &event.Git{Repo: m.one("a", "b"), Branch: m.one("main", "a", ""), Tag: m.one("", "a"), Forced: m.IntN(2) == 0, PathsComplete: m.IntN(3) > 0}
-		for range m.IntN(4) {
-			e.Git.Paths = append(e.Git.Paths, m.one("a", "a/b.go", "a/b/c.go", "b/c", "b/x/c", "x.go", "a//b", "/a/b", "", "a/", "é/x"))
-		}
+		e.Git.Paths = m.paths()
 	}
 	if m.IntN(4) == 0 {
 		e.Alert = &event.Alert{Name: m.one("a", "b"), Labels: map[string]string{"app": m.one("a", "1")}}
@@ -131,14 +129,52 @@ func (m maker) event() *event.Event {
 	return e
 }
 
-// compareAll holds what the index finds against asking every rule.
-func compareAll(t *testing.T, set *rule.Set, e *event.Event) {
+func (m maker) paths() []string {
+	var out []string
+	for range m.IntN(4) {
+		out = append(out, m.one("a", "a/b.go", "a/b/c.go", "b/c", "b/x/c", "x.go", "a//b", "/a/b", "", "a/", "é/x"))
+	}
+	return out
+}
+
+// compareNeed holds it against what each rule says with and without the whole list: where no diff is needed, none makes
+// another rule true; where it is, one of the rules that calls changed() is absent without.
+func compareNeed(t *testing.T, set *rule.Set, e *event.Event, m maker) {
 	t.Helper()
 	now := time.Unix(0, 0)
-	m := set.Match(t.Context(), e, now)
+	before, asking := set.Explain(t.Context(), e, now), false
+	for _, v := range before {
+		asking = asking || v.Candidate && v.Truth == expression.Absent && strings.Contains(fmt.Sprint(v.Clauses), "changed(")
+	}
+	needs := set.NeedsDiff(t.Context(), e, now)
+	if needs && (!asking || e.Git == nil || e.Git.PathsComplete) {
+		t.Fatalf("a diff is asked for, and no rule waits for one: git %+v", e.Git)
+	}
+	if e.Git == nil || e.Git.PathsComplete {
+		return
+	}
+	for range 4 {
+		paths := e.FoundPaths(m.paths())
+		for i, v := range set.ExplainPaths(t.Context(), e, paths, now) {
+			was := before[i].Truth
+			if was == expression.True && v.Truth != expression.True || was == expression.False && v.Truth != expression.False {
+				t.Fatalf("rule %s was %s and is %s with the paths %q", v.Rule.Name, was, v.Truth, paths.List)
+			}
+			if !needs && v.Truth == expression.True && was != expression.True {
+				t.Fatalf("no diff is asked for, and rule %s is true with the paths %q", v.Rule.Name, paths.List)
+			}
+		}
+	}
+}
+
+// compareAll holds what the index finds against asking every rule.
+func compareAll(t *testing.T, set *rule.Set, e *event.Event, paths event.Paths) {
+	t.Helper()
+	now := time.Unix(0, 0)
+	m := set.MatchPaths(t.Context(), e, paths, now)
 	var want, got []string
 	triggered := 0
-	for _, v := range set.Explain(t.Context(), e, now) {
+	for _, v := range set.ExplainPaths(t.Context(), e, paths, now) {
 		if v.Candidate {
 			triggered++
 		}
@@ -169,7 +205,10 @@ func TestTheIndexFindsWhatAskingEveryRuleFinds(t *testing.T) {
 	for range sets {
 		set := m.set(t)
 		for range 60 {
-			compareAll(t, set, m.event())
+			e := m.event()
+			compareAll(t, set, e, e.ListedPaths())
+			compareAll(t, set, e, e.FoundPaths(m.paths()))
+			compareNeed(t, set, e, m)
 		}
 	}
 }
@@ -183,7 +222,9 @@ func FuzzIndex(f *testing.F) {
 		for range 10 {
 			e := m.event()
 			e.Body = body
-			compareAll(t, set, e)
+			compareAll(t, set, e, e.ListedPaths())
+			compareAll(t, set, e, e.FoundPaths(m.paths()))
+			compareNeed(t, set, e, m)
 		}
 	})
 }

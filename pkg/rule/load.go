@@ -592,6 +592,7 @@ func (c *stepCompiler) step(phase run.Phase, spec stepSpec, item *document.Item,
 	if spec.If != nil {
 		if s.condition = c.condition(c.doc.file, spec.If, "if", schema); s.condition != nil {
 			c.rule.noteReads(s.condition.Refs())
+			c.rule.stepsAsk = c.rule.stepsAsk || s.condition.CallsChanged()
 		}
 	}
 	with := spec.With
@@ -654,6 +655,7 @@ func (c *stepCompiler) value(i *document.Item, field string, schema *expression.
 		return &template{literal: plainText}, &literal
 	}
 	c.rule.noteReads(compiled.Refs())
+	c.rule.stepsAsk = c.rule.stepsAsk || compiled.CallsChanged()
 	return &template{text: compiled}, &document.Item{Value: document.Unknown{}, Line: i.Line, Column: i.Column}
 }
 

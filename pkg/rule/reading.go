@@ -72,6 +72,7 @@ func (f *fields) addBody(names []string) int32 {
 type reading struct {
 	fields *fields
 	event  *event.Event
+	paths  event.Paths // that it changed
 	states []fieldState
 	walked bool
 }
@@ -91,8 +92,8 @@ const (
 )
 
 // start makes the reading one of another event.
-func (r *reading) start(f *fields, e *event.Event) {
-	r.fields, r.event, r.walked = f, e, false
+func (r *reading) start(f *fields, e *event.Event, paths event.Paths) {
+	r.fields, r.event, r.paths, r.walked = f, e, paths, false
 	if len(r.states) < len(f.paths) {
 		r.states = make([]fieldState, len(f.paths))
 	}
@@ -101,7 +102,7 @@ func (r *reading) start(f *fields, e *event.Event) {
 // end forgets the event.
 func (r *reading) end() {
 	clear(r.states)
-	r.event = nil
+	r.event, r.paths = nil, event.Paths{}
 }
 
 // value returns a field; ok is false where it is absent.

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -91,6 +92,8 @@ type Rule struct {
 	when    *expression.Program
 	steps   map[stepKey]*step
 	targets map[string]action.Target
+	// stepsAsk says that a step calls changed().
+	stepsAsk bool
 
 	correlation *Correlation
 }
@@ -172,15 +175,20 @@ const maxExplained = 16
 
 // Match asks those of the rules that one event decides that the index can't rule out. Of the body it reads what they ask for.
 func (s *Set) Match(ctx context.Context, e *event.Event, now time.Time) Matches {
+	return s.MatchPaths(ctx, e, e.ListedPaths(), now)
+}
+
+// MatchPaths is Match of an event that changed the paths.
+func (s *Set) MatchPaths(ctx context.Context, e *event.Event, paths event.Paths, now time.Time) Matches {
 	m := Matches{set: s, groups: s.index.triggered(nil, e)}
 	for _, g := range m.groups {
 		m.Triggered += len(g.rules)
 	}
 	var scope *expression.Scope
 	explained := 0
-	s.index.candidates(m.groups, e, func(n int32) {
+	s.index.candidates(m.groups, e, paths, func(n int32, _ *reading) bool {
 		if scope == nil {
-			scope = EventScope(e, now)
+			scope = PathsScope(e, paths, now)
 		}
 		v := s.Rules[n].ask(ctx, scope)
 		if v.Truth == expression.Absent && explained < maxExplained {
@@ -190,9 +198,40 @@ func (s *Set) Match(ctx context.Context, e *event.Event, now time.Time) Matches 
 		if v.Truth != expression.False {
 			m.Verdicts = append(m.Verdicts, v)
 		}
+		return true
 	})
 	return m
 }
+
+// NeedsDiff reports whether a rule can't be decided, or its steps not be told what to do, without paths that the event does
+// not list. A rule that another conjunct makes false or absent needs none, nor does one that the listed paths match.
+func (s *Set) NeedsDiff(ctx context.Context, e *event.Event, now time.Time) bool {
+	listed := e.ListedPaths()
+	if e.Git == nil || listed.Complete || s.index == nil || !s.index.asks {
+		return false
+	}
+	scope, unlisted := EventScope(e, now), false
+	scope.Changed = func(globs []string) (bool, error) {
+		ok, err := changed(e, listed, globs)
+		unlisted = unlisted || errors.Is(err, errUnlisted)
+		return ok, err
+	}
+	needs := false
+	s.index.candidates(s.index.triggered(nil, e), e, listed, func(n int32, r *reading) bool {
+		x := &s.index.rules[n]
+		if !x.asks || x.absent(r) {
+			return true
+		}
+		unlisted = false
+		v := s.Rules[n].ask(ctx, scope)
+		needs = v.Truth == expression.Absent && unlisted || v.Truth == expression.True && s.Rules[n].stepsAsk
+		return !needs
+	})
+	return needs
+}
+
+// StepsAsk reports whether a step of the rule calls changed().
+func (r *Rule) StepsAsk() bool { return r.stepsAsk }
 
 func (r *Rule) ask(ctx context.Context, scope *expression.Scope) Verdict {
 	v := Verdict{Rule: r, Candidate: true, Truth: expression.True}
@@ -224,7 +263,12 @@ func (m Matches) False(n int) []*Rule {
 
 // Explain asks every rule, and gives every clause. What a correlating rule says stands in Joins.
 func (s *Set) Explain(ctx context.Context, e *event.Event, now time.Time) []Verdict {
-	scope := EventScope(e, now)
+	return s.ExplainPaths(ctx, e, e.ListedPaths(), now)
+}
+
+// ExplainPaths is Explain of an event that changed the paths.
+func (s *Set) ExplainPaths(ctx context.Context, e *event.Event, paths event.Paths, now time.Time) []Verdict {
+	scope := PathsScope(e, paths, now)
 	out := make([]Verdict, len(s.Rules))
 	for i, r := range s.Rules {
 		out[i] = Verdict{Rule: r, Candidate: r.selects(e), Truth: expression.False}
@@ -248,28 +292,38 @@ func (r *Rule) selects(e *event.Event) bool {
 
 // EventScope is what a condition can read: the event, and changed() of its list of paths.
 func EventScope(e *event.Event, now time.Time) *expression.Scope {
+	return PathsScope(e, e.ListedPaths(), now)
+}
+
+// PathsScope is EventScope of an event that changed the paths.
+func PathsScope(e *event.Event, paths event.Paths, now time.Time) *expression.Scope {
 	return &expression.Scope{
 		Vars:    map[string]any{"event": e},
 		Now:     now,
-		Changed: func(globs []string) (bool, error) { return changed(e, globs) },
+		Changed: func(globs []string) (bool, error) { return changed(e, paths, globs) },
 	}
 }
 
-// changed answers from the paths that the event lists. That one matches is certain; that none does only if all are listed.
-func changed(e *event.Event, globs []string) (bool, error) {
+// errUnlisted says that nothing but a diff could tell.
+var errUnlisted = errors.New("the event does not list all changed paths, and those that it lists do not match")
+
+// changed answers from the paths that are known. That one matches is certain; that none does only if all are known.
+func changed(e *event.Event, paths event.Paths, globs []string) (bool, error) {
 	if e.Git == nil {
-		return false, fmt.Errorf("changed(): the event is not about a Git repository")
+		return false, errors.New("the event is not about a Git repository")
 	}
 	for _, g := range globs {
 		if !doublestar.ValidatePattern(g) {
-			return false, fmt.Errorf("changed(): %q is no glob", g)
+			return false, fmt.Errorf("%q is no glob", g) // whatever the others match, so that a diff can't make it true
 		}
-		if slices.ContainsFunc(e.Git.Paths, func(p string) bool { return doublestar.MatchUnvalidated(g, p) }) {
+	}
+	for _, g := range globs {
+		if slices.ContainsFunc(paths.List, func(p string) bool { return doublestar.MatchUnvalidated(g, p) }) {
 			return true, nil
 		}
 	}
-	if !e.Git.PathsComplete {
-		return false, fmt.Errorf("changed(): the event does not list all changed paths, and those that it lists do not match")
+	if !paths.Complete {
+		return false, errUnlisted
 	}
 	return false, nil
 }

@@ -46,11 +46,10 @@ func (n *node) collect(r *reading, out []int32) []int32 {
 
 func (b *branch) collect(r *reading, out []int32) []int32 {
 	if b.op == expression.Changed {
-		git := r.event.Git
-		if git == nil || !git.PathsComplete {
+		if r.event.Git == nil || !r.paths.Complete {
 			return b.undecided.collect(r, out)
 		}
-		return b.globs.collect(r, out, git.Paths)
+		return b.globs.collect(r, out, r.paths.List)
 	}
 	v, ok := r.value(b.field)
 	if !ok && !b.asks {
@@ -87,6 +86,7 @@ func (b *branch) beginning(r *reading, out []int32, text string) []int32 {
 type indexed struct {
 	rule   int32 // its place in the set
 	checks []check
+	asks   bool // changed(), in its condition or its steps
 }
 
 // check is a constraint of a rule, and the number of its field.
@@ -103,6 +103,20 @@ func (x *indexed) refuted(r *reading) bool {
 			continue
 		}
 		if v, ok := r.value(c.field); c.Verdict(v, ok) == expression.False {
+			return true
+		}
+	}
+	return false
+}
+
+// absent reports whether a constraint of the rule is absent, so that no list of paths makes the rule true.
+func (x *indexed) absent(r *reading) bool {
+	for i := range x.checks {
+		c := &x.checks[i]
+		if c.Op == expression.Changed {
+			continue
+		}
+		if v, ok := r.value(c.field); c.Verdict(v, ok) == expression.Absent {
 			return true
 		}
 	}
