@@ -1,4 +1,5 @@
-// Package git is the action git.pull: it brings one commit of a remote repository into the run's own directory.
+// Package git is the action git.pull, which brings one commit of a remote repository into the run's own directory, and the
+// Differ, which tells what changed between two commits of one.
 //
 // Guarantees. One fetch at a time runs against a mirror; others of the same repository wait for it, and find what it
 // brought. A mirror is a cache: a broken one is thrown away and fetched again, and the least recently used ones make
@@ -141,9 +142,19 @@ func (o PullOutputs) values() action.Outputs {
 
 // Definitions returns git.pull. Options that do not validate make every call fail with what is wrong.
 func Definitions(o Options) []action.Definition {
+	definitions, _ := Open(o)
+	return definitions
+}
+
+// Open returns what Definitions does, and a Differ that shares its mirrors.
+func Open(o Options) ([]action.Definition, *Differ) {
 	invalid := o.Validate()
 	p := newPuller(o.withDefaults())
-	return []action.Definition{{
+	return []action.Definition{p.definition(invalid)}, &Differ{p, invalid}
+}
+
+func (p *puller) definition(invalid error) action.Definition {
+	return action.Definition{
 		Name: "git.pull",
 		Doc: "Checks out a commit of a remote repository into the run's own directory, with history as deep as depth says. " +
 			"Submodules are not fetched and nothing of the repository runs.",
@@ -158,5 +169,5 @@ func Definitions(o Options) []action.Definition {
 			}
 			return p.run(ctx, call)
 		},
-	}}
+	}
 }

@@ -17,6 +17,10 @@ const (
 	maxObject = 256 << 20
 	// maxEntries bounds the files and directories of a checkout.
 	maxEntries = 1_000_000
+	// maxChanges bounds the paths that one diff finds.
+	maxChanges = 200_000
+	// maxHistory bounds the commits that are looked at to find where two histories meet.
+	maxHistory = 1_000_000
 	// maxPath bounds the length of a path in a checkout, and by that its depth.
 	maxPath = 4096
 	// checkoutFactor is how much larger than MaxBytes a checkout may be.

@@ -68,7 +68,7 @@ func (p *puller) run(ctx context.Context, call *action.Call) (action.Outputs, er
 	if err != nil {
 		return nil, err
 	}
-	r := &remote{addr: addr, cred: credentialFor(p.Credentials, addr), dial: p.Dial, caFile: p.CAFile, meter: newMeter(p.MaxBytes)}
+	r := p.remote(addr)
 	defer r.close()
 	out, err := p.pull(ctx, call, r, dir)
 	if err != nil {
@@ -76,6 +76,10 @@ func (p *puller) run(ctx context.Context, call *action.Call) (action.Outputs, er
 		return nil, r.explain(ctx, err)
 	}
 	return out.values(), nil
+}
+
+func (p *puller) remote(a address) *remote {
+	return &remote{addr: a, cred: credentialFor(p.Credentials, a), dial: p.Dial, caFile: p.CAFile, meter: newMeter(p.MaxBytes)}
 }
 
 // stepDir is the checkout's place, empty.
@@ -107,9 +111,29 @@ func (p *puller) pull(ctx context.Context, call *action.Call, r *remote, dir str
 }
 
 func (p *puller) pullOnce(ctx context.Context, call *action.Call, r *remote, dir string) (out PullOutputs, err error) {
+	err = p.withMirror(ctx, r, func(l *lease, repo *repository) error {
+		found, commit, err := p.fetch(ctx, call, r, repo)
+		if err != nil {
+			return err
+		}
+		l.fetched()
+		t := target{commit: commit, branch: found.branch, url: r.addr.String()}
+		if err := writeCheckout(ctx, repo, dir, t, checkoutFactor*p.MaxBytes, call.Log); err != nil {
+			return err
+		}
+		fmt.Fprintf(call.Log, "%s of %s is checked out at %s\n", found.ref, r.addr, commit)
+		out = PullOutputs{Dir: dir, Commit: commit.String(), Branch: found.branch, Ref: found.ref, URL: r.addr.String()}
+		return nil
+	})
+	return out, err
+}
+
+// withMirror calls use with the remote's mirror, when its turn to fetch has come. A mirror that is of no more use is
+// replaced by a new one the next time.
+func (p *puller) withMirror(ctx context.Context, r *remote, use func(*lease, *repository) error) (err error) {
 	l, err := p.mirrors.acquire(ctx, r.addr)
 	if err != nil {
-		return out, err
+		return err
 	}
 	defer func() {
 		if errors.Is(err, errMirror) {
@@ -119,33 +143,32 @@ func (p *puller) pullOnce(ctx context.Context, call *action.Call, r *remote, dir
 	}()
 	repo := openRepository(l.path())
 	if repo.packs() >= maxPacks {
-		return out, fmt.Errorf("%w: it holds %d packs", errMirror, repo.packs())
+		return fmt.Errorf("%w: it holds %d packs", errMirror, repo.packs())
 	}
-	found, commit, err := p.fetch(ctx, call, r, repo)
-	if err != nil {
-		return out, err
-	}
-	l.fetched()
-	t := target{commit: commit, branch: found.branch, url: r.addr.String()}
-	if err := writeCheckout(ctx, repo, dir, t, checkoutFactor*p.MaxBytes, call.Log); err != nil {
-		return out, err
-	}
-	fmt.Fprintf(call.Log, "%s of %s is checked out at %s\n", found.ref, r.addr, commit)
-	return PullOutputs{Dir: dir, Commit: commit.String(), Branch: found.branch, Ref: found.ref, URL: r.addr.String()}, nil
+	return use(l, repo)
 }
 
 var errTimeout = errors.New("the remote took too long")
 
 // fetch finds out what the reference is and brings it into the mirror.
-func (p *puller) fetch(ctx context.Context, call *action.Call, r *remote, repo *repository) (wanted, plumbing.Hash, error) {
+func (p *puller) fetch(ctx context.Context, call *action.Call, r *remote, repo *repository) (w wanted, commit plumbing.Hash, err error) {
+	params := call.Params.(*PullParams)
+	err = p.timed(ctx, func(ctx context.Context) (err error) {
+		w, commit, err = p.fetchRef(ctx, call, r, repo, params)
+		return err
+	})
+	return w, commit, err
+}
+
+// timed bounds the talk with a remote.
+func (p *puller) timed(ctx context.Context, talk func(context.Context) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.Timeout, fmt.Errorf("%w: over %s", errTimeout, p.Timeout))
 	defer cancel()
-	params := call.Params.(*PullParams)
-	w, commit, err := p.fetchRef(ctx, call, r, repo, params)
+	err := talk(ctx)
 	if err != nil && ctx.Err() != nil {
-		return w, commit, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
-	return w, commit, err
+	return err
 }
 
 func (p *puller) fetchRef(ctx context.Context, call *action.Call, r *remote, repo *repository, params *PullParams) (wanted, plumbing.Hash, error) {
@@ -211,15 +234,23 @@ func (p *puller) search(ctx context.Context, f fetcher, repo *repository, refs *
 	if !ok {
 		return fmt.Errorf("%w: commit %s", errUnknownRef, w.object)
 	}
-	for _, depth := range []int64{64, 1024, 0} {
+	return p.searchFrom(ctx, f, repo, refs, tip, w.object)
+}
+
+// deeper are the depths in which a history is looked at: few commits first, all of them last.
+func deeper() []int64 { return []int64{64, 1024, 0} }
+
+// searchFrom looks for a commit in the history of a tip.
+func (p *puller) searchFrom(ctx context.Context, f fetcher, repo *repository, refs *packp.AdvRefs, tip, commit plumbing.Hash) error {
+	for _, depth := range deeper() {
 		if err := p.ensure(ctx, f, repo, refs, tip, depth); err != nil {
 			return err
 		}
-		if held, err := repo.holds(w.object, 1); err != nil || held {
+		if held, err := repo.holds(commit, 1); err != nil || held {
 			return err
 		}
 	}
-	return fmt.Errorf("%w: commit %s is not in the history of the branch", errUnknownRef, w.object)
+	return fmt.Errorf("%w: commit %s is not in the history of the branch", errUnknownRef, commit)
 }
 
 // wanted is what a reference stands for on the remote.
@@ -343,15 +374,19 @@ func (r *remote) explain(ctx context.Context, err error) error {
 	if action.IsSuperseded(err) {
 		return err
 	}
-	if ctx.Err() != nil {
-		return fmt.Errorf("git.pull %s: %w", r.addr, context.Cause(ctx))
-	}
-	hint, permanent := r.hint(err)
-	said := &pullError{text: "git.pull " + r.addr.String() + ": " + r.redact(err.Error()) + hint, err: err}
+	said, permanent := r.say(ctx, "git.pull", err)
 	if permanent {
 		return action.Permanent(said)
 	}
 	return said
+}
+
+func (r *remote) say(ctx context.Context, doing string, err error) (said error, permanent bool) {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s %s: %w", doing, r.addr, context.Cause(ctx)), false
+	}
+	hint, permanent := r.hint(err)
+	return &pullError{text: doing + " " + r.addr.String() + ": " + r.redact(err.Error()) + hint, err: err}, permanent
 }
 
 // pullError shows a redacted text and keeps the cause for errors.Is.
