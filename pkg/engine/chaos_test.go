@@ -85,7 +85,7 @@ func (c *chaos) give(part int, r *replica) {
 func (c *chaos) events() {
 	var records []event.Record
 	for range 1 + c.rng.IntN(4) {
-		records = append(records, eventOf([]string{"odd", "even", "none"}[c.rng.IntN(3)], c.rng.IntN(4)))
+		records = append(records, eventOf([]string{"odd", "even", "none", "push.a"}[c.rng.IntN(4)], c.rng.IntN(4)))
 	}
 	c.append(records...)
 }
@@ -167,13 +167,15 @@ func (c *chaos) play() {
 // owners that were paused or do not know that they are no longer, a store that does not answer, clocks that jump, rules
 // that change, events sent twice, and orders at any time. A failure is played again with -chaos.seed=N -chaos.seeds=1.
 func TestWhateverHappensTheJournalKeepsItsPromises(t *testing.T) {
-	sets := []*rule.Set{loadRules(t, rulesText), loadRules(t, strings.ReplaceAll(rulesText, "backoff: 10s", "backoff: 90s"))}
+	text := rulesText + pushRule
+	sets := []*rule.Set{loadRules(t, text), loadRules(t, strings.ReplaceAll(text, "backoff: 10s", "backoff: 90s"))}
 	for seed := *firstSeed; seed < *firstSeed+*seeds; seed++ {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				rng := rand.New(rand.NewPCG(seed, 2))
 				c := &chaos{world: newWorld(t, 1+rng.IntN(3), sets[0]), rng: rng, sets: sets}
 				c.purge = rng.IntN(2) == 0
+				c.diff = flakyDiff(seed)
 				for i := range 1 + rng.IntN(3) {
 					c.replicas = append(c.replicas, c.boot(fmt.Sprint("replica", i)))
 				}

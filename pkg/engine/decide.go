@@ -95,27 +95,35 @@ func (p *partition) activate(ctx context.Context, en event.Entry) bool {
 func (p *partition) decideCarefully(ctx context.Context, r *record) {
 	id := r.Record.Event.ID
 	if p.noted[id] >= maxKills {
-		p.quarantine(r.Entry)
+		p.quarantine(p.question(r))
+		p.setAside[id] = true
 		return
 	}
-	if p.careful > 0 {
-		p.careful--
-		p.entries = append(p.entries, run.Entry{At: p.e.Now(), Kind: run.Deciding, Event: id})
-		if !p.commit(ctx) {
-			return
-		}
+	if p.careful == 0 {
+		p.decide(ctx, r)
+		return
+	}
+	p.careful--
+	if !p.note(ctx, id) {
+		return
 	}
 	p.decide(ctx, r)
-	if p.careful > 0 {
-		p.commit(ctx)
+	if d := p.deferred[id]; d != nil {
+		d.suspect = true
 	}
+	p.commit(ctx)
 }
 
-func (p *partition) quarantine(en event.Entry) {
-	p.log.Error("event is quarantined: deciding it ended the process before; see it with riposte events show", "event", en.Record.Event.ID)
+// note makes durable that an event is about to be decided.
+func (p *partition) note(ctx context.Context, id string) bool {
+	p.entries = append(p.entries, run.Entry{At: p.e.Now(), Kind: run.Deciding, Event: id})
+	return p.commit(ctx)
+}
+
+func (p *partition) quarantine(q question) {
+	p.log.Error("event is quarantined: deciding it ended the process before; see it with riposte events show", "event", q.id)
 	p.e.metrics.decisions.WithLabelValues("quarantined").Inc()
-	p.decision(en, nil, quarantinedWhy+fmt.Sprint(maxKills)+" times")
-	p.setAside[en.Record.Event.ID] = true
+	p.decision(q, nil, quarantinedWhy+fmt.Sprint(maxKills)+" times")
 }
 
 const quarantinedWhy = "quarantined: deciding it ended the process "
@@ -123,38 +131,68 @@ const quarantinedWhy = "quarantined: deciding it ended the process "
 // Quarantined reports whether a decision set its event aside: reading such an event can end the process.
 func Quarantined(decision run.Entry) bool { return strings.HasPrefix(decision.Why, quarantinedWhy) }
 
+// question is an event that is to be decided, with all that the decision rests on.
+type question struct {
+	id       string
+	pos      event.Pos
+	event    *event.Event
+	set      *rule.Set
+	revision string
+	joins    []rule.Join
+	fired    []fired     // windows that the event completes
+	paths    event.Paths // that it changed
+	diffed   bool        // paths are what a diff found
+	undiffed error       // why no diff found them, where one was needed
+}
+
+func (p *partition) question(r *record) question {
+	e := r.Record.Event
+	return question{id: e.ID, pos: r.Pos, event: e, set: p.set, revision: p.revision}
+}
+
 // decide evaluates the rules and records the decision together with the runs it creates, those of windows that the event
-// completes among them.
+// completes among them. An event that needs a diff is put aside instead.
 func (p *partition) decide(ctx context.Context, r *record) {
-	en := r.Entry
-	all := p.correlate(ctx, r)
-	joins := p.joins(ctx, r)
-	p.countJoins(joins)
-	matches, err := p.match(ctx, r)
+	q := p.question(r)
+	q.fired = p.correlate(ctx, r)
+	q.joins = p.joins(ctx, r)
+	p.countJoins(q.joins)
+	if repository, ok := p.needsDiff(ctx, r); ok {
+		p.putAside(q, repository)
+		return
+	}
+	p.answer(ctx, q, func() { p.views(r) })
+}
+
+// answer asks the rules; views makes the event's views.
+func (p *partition) answer(ctx context.Context, q question, views func()) {
+	matches, err := q.match(ctx, views)
 	if err != nil {
-		p.log.Error("event could not be decided", "event", en.Record.Event.ID, "error", err)
+		p.log.Error("event could not be decided", "event", q.id, "error", err)
 	}
 	var created []run.Created
 	for _, v := range matches.Verdicts {
 		if v.Truth == expression.True {
-			created = append(created, create(en.Record.Event.ID, v.Rule))
+			c := create(q.id, v.Rule)
+			c.AsksChanged = q.diffed && v.Rule.StepsAsk()
+			created = append(created, c)
 		}
 		p.count(v)
 	}
-	for _, f := range all {
+	for _, f := range q.fired {
 		created = append(created, f.create())
 	}
-	result, reason := "run", unanswered(matches)
+	result, reason := "run", unanswered(q, matches)
 	switch {
 	case err != nil:
 		result, reason = "error", err.Error()
 	case len(created) == 0:
-		result, reason = "none", why(matches, joinReasons(joins))
+		result, reason = "none", why(q, matches)
 	}
 	p.e.metrics.decisions.WithLabelValues(result).Inc()
-	p.decision(en, created, reason)
+	p.decision(q, created, reason)
 	for _, c := range created {
-		p.begin(c, en.Record.Event)
+		p.begin(c, q.event, q.set)
 	}
 }
 
@@ -171,22 +209,25 @@ func observe(c *run.Created, r *rule.Rule) {
 }
 
 // match makes the event's views and asks the rules. What an event makes panic is an error of that event alone.
-func (p *partition) match(ctx context.Context, r *record) (m rule.Matches, err error) {
+func (q *question) match(ctx context.Context, views func()) (m rule.Matches, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("deciding the event panicked: %v", v)
 		}
 	}()
-	e := r.Record.Event
-	if !p.set.Selects(e) {
+	if !q.set.Selects(q.event) {
 		return m, nil
 	}
-	p.views(r)
-	return p.set.Match(ctx, e, e.ReceivedAt), nil
+	views()
+	if !q.diffed {
+		q.paths = q.event.ListedPaths()
+	}
+	return q.set.MatchPaths(ctx, q.event, q.paths, q.event.ReceivedAt), nil
 }
 
-func (p *partition) normalise(e *event.Event) {
-	if s := p.set.Sources[e.Source]; s != nil && s.Source != nil {
+// normalise makes an event's views.
+func normalise(set *rule.Set, e *event.Event) {
+	if s := set.Sources[e.Source]; s != nil && s.Source != nil {
 		s.Source.Normalise(e)
 	}
 	if e.Time.IsZero() {
@@ -194,22 +235,22 @@ func (p *partition) normalise(e *event.Event) {
 	}
 }
 
-func (p *partition) decision(en event.Entry, created []run.Created, why string) {
-	pos := en.Pos
+func (p *partition) decision(q question, created []run.Created, why string) {
 	p.entries = append(p.entries, run.Entry{
-		At: p.e.Now(), Kind: run.Decided, Event: en.Record.Event.ID, Pos: &pos, Revision: p.revision, Runs: created, Why: clip(p.e.Redact(why)),
+		At: p.e.Now(), Kind: run.Decided, Event: q.id, Pos: &q.pos, Revision: q.revision, Runs: created,
+		Why: clip(p.e.Redact(why)), Changed: q.changed(created),
 	})
-	delete(p.noted, en.Record.Event.ID)
+	delete(p.noted, q.id)
 }
 
 // begin starts a run that the last entry created; e is the event that was read, or nil.
-func (p *partition) begin(c run.Created, e *event.Event) {
+func (p *partition) begin(c run.Created, e *event.Event, set *rule.Set) {
 	r := run.New(c, p.entries[len(p.entries)-1])
 	if r.State.Ended() {
 		p.e.metrics.runs.WithLabelValues(r.Rule, string(r.State)).Inc()
 		return
 	}
-	a := &active{run: r, rule: p.set.Rule(c.Rule)}
+	a := &active{run: r, rule: set.Rule(c.Rule)}
 	if e != nil && e.ID == r.Event {
 		p.hold(a, e)
 		a.event = e
@@ -242,13 +283,14 @@ const (
 	maxFalse = 8   // rules whose condition is false are named where there are no more of them
 )
 
-// why says in a line why nothing was started: first what could not be decided, because that may be a mistake; more are
-// reasons of rules that correlate.
-func why(m rule.Matches, more []string) string {
+// why says in a line why nothing was started: first what could not be decided, because that may be a mistake.
+func why(q question, m rule.Matches) string {
+	more := joinReasons(q.joins)
 	if m.Triggered+len(more) == 0 {
 		return "no rule's trigger matches"
 	}
 	var l line
+	l.undiffed(q)
 	l.undecided(m)
 	for _, reason := range more {
 		if !l.full() {
@@ -267,8 +309,9 @@ func why(m rule.Matches, more []string) string {
 }
 
 // unanswered says in a line which rules could not be asked while others matched: those that read an absent field or failed.
-func unanswered(m rule.Matches) string {
+func unanswered(q question, m rule.Matches) string {
 	var l line
+	l.undiffed(q)
 	l.undecided(m)
 	return strings.Join(l.parts, "; ")
 }
@@ -285,6 +328,13 @@ func (l *line) add(part string) {
 }
 
 func (l *line) full() bool { return l.bytes > maxWhy }
+
+// undiffed adds why the changed paths are not known.
+func (l *line) undiffed(q question) {
+	if q.undiffed != nil {
+		l.add("the changed paths could not be found: " + q.undiffed.Error())
+	}
+}
 
 // undecided adds the rules that are absent.
 func (l *line) undecided(m rule.Matches) {

@@ -75,6 +75,9 @@ type Options struct {
 	Redact func(string) string
 	// Secret and Target serve the actions of a rule.
 	Secret func(action.SecretRef) (string, error)
+	// Diff returns the paths in which two commits differ. An error that is permanent (action.IsPermanent) settles that they
+	// can't be told. nil: changed() knows the paths that events list.
+	Diff func(ctx context.Context, c event.Comparison) ([]string, error)
 	// RunURL returns the address of a run's page, for texts; nil means none.
 	RunURL func(id string) string
 	// StepLog takes what an action has to say; secrets are redacted in it. nil logs to Logger.
@@ -120,6 +123,7 @@ type Engine struct {
 	Options
 	metrics  *metrics
 	slots    *slots
+	diffs    *flights
 	feed     *feed
 	dirs     *dirs
 	draining chan struct{}
@@ -145,6 +149,7 @@ func New(o Options) (*Engine, error) {
 		Options:  o,
 		metrics:  newMetrics(o.Registerer),
 		slots:    newSlots(o.Workers),
+		diffs:    newFlights(maxDiffs),
 		dirs:     &dirs{root: o.Dir},
 		draining: make(chan struct{}),
 		ticks:    make(chan struct{}, 1),

@@ -347,12 +347,14 @@ func TestAJournalThatDoesNotAnswerLosesNothing(t *testing.T) {
 			bubble(t, 1, "  - {id: a, uses: harm}\n  - {id: b, uses: harm}\n", func(t *testing.T, w *world) {
 				r := w.boot("a").grantAll()
 				var from time.Time
-				r.fault = func(op string) fault {
-					if !from.IsZero() && time.Since(from) < 30*time.Second && op != "follow" {
-						return kind
+				w.update(func() {
+					r.fault = func(op string) fault {
+						if !from.IsZero() && time.Since(from) < 30*time.Second && op != "follow" {
+							return kind
+						}
+						return none
 					}
-					return none
-				}
+				})
 				first := w.send(1)
 				w.began(first, "a", 1)
 				w.update(func() { from = time.Now() })

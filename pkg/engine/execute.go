@@ -146,8 +146,12 @@ func (p *partition) get(ctx context.Context, a *active, id string) (*event.Event
 	if err != nil {
 		return nil, err
 	}
+	set, err := p.e.set(ctx, a.run.RuleRevision) // the partition's own may not have been read from the log yet
+	if err != nil {
+		return nil, err
+	}
 	p.hold(a, en.Record.Event)
-	p.renormalise(en.Record.Event)
+	renormalise(set, en.Record.Event)
 	return en.Record.Event, nil
 }
 
@@ -187,14 +191,18 @@ func (p *partition) join(ctx context.Context, a *active, c *rule.Correlation) (m
 }
 
 // renormalise makes the views of an event that was decided before; one that can't be made now is absent.
-func (p *partition) renormalise(e *event.Event) {
+func renormalise(set *rule.Set, e *event.Event) {
 	defer func() { _ = recover() }()
-	p.normalise(e)
+	normalise(set, e)
 }
 
 // scope is what a step's expressions can read.
 func (p *partition) scope(r *run.Run, e *event.Event, joined map[string]any) *expression.Scope {
-	s := rule.EventScope(e, p.e.Now())
+	paths := e.ListedPaths()
+	if r.Changed != nil {
+		paths = event.Paths{List: r.Changed.List, Complete: r.Changed.More == 0}
+	}
+	s := rule.PathsScope(e, paths, p.e.Now())
 	steps := map[string]any{}
 	for i := range r.Steps {
 		st := &r.Steps[i]

@@ -32,6 +32,9 @@ type world struct {
 	// on says what an action with the parameter `do` does.
 	on map[string]func(context.Context, *action.Call) (action.Outputs, error)
 
+	// diff says what a diff finds, asked with the process that makes it; nil: there are none.
+	diff func(context.Context, *replica, event.Comparison) ([]string, error)
+
 	mu       sync.Mutex
 	changed  chan struct{} // closed and replaced at every change
 	skew     time.Duration // of the wall clock
@@ -41,6 +44,7 @@ type world struct {
 	parts    []*part
 	runs     map[string]*run.Run // folded from what is durable
 	decided  map[string]run.Entry
+	deferred map[string]run.Entry
 	heard    map[event.Pos]run.Entry
 	noted    int
 	acts     map[string]int // by run and step: executions that began in a living process
@@ -56,7 +60,7 @@ type part struct {
 	owner       *replica
 	checkpoint  run.Checkpoint
 	pos         event.Pos         // the last one that an entry answers
-	first       map[string]uint64 // by unfinished run: the sequence from which it can be rebuilt
+	first       map[string]uint64 // by unfinished run, or event that waits: the sequence from which it can be rebuilt
 }
 
 type message struct {
@@ -153,6 +157,9 @@ func (sender) Normalise(e *event.Event) {
 	if e.Subject == "bomb" {
 		panic("no preset should")
 	}
+	if repository, ok := strings.CutPrefix(e.Type, "push."); ok {
+		e.Git = &event.Git{CloneURL: repository, Commit: e.ID, Before: "before", Ref: "refs/heads/main", Branch: "main", Paths: []string{"listed"}}
+	}
 }
 
 // loadRules compiles a repository whose actions are the three that the tests know: do and harm differ in what becomes
@@ -176,7 +183,7 @@ func loadRules(t testing.TB, text string) *rule.Set {
 // newWorld makes a store with a log that begins with the activation of the rules.
 func newWorld(t testing.TB, partitions int, set *rule.Set) *world {
 	w := &world{
-		t: t, dir: t.TempDir(), changed: make(chan struct{}), runs: map[string]*run.Run{}, decided: map[string]run.Entry{}, heard: map[event.Pos]run.Entry{},
+		t: t, dir: t.TempDir(), changed: make(chan struct{}), runs: map[string]*run.Run{}, decided: map[string]run.Entry{}, deferred: map[string]run.Entry{}, heard: map[event.Pos]run.Entry{},
 		acts: map[string]int{}, states: map[string][]byte{}, sets: map[string]*rule.Set{}, on: map[string]func(context.Context, *action.Call) (action.Outputs, error){},
 	}
 	for i := range partitions {
@@ -330,10 +337,17 @@ func (w *world) wrong(e run.Entry, format string, args ...any) {
 }
 
 func (w *world) audit(p *part, e run.Entry) {
-	if pos := e.Position(); e.Pos != nil {
-		if pos.Compare(p.pos) <= 0 {
-			w.wrong(e, "position %s is answered after %s", pos, p.pos)
+	pos := e.Position()
+	before, waits := w.deferred[e.Event]
+	switch {
+	case e.Pos == nil:
+	case waits:
+		if before.Position() != pos || before.Revision != e.Revision {
+			w.wrong(e, "the event was put aside as %+v", before)
 		}
+	case pos.Compare(p.pos) <= 0:
+		w.wrong(e, "position %s is answered after %s", pos, p.pos)
+	default:
 		p.pos = pos
 	}
 	switch e.Kind {
@@ -346,6 +360,15 @@ func (w *world) audit(p *part, e run.Entry) {
 			w.wrong(e, "the event was decided before")
 		}
 		w.decided[e.Event] = e
+		delete(p.first, e.Event)
+		w.create(p, e)
+		return
+	case run.Deferred:
+		if _, over := w.decided[e.Event]; over || waits && len(e.Runs) > 0 {
+			w.wrong(e, "the event was decided before, or its windows answered")
+		}
+		w.deferred[e.Event] = e
+		p.first[e.Event] = w.seq
 		w.create(p, e)
 		return
 	case run.Fired:
@@ -549,6 +572,9 @@ func (w *world) boot(name string, with ...func(*Options)) *replica {
 		// The wall clock alone: a monotonic reading does not survive the journal either.
 		Now:    func() time.Time { w.mu.Lock(); defer w.mu.Unlock(); return time.Now().Add(w.skew).Round(0).UTC() },
 		Random: func() float64 { return 0.5 }, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+	}
+	if w.diff != nil {
+		o.Diff = func(ctx context.Context, c event.Comparison) ([]string, error) { return w.diff(ctx, r, c) }
 	}
 	for _, change := range with {
 		change(&o)
@@ -873,8 +899,13 @@ func (j *journal) Checkpoint(_ context.Context, c run.Checkpoint) error {
 		w.t.Errorf("checkpoint %+v after %+v, where the journal ends at %d", c, j.p.checkpoint, j.last)
 	}
 	for id, first := range j.p.first {
-		if first < c.Replay || w.runs[id].EventPos.Compare(c.EventsFrom) < 0 {
-			w.t.Errorf("checkpoint %+v forgets run %s, which needs %d and event %s", c, id, first, w.runs[id].EventPos)
+		waits := w.deferred[id]
+		needs := waits.Position()
+		if r := w.runs[id]; r != nil {
+			needs = r.EventPos
+		}
+		if first < c.Replay || needs.Compare(c.EventsFrom) < 0 {
+			w.t.Errorf("checkpoint %+v forgets %s, which needs %d and event %s", c, id, first, needs)
 		}
 	}
 	j.p.checkpoint = c

@@ -60,6 +60,11 @@ type partition struct {
 	noted    map[string]int  // by event: notes that no decision followed
 	setAside map[string]bool // events that are quarantined
 
+	deferred map[string]*deferred   // events that wait for a diff
+	waiting  map[string][]*deferred // of those, by repository, the ones whose turn it is
+	diffing  int
+	diffed   chan found
+
 	runs     map[string]*active
 	bytes    int // of bodies held for runs
 	queue    []*active
@@ -70,7 +75,8 @@ type partition struct {
 
 	entries []run.Entry
 	effects []func()
-	touched []*active // runs that have their first entry in entries
+	touched []*active   // runs that have their first entry in entries
+	aside   []*deferred // deferred events that have theirs
 	saved   run.Checkpoint
 }
 
@@ -115,6 +121,7 @@ func (e *Engine) take(ctx context.Context, id int, log *slog.Logger) (*partition
 		e: e, id: id, log: log,
 		inbox: make(chan batch, 4), results: make(chan result, e.Workers), woken: make(chan struct{}, 1), gone: make(chan struct{}),
 		noted: map[string]int{}, setAside: map[string]bool{}, runs: map[string]*active{},
+		deferred: map[string]*deferred{}, waiting: map[string][]*deferred{}, diffed: make(chan found, maxDiffs),
 	}
 	var last run.EntryKind // of an owner: how the one before us came or went
 	journal, from, err := e.Store.Take(ctx, id, e.Owner, func(seq uint64, en run.Entry) error {
@@ -152,12 +159,14 @@ func (p *partition) replay(seq uint64, en run.Entry) {
 	}
 	switch en.Kind {
 	case run.Deciding:
-		p.noted[en.Event]++
-	case run.Decided, run.Fired:
-		delete(p.noted, en.Event)
-		if Quarantined(en) {
-			p.setAside[en.Event] = true
+		if d := p.deferred[en.Event]; d != nil {
+			d.kills++
+			break
 		}
+		p.noted[en.Event]++
+	case run.Decided, run.Deferred, run.Fired:
+		delete(p.noted, en.Event)
+		p.replayDeferred(seq, en)
 		for _, c := range en.Runs {
 			if r := run.New(c, en); !r.State.Ended() {
 				p.runs[c.ID] = &active{run: r, first: seq}
@@ -194,6 +203,11 @@ func (p *partition) load(ctx context.Context) error {
 		return err
 	}
 	p.set = set
+	for _, d := range p.deferred {
+		if d.set, err = p.e.set(ctx, d.revision); err != nil {
+			return err
+		}
+	}
 	for _, a := range p.runs {
 		set, err := p.e.set(ctx, a.run.RuleRevision)
 		if err != nil {
@@ -211,17 +225,19 @@ func (p *partition) loop(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	p.resume(ctx)
+	p.resumeDeferred(ctx)
 	p.startQueued(ctx)
+	p.startDiffs(ctx)
 	draining, handover := p.e.draining, p.handover
 	var grace <-chan time.Time
 	for p.commit(ctx) {
-		if p.leaving && p.running == 0 {
+		if p.leaving && p.running+p.diffing == 0 {
 			p.part(ctx)
 			return
 		}
 		timer.Reset(p.untilTimer())
 		inbox := p.inbox
-		if !p.leaving && (p.stuck != nil || len(p.runs) >= maxRuns || p.bytes >= maxBytes) {
+		if !p.leaving && (p.stuck != nil || len(p.runs) >= maxRuns || len(p.deferred) >= maxDeferred || p.bytes >= maxBytes) {
 			inbox = nil
 		}
 		select {
@@ -237,6 +253,8 @@ func (p *partition) loop(ctx context.Context) {
 			}
 		case r := <-p.results:
 			p.finished(ctx, r)
+		case f := <-p.diffed:
+			p.found(ctx, f)
 		case <-p.woken:
 		case <-timer.C:
 			p.wake(ctx)
@@ -244,17 +262,20 @@ func (p *partition) loop(ctx context.Context) {
 			p.checkpoint(ctx)
 		case <-draining:
 			draining, p.leaving = nil, true
+			p.cancelDiffs(errStopping)
 			stop := time.NewTimer(p.e.StopTimeout)
 			defer stop.Stop()
 			grace = stop.C
 		case <-handover:
 			handover, p.leaving = nil, true
+			p.cancelDiffs(errStopping)
 		case <-grace:
 			p.cancelAll(errStopping)
 		case <-ctx.Done():
 		}
 		p.more(ctx)
 		p.startQueued(ctx)
+		p.startDiffs(ctx)
 	}
 	p.abandon()
 }
@@ -303,8 +324,11 @@ func (p *partition) settle(first uint64) {
 	for _, a := range p.touched {
 		a.first = first
 	}
+	for _, d := range p.aside {
+		d.first = first
+	}
 	effects := p.effects
-	p.entries, p.effects, p.touched = p.entries[:0], nil, p.touched[:0]
+	p.entries, p.effects, p.touched, p.aside = p.entries[:0], nil, p.touched[:0], p.aside[:0]
 	for _, effect := range effects {
 		effect()
 	}
@@ -445,8 +469,11 @@ func (p *partition) wake(ctx context.Context) {
 	now := time.Now()
 	for len(p.timers) > 0 && !p.timers[0].at.After(now) {
 		t := heap.Pop(&p.timers).(timer)
-		if a := p.runs[t.run]; a != nil {
+		if a := p.runs[t.of]; a != nil {
 			p.advance(ctx, a)
+		}
+		if d := p.deferred[t.of]; d != nil {
+			p.enqueue(d)
 		}
 	}
 }
@@ -462,12 +489,17 @@ func (p *partition) cancelAll(cause error) {
 // abandon leaves a partition that has another owner: its steps are killed, and nothing is written.
 func (p *partition) abandon() {
 	p.cancelAll(errLost)
+	p.cancelDiffs(errLost)
 	for range p.starting {
 		p.e.slots.release()
 	}
 	for p.running > 0 {
 		<-p.results
 		p.running--
+	}
+	for p.diffing > 0 {
+		<-p.diffed
+		p.diffing--
 	}
 }
 
@@ -492,8 +524,15 @@ func (p *partition) checkpoint(ctx context.Context) {
 			p.touched = append(p.touched, a)
 		}
 	}
+	p.carryDeferred()
 	if !p.commit(ctx) {
 		return
+	}
+	for _, d := range p.deferred {
+		c.Replay = min(c.Replay, d.first)
+		if d.pos.Compare(c.EventsFrom) < 0 {
+			c.EventsFrom = d.pos
+		}
 	}
 	for _, a := range p.runs {
 		c.Replay = min(c.Replay, a.first)
@@ -521,8 +560,8 @@ func (p *partition) checkpoint(ctx context.Context) {
 }
 
 type timer struct {
-	at  time.Time
-	run string
+	at time.Time
+	of string // a run, or an event that waits for a diff
 }
 
 type timers []timer

@@ -218,7 +218,7 @@ func (p *partition) joins(ctx context.Context, r *record) []rule.Join {
 }
 
 // views makes the event's views, once for all partitions.
-func (p *partition) views(r *record) { r.views.Do(func() { p.normalise(r.Record.Event) }) }
+func (p *partition) views(r *record) { r.views.Do(func() { normalise(p.set, r.Record.Event) }) }
 
 // fire records the runs of windows that ended at a place in the log where the partition decides no event.
 func (p *partition) fire(pos event.Pos, all []fired) {
@@ -231,7 +231,7 @@ func (p *partition) fire(pos event.Pos, all []fired) {
 	}
 	p.entries = append(p.entries, en)
 	for _, c := range en.Runs {
-		p.begin(c, nil)
+		p.begin(c, nil, p.set)
 	}
 }
 

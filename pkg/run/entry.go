@@ -1,6 +1,7 @@
 package run
 
 import (
+	"slices"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/event"
@@ -15,8 +16,13 @@ const (
 	Claimed EntryKind = "claimed"
 	// Deciding: Event is about to be decided, after a crash that may have been its doing.
 	Deciding EntryKind = "deciding"
-	// Decided: Event at Pos was decided by Revision; Runs were created, or none, and Why says why.
+	// Decided: Event at Pos was decided by Revision; Runs were created, or none, and Why says why. Changed is what a diff
+	// found, if one was made.
 	Decided EntryKind = "decided"
+	// Deferred: Event at Pos waits to be decided by Revision until a diff in Repository has told its changed paths; its
+	// Decided comes later, with the same Pos. Runs are those of windows that were complete at Pos. Written again, without
+	// Runs, it says that the event still waits and that no attempt at the diff is under way.
+	Deferred EntryKind = "deferred"
 	// Fired: at Pos windows of correlating rules were complete or ended, and Runs were created.
 	Fired EntryKind = "fired"
 	// Commanded: the command at Pos was heard by Run; Command is what it ordered, and Why what came of it.
@@ -48,6 +54,9 @@ type Entry struct {
 	Runs     []Created  `json:"runs,omitempty"`
 	Why      string     `json:"why,omitempty"`
 
+	Repository string `json:"repository,omitempty"`
+	Changed    *Paths `json:"changed,omitempty"`
+
 	Run       string    `json:"run,omitempty"`
 	Command   string    `json:"command,omitempty"`
 	Phase     Phase     `json:"phase,omitempty"`
@@ -76,6 +85,9 @@ type Created struct {
 	Reason  string `json:"reason,omitempty"`
 	Message string `json:"message,omitempty"`
 
+	// AsksChanged says that its steps ask which paths changed, and what the decision knows of that is to be kept for them.
+	AsksChanged bool `json:"asksChanged,omitempty"`
+
 	// Of a correlating rule: the group, the event on whose account it ran, and all that took part; Rest counts those that
 	// are not listed.
 	Key    string     `json:"key,omitempty"`
@@ -89,6 +101,22 @@ type EventRef struct {
 	Part string    `json:"part,omitempty"`
 	ID   string    `json:"id"`
 	Pos  event.Pos `json:"pos"`
+}
+
+// Paths are the paths that an event changed, as a diff found them.
+type Paths struct {
+	List []string `json:"list"`
+	More int      `json:"more,omitempty"` // how many are left out
+}
+
+// NewPaths keeps as many paths as take no more than so many bytes.
+func NewPaths(paths []string, bytes int) *Paths {
+	n := 0
+	for n < len(paths) && bytes >= len(paths[n]) {
+		bytes -= len(paths[n]) + 4 // and its quotes
+		n++
+	}
+	return &Paths{List: slices.Clone(paths[:n]), More: len(paths) - n}
 }
 
 // Phase is the part of a run that a step belongs to.

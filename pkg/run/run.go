@@ -101,6 +101,8 @@ type Run struct {
 	Key    string     `json:"key,omitempty"`
 	Events []EventRef `json:"events,omitempty"`
 	Rest   int        `json:"rest,omitempty"`
+	// Changed are the paths that a diff found, where the steps ask for them.
+	Changed *Paths `json:"changed,omitempty"`
 	// Phase is the part that runs now, and Outcome what the main part came to once a later one does.
 	Phase   Phase `json:"phase,omitempty"`
 	Outcome State `json:"outcome,omitempty"`

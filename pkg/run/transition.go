@@ -42,6 +42,9 @@ func New(c Created, decided Entry) *Run {
 	if c.Event != "" {
 		r.Event = c.Event
 	}
+	if c.AsksChanged {
+		r.Changed = decided.Changed
+	}
 	for _, ref := range c.Events { // what the run needs is kept from the oldest on
 		if ref.Pos.Compare(r.EventPos) < 0 {
 			r.EventPos = ref.Pos

@@ -340,7 +340,7 @@ func (h *History) forget(id string) {
 
 // compact keeps a run's summary small: no steps, and words that many runs share only once.
 func (h *History) compact(r *run.Run) {
-	r.Steps, r.Events = nil, nil
+	r.Steps, r.Events, r.Changed = nil, nil, nil
 	r.Rule, r.RuleRevision = h.word(r.Rule), h.word(r.RuleRevision)
 	if strings.HasPrefix(r.ID, r.Event) {
 		r.Event = r.ID[:len(r.Event)]
