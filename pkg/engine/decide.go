@@ -137,12 +137,12 @@ func (p *partition) decide(ctx context.Context, r *record) {
 	var created []run.Created
 	for _, v := range matches.Verdicts {
 		if v.Truth == expression.True {
-			created = append(created, create(en.Record.Event.ID, v.Rule))
+			created = append(created, p.create(en.Record.Event.ID, v.Rule))
 		}
 		p.count(v)
 	}
 	for _, f := range all {
-		created = append(created, f.create())
+		created = append(created, p.createFired(f))
 	}
 	result, reason := "run", unanswered(matches)
 	switch {
@@ -158,15 +158,24 @@ func (p *partition) decide(ctx context.Context, r *record) {
 	}
 }
 
-func create(eventID string, r *rule.Rule) run.Created {
+func (p *partition) create(eventID string, r *rule.Rule) run.Created {
 	c := run.Created{ID: eventID + "-" + r.Name, Rule: r.Name}
-	observe(&c, r)
+	p.hold(&c, r)
 	return c
 }
 
-func observe(c *run.Created, r *rule.Rule) {
+// hold ends a run at once that must not do anything, and says why.
+func (p *partition) hold(c *run.Created, r *rule.Rule) {
 	if r.Mode == "observe" {
 		c.State, c.Message = run.Observed, "the rule's mode is observe: nothing was done"
+		return
+	}
+	if p.e.Quiet == nil {
+		return
+	}
+	if name, until, ok := p.e.Quiet(r.Labels, p.windows.log); ok {
+		c.State, c.Reason = run.Refused, run.ReasonQuietTime
+		c.Message = fmt.Sprintf("it is quiet time %s until %s", name, until.Format(time.RFC3339))
 	}
 }
 
@@ -211,7 +220,7 @@ func (p *partition) begin(c run.Created, e *event.Event) {
 	}
 	a := &active{run: r, rule: p.set.Rule(c.Rule)}
 	if e != nil && e.ID == r.Event {
-		p.hold(a, e)
+		p.keep(a, e)
 		a.event = e
 	}
 	p.runs[r.ID] = a
@@ -220,8 +229,8 @@ func (p *partition) begin(c run.Created, e *event.Event) {
 	a.queued = true
 }
 
-// hold counts an event's body among what is held for a run.
-func (p *partition) hold(a *active, e *event.Event) {
+// keep counts an event's body among what is kept in memory for a run.
+func (p *partition) keep(a *active, e *event.Event) {
 	a.bytes += len(e.Body)
 	p.bytes += len(e.Body)
 }
