@@ -7,12 +7,9 @@ import (
 	"time"
 )
 
-// TestManyRules keeps what check takes in proportion: ten thousand rules are as many as are promised to load in 2 s.
+// TestManyRules keeps what check takes in proportion: rules are compared with each other, and each with every type of event.
 func TestManyRules(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes a second")
-	}
-	specs := make([]string, 2000)
+	specs := make([]string, 500)
 	for i := range specs {
 		specs[i] = fmt.Sprintf("trigger: {source: gh}\nwhen: event.git.branch == \"b%d\" && event.git.repo in [\"a\", \"b\"] && event.type in [\"push\", \"create\"] && event.data.ref != \"x\"\nsteps: [{uses: send, with: {to: chat, text: hello}}]", i)
 	}

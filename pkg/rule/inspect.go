@@ -22,7 +22,7 @@ func (s *Set) Documents() []Document {
 		items, _ := document.Parse(f.Path, f.Data) // the set was built from them
 		for _, item := range items {
 			var e envelope
-			document.Decode(f.Path, item, &e)
+			_ = document.Decode(f.Path, item, &e) // likewise
 			out = append(out, Document{Kind: e.Kind, Name: e.Metadata.Name, File: f.Path, Annotations: e.Metadata.Annotations, Item: item, Spec: e.Spec})
 		}
 	}

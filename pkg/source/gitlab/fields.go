@@ -2,6 +2,8 @@ package gitlab
 
 // fields says what event.data holds, from docs.gitlab.com "Webhook events" and "System hooks". Types that few rules read
 // are listed without their bodies.
+//
+//nolint:misspell // noteable is GitLab's word
 const fields = `
 User = id name username avatar_url email
 Project = id name description web_url avatar_url git_ssh_url git_http_url namespace visibility_level path_with_namespace
