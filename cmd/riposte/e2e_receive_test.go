@@ -496,7 +496,6 @@ func TestE2EReceiveTLS(t *testing.T) {
 
 // TestE2EReceiveHTTP2: senders that speak HTTP/2 over TLS are answered in it.
 func TestE2EReceiveHTTP2(t *testing.T) {
-	t.Skip("pkg/app/server.go bounds connections above TLS, where net/http no longer sees what was negotiated; it must do so below")
 	cert, key := certificate(t, t.TempDir(), 1)
 	s := serveAll(t, allSources, "--tls-hooks-cert", cert, "--tls-hooks-key", key)
 	postTLS(t, s, cert, 2, "h2")

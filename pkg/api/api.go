@@ -147,7 +147,9 @@ func statusOf(err error) *Error {
 		return e
 	case errors.Is(err, event.ErrNotFound):
 		return &Error{http.StatusNotFound, err.Error(), "riposte events list shows those there are; an id can be shortened while it is unique, and old history is purged"}
-	case errors.Is(err, event.ErrLogFull), errors.Is(err, event.ErrLogUnavailable):
+	case errors.Is(err, run.ErrAmbiguous):
+		return &Error{http.StatusBadRequest, err.Error(), "riposte runs list shows whole ids"}
+	case errors.Is(err, event.ErrLogFull), errors.Is(err, event.ErrLogUnavailable), errors.Is(err, run.ErrUnavailable):
 		return &Error{http.StatusServiceUnavailable, err.Error(), "see /readyz on the health listener"}
 	}
 	return &Error{http.StatusInternalServerError, err.Error(), ""}

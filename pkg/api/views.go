@@ -75,12 +75,21 @@ type Run struct {
 	State        run.State  `json:"state"`
 	Reason       string     `json:"reason,omitempty"`
 	Message      string     `json:"message,omitempty"`
+	Key          string     `json:"key,omitempty"` // group of a correlating rule
+	Events       []Part     `json:"events,omitempty"`
+	Rest         int        `json:"rest,omitempty"`       // events that took part and are not listed
 	Cancelling   bool       `json:"cancelling,omitempty"` // ordered to stop, with steps that have not ended yet
 	Attempt      int        `json:"attempt"`
 	CreatedAt    time.Time  `json:"createdAt"`
 	StartedAt    *time.Time `json:"startedAt"`
 	EndedAt      *time.Time `json:"endedAt"`
 	Steps        []Step     `json:"steps"`
+}
+
+// Part is an event that took part in a correlation.
+type Part struct {
+	Part string `json:"part,omitempty"` // of the rule that it matched
+	ID   string `json:"id"`
 }
 
 // Step is a step of a run as the API shows it.
@@ -101,8 +110,11 @@ type Step struct {
 func viewRun(r *run.Run) Run {
 	v := Run{
 		ID: r.ID, Rule: r.Rule, RuleRevision: r.RuleRevision, Event: r.Event, State: r.State, Reason: r.Reason, Message: r.Message,
-		Cancelling: r.Cancelling, Attempt: r.Attempt, CreatedAt: r.CreatedAt, StartedAt: known(r.StartedAt), EndedAt: known(r.EndedAt),
+		Key: r.Key, Rest: r.Rest, Cancelling: r.Cancelling, Attempt: r.Attempt, CreatedAt: r.CreatedAt, StartedAt: known(r.StartedAt), EndedAt: known(r.EndedAt),
 		Steps: make([]Step, len(r.Steps)),
+	}
+	for _, ref := range r.Events {
+		v.Events = append(v.Events, Part{ref.Part, ref.ID})
 	}
 	for i := range r.Steps {
 		v.Steps[i] = viewStep(&r.Steps[i])

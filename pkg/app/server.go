@@ -52,6 +52,7 @@ func (a *App) listen(ctx context.Context, hooks, admin, health http.Handler) err
 		if err != nil {
 			return fmt.Errorf("listen for %s: %w (--%s-listen names another address)", l.name, err, l.name)
 		}
+		listener = netutil.LimitListener(listener, receive.MaxConns) // below TLS: net/http must see what was negotiated
 		if l.keys.Enabled() {
 			certificates, err := receive.LoadCertificates(l.keys.Cert, l.keys.Key, a.log)
 			if err != nil {
@@ -59,7 +60,6 @@ func (a *App) listen(ctx context.Context, hooks, admin, health http.Handler) err
 			}
 			listener = tls.NewListener(listener, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificates.Get, NextProtos: []string{"h2", "http/1.1"}})
 		}
-		listener = netutil.LimitListener(listener, receive.MaxConns)
 		s := &server{name: l.name, listener: listener, http: l.server}
 		a.servers = append(a.servers, s)
 		a.teardown.add(l.name+" listener", 5*time.Second, func(context.Context) error {

@@ -22,6 +22,7 @@ const (
 	RunSubjects      = runPrefix + "*"
 	CheckpointBucket = "CHECKPOINTS" // keys: PartitionKey
 	LeaseBucket      = "LEASES"      // keys: PartitionKey and ReplicaKey
+	WindowBucket     = "WINDOWS"     // objects: parts of the state of correlation, as WindowObject names them
 
 	// ProbeBucket takes the writes that find out whether the store answers.
 	ProbeBucket = "PROBE"
@@ -59,6 +60,14 @@ func ReplicaKey(session string) string { return replicaPrefix + session }
 
 // KeyReplica is the session that a key of a replica names.
 func KeyReplica(key string) (session string, ok bool) { return strings.CutPrefix(key, replicaPrefix) }
+
+// WindowObject names a part of a partition's windows; unique tells it from all others.
+func WindowObject(partition int, unique string) string {
+	return WindowObjects(partition) + unique
+}
+
+// WindowObjects is what the names of a partition's windows begin with.
+func WindowObjects(partition int) string { return partitionPrefix + strconv.Itoa(partition) + "." }
 
 // ObjectStream is the stream in which a bucket of objects is kept.
 func ObjectStream(bucket string) string { return objectStreams + bucket }

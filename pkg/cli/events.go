@@ -101,6 +101,9 @@ func printDecision(w io.Writer, d *api.Decision) {
 		fmt.Fprintf(w, "no run, with rules %.12s: %s\n", d.Revision, d.Why)
 	default:
 		fmt.Fprintf(w, "runs, with rules %.12s: %s\n", d.Revision, strings.Join(d.Runs, ", "))
+		if d.Why != "" {
+			fmt.Fprintf(w, "no run: %s\n", d.Why)
+		}
 	}
 }
 

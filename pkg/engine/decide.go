@@ -12,30 +12,61 @@ import (
 	"github.com/riposte-dev/riposte/pkg/run"
 )
 
-// read deals with the records that the feed brought.
+// read deals with the records that the feed brought. Up to where the journal answers the log it only makes the windows
+// again, which the journal does not hold.
 func (p *partition) read(ctx context.Context, b batch) {
-	for i, en := range b.entries {
-		if en.Pos.Compare(p.decided) <= 0 {
+	for i := range b.records {
+		r := &b.records[i]
+		if r.Pos.Compare(p.at) <= 0 {
 			continue
 		}
-		switch en.Record.Kind {
-		case event.KindActivate:
-			if !p.activate(ctx, en) {
-				p.rest = batch{b.last, b.entries[i:]}
-				return
-			}
-		case event.KindCommand:
-			p.command(ctx, en)
-		case event.KindEvent:
-			p.decideCarefully(ctx, en)
+		if !p.hear(ctx, r, r.Pos.Compare(p.decided) > 0) {
+			p.rest = batch{b.last, b.records[i:]}
+			return
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		p.decided = en.Pos
+		p.moved(r.Pos)
 	}
-	if p.decided.Compare(b.last) < 0 {
-		p.decided = b.last
+	p.moved(b.last)
+}
+
+func (p *partition) moved(to event.Pos) {
+	if p.at.Compare(to) < 0 {
+		p.at = to
+	}
+	if p.decided.Compare(to) < 0 {
+		p.decided = to
+	}
+}
+
+// hear deals with one record; fresh says that the journal has no answer to it yet. It returns false where the record must
+// wait for a rule revision that can't be loaded.
+func (p *partition) hear(ctx context.Context, r *record, fresh bool) bool {
+	switch {
+	case r.Record.Kind == event.KindActivate:
+		return p.activate(ctx, r.Entry)
+	case r.Record.Kind == event.KindTick:
+		if all := p.windows.moveTo(r.Record.Event.ReceivedAt); fresh {
+			p.fire(r.Pos, all)
+		}
+	case r.Record.Kind == event.KindCommand && r.home == p.id && fresh:
+		p.command(ctx, r.Entry)
+	case r.Record.Kind == event.KindEvent && !r.Duplicate:
+		p.event(ctx, r, fresh)
+	}
+	return true
+}
+
+func (p *partition) event(ctx context.Context, r *record, fresh bool) {
+	switch {
+	case r.home == p.id && fresh:
+		p.decideCarefully(ctx, r)
+	case fresh:
+		p.fire(r.Pos, p.correlate(ctx, r))
+	case !p.setAside[r.Record.Event.ID]:
+		p.correlate(ctx, r) // what fires is in the journal
 	}
 }
 
@@ -44,6 +75,9 @@ func (p *partition) read(ctx context.Context, b batch) {
 func (p *partition) activate(ctx context.Context, en event.Entry) bool {
 	revision := en.Record.Event.Subject
 	set, err := p.e.set(ctx, revision)
+	if err == nil {
+		err = p.useMachines(set)
+	}
 	if err == nil {
 		p.set, p.revision, p.stuck, p.wait = set, revision, nil, 0
 		p.e.setProblem(p.id, nil)
@@ -58,10 +92,10 @@ func (p *partition) activate(ctx context.Context, en event.Entry) bool {
 
 // decideCarefully decides an event; after a crash the first ones behind a note that survives the next crash, so that an
 // event that ends the process is found and set aside.
-func (p *partition) decideCarefully(ctx context.Context, en event.Entry) {
-	id := en.Record.Event.ID
+func (p *partition) decideCarefully(ctx context.Context, r *record) {
+	id := r.Record.Event.ID
 	if p.noted[id] >= maxKills {
-		p.quarantine(en)
+		p.quarantine(r.Entry)
 		return
 	}
 	if p.careful > 0 {
@@ -71,7 +105,7 @@ func (p *partition) decideCarefully(ctx context.Context, en event.Entry) {
 			return
 		}
 	}
-	p.decide(ctx, en)
+	p.decide(ctx, r)
 	if p.careful > 0 {
 		p.commit(ctx)
 	}
@@ -81,6 +115,7 @@ func (p *partition) quarantine(en event.Entry) {
 	p.log.Error("event is quarantined: deciding it ended the process before; see it with riposte events show", "event", en.Record.Event.ID)
 	p.e.metrics.decisions.WithLabelValues("quarantined").Inc()
 	p.decision(en, nil, quarantinedWhy+fmt.Sprint(maxKills)+" times")
+	p.setAside[en.Record.Event.ID] = true
 }
 
 const quarantinedWhy = "quarantined: deciding it ended the process "
@@ -88,53 +123,65 @@ const quarantinedWhy = "quarantined: deciding it ended the process "
 // Quarantined reports whether a decision set its event aside: reading such an event can end the process.
 func Quarantined(decision run.Entry) bool { return strings.HasPrefix(decision.Why, quarantinedWhy) }
 
-// decide evaluates the rules and records the decision together with the runs it creates.
-func (p *partition) decide(ctx context.Context, en event.Entry) {
-	verdicts, err := p.match(ctx, en.Record.Event)
+// decide evaluates the rules and records the decision together with the runs it creates, those of windows that the event
+// completes among them.
+func (p *partition) decide(ctx context.Context, r *record) {
+	en := r.Entry
+	all := p.correlate(ctx, r)
+	joins := p.joins(ctx, r)
+	p.countJoins(joins)
+	matches, err := p.match(ctx, r)
 	if err != nil {
 		p.log.Error("event could not be decided", "event", en.Record.Event.ID, "error", err)
-		p.e.metrics.decisions.WithLabelValues("error").Inc()
-		p.decision(en, nil, err.Error())
-		return
 	}
 	var created []run.Created
-	for _, v := range verdicts {
+	for _, v := range matches.Verdicts {
 		if v.Truth == expression.True {
 			created = append(created, create(en.Record.Event.ID, v.Rule))
 		}
 		p.count(v)
 	}
-	if len(created) == 0 {
-		p.e.metrics.decisions.WithLabelValues("none").Inc()
-		p.decision(en, nil, why(verdicts))
-		return
+	for _, f := range all {
+		created = append(created, f.create())
 	}
-	p.e.metrics.decisions.WithLabelValues("run").Inc()
-	p.decision(en, created, "")
+	result, reason := "run", unanswered(matches)
+	switch {
+	case err != nil:
+		result, reason = "error", err.Error()
+	case len(created) == 0:
+		result, reason = "none", why(matches, joinReasons(joins))
+	}
+	p.e.metrics.decisions.WithLabelValues(result).Inc()
+	p.decision(en, created, reason)
 	for _, c := range created {
-		p.begin(c, en)
+		p.begin(c, en.Record.Event)
 	}
 }
 
 func create(eventID string, r *rule.Rule) run.Created {
 	c := run.Created{ID: eventID + "-" + r.Name, Rule: r.Name}
-	if r.Mode == "observe" {
-		c.State, c.Message = run.Observed, "the rule's mode is observe: nothing was done"
-	}
+	observe(&c, r)
 	return c
 }
 
+func observe(c *run.Created, r *rule.Rule) {
+	if r.Mode == "observe" {
+		c.State, c.Message = run.Observed, "the rule's mode is observe: nothing was done"
+	}
+}
+
 // match makes the event's views and asks the rules. What an event makes panic is an error of that event alone.
-func (p *partition) match(ctx context.Context, e *event.Event) (verdicts []rule.Verdict, err error) {
+func (p *partition) match(ctx context.Context, r *record) (m rule.Matches, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("deciding the event panicked: %v", v)
 		}
 	}()
+	e := r.Record.Event
 	if !p.set.Selects(e) {
-		return nil, nil
+		return m, nil
 	}
-	p.normalise(e)
+	p.views(r)
 	return p.set.Match(ctx, e, e.ReceivedAt), nil
 }
 
@@ -155,50 +202,101 @@ func (p *partition) decision(en event.Entry, created []run.Created, why string) 
 	delete(p.noted, en.Record.Event.ID)
 }
 
-// begin starts the run that the last entry created.
-func (p *partition) begin(c run.Created, en event.Entry) {
+// begin starts a run that the last entry created; e is the event that was read, or nil.
+func (p *partition) begin(c run.Created, e *event.Event) {
 	r := run.New(c, p.entries[len(p.entries)-1])
 	if r.State.Ended() {
 		p.e.metrics.runs.WithLabelValues(r.Rule, string(r.State)).Inc()
 		return
 	}
-	a := &active{run: r, rule: p.set.Rule(c.Rule), event: en.Record.Event}
-	p.bytes += len(a.event.Body)
+	a := &active{run: r, rule: p.set.Rule(c.Rule)}
+	if e != nil && e.ID == r.Event {
+		p.hold(a, e)
+		a.event = e
+	}
 	p.runs[r.ID] = a
 	p.touched = append(p.touched, a)
 	p.queue = append(p.queue, a)
 	a.queued = true
 }
 
+// hold counts an event's body among what is held for a run.
+func (p *partition) hold(a *active, e *event.Event) {
+	a.bytes += len(e.Body)
+	p.bytes += len(e.Body)
+}
+
+// count counts a rule that could not be decided, once, whatever it was that was absent or failed.
 func (p *partition) count(v rule.Verdict) {
-	for _, c := range v.Clauses {
-		switch {
-		case c.Truth != expression.Absent:
-		case c.Err != nil:
-			p.e.metrics.errors.WithLabelValues(v.Rule.Name).Inc()
-		default:
-			p.e.metrics.absent.WithLabelValues(v.Rule.Name).Inc()
-		}
+	switch {
+	case v.Truth != expression.Absent:
+	case v.Failed:
+		p.e.metrics.errors.WithLabelValues(v.Rule.Name).Inc()
+	default:
+		p.e.metrics.absent.WithLabelValues(v.Rule.Name).Inc()
 	}
 }
 
-// why says in a line why nothing was started.
-func why(verdicts []rule.Verdict) string {
-	if len(verdicts) == 0 {
+const (
+	maxWhy   = 400 // bytes: what begins within them is written out
+	maxFalse = 8   // rules whose condition is false are named where there are no more of them
+)
+
+// why says in a line why nothing was started: first what could not be decided, because that may be a mistake; more are
+// reasons of rules that correlate.
+func why(m rule.Matches, more []string) string {
+	if m.Triggered+len(more) == 0 {
 		return "no rule's trigger matches"
 	}
-	var b strings.Builder
-	for i, v := range verdicts {
-		if b.Len() > 400 {
-			fmt.Fprintf(&b, "; and %d more", len(verdicts)-i)
-			break
+	var l line
+	l.undecided(m)
+	for _, reason := range more {
+		if !l.full() {
+			l.add(reason)
 		}
-		if i > 0 {
-			b.WriteString("; ")
-		}
-		b.WriteString(v.Rule.Name + ": " + verdictReason(v))
 	}
-	return b.String()
+	untrue := m.Triggered - len(m.Verdicts)
+	if untrue > maxFalse || untrue > 0 && l.full() {
+		l.add(fmt.Sprintf("%d whose when is not true", untrue))
+		untrue = 0
+	}
+	for _, r := range m.False(untrue) {
+		l.add(r.Name + ": when is not true")
+	}
+	return strings.Join(l.parts, "; ")
+}
+
+// unanswered says in a line which rules could not be asked while others matched: those that read an absent field or failed.
+func unanswered(m rule.Matches) string {
+	var l line
+	l.undecided(m)
+	return strings.Join(l.parts, "; ")
+}
+
+// line is a text in parts of which the first few are enough.
+type line struct {
+	parts []string
+	bytes int
+}
+
+func (l *line) add(part string) {
+	l.parts = append(l.parts, part)
+	l.bytes += len(part)
+}
+
+func (l *line) full() bool { return l.bytes > maxWhy }
+
+// undecided adds the rules that are absent.
+func (l *line) undecided(m rule.Matches) {
+	for i, v := range m.Verdicts {
+		if l.full() {
+			l.add(fmt.Sprintf("%d more could not be decided", len(m.Verdicts)-i))
+			return
+		}
+		if v.Truth == expression.Absent {
+			l.add(v.Rule.Name + ": " + verdictReason(v))
+		}
+	}
 }
 
 func verdictReason(v rule.Verdict) string {
@@ -210,5 +308,5 @@ func verdictReason(v rule.Verdict) string {
 			return c.Err.Error()
 		}
 	}
-	return "when is not true"
+	return "when is absent"
 }

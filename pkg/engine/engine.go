@@ -37,6 +37,7 @@ type Log interface {
 	Follow(ctx context.Context, after event.Pos, fn func([]event.Entry) error) error
 	// Get reads one event by id.
 	Get(ctx context.Context, id string) (event.Entry, error)
+	Append(ctx context.Context, records []event.Record) ([]event.Appended, error)
 }
 
 // Journal is a partition's journal in the hands of its owner. An error that wraps run.ErrFenced says that there is another owner.
@@ -66,6 +67,7 @@ type Leases interface {
 type Options struct {
 	Log      Log
 	Store    Store
+	States   States
 	Leases   Leases
 	Owner    string // this replica's name in the journals
 	Revision func(ctx context.Context, digest string) (*rule.Set, error)
@@ -90,7 +92,7 @@ type Options struct {
 
 func (o *Options) withDefaults() error {
 	for name, missing := range map[string]bool{
-		"Log": o.Log == nil, "Store": o.Store == nil, "Leases": o.Leases == nil, "Owner": o.Owner == "", "Revision": o.Revision == nil,
+		"Log": o.Log == nil, "Store": o.Store == nil, "States": o.States == nil, "Leases": o.Leases == nil, "Owner": o.Owner == "", "Revision": o.Revision == nil,
 		"Redact": o.Redact == nil, "Secret": o.Secret == nil, "Dir": o.Dir == "", "Now": o.Now == nil, "Random": o.Random == nil,
 		"Logger": o.Logger == nil, "Registerer": o.Registerer == nil,
 	} {
@@ -121,6 +123,7 @@ type Engine struct {
 	feed     *feed
 	dirs     *dirs
 	draining chan struct{}
+	ticks    chan struct{}
 
 	mu       sync.Mutex
 	sets     map[string]*rule.Set
@@ -144,10 +147,11 @@ func New(o Options) (*Engine, error) {
 		slots:    newSlots(o.Workers),
 		dirs:     &dirs{root: o.Dir},
 		draining: make(chan struct{}),
+		ticks:    make(chan struct{}, 1),
 		sets:     map[string]*rule.Set{},
 		problems: map[int]problem{},
 	}
-	e.feed = newFeed(o.Log, o.Logger)
+	e.feed = newFeed(o.Log, o.Logger, e.home)
 	return e, nil
 }
 
@@ -163,6 +167,11 @@ func (e *Engine) Run(ctx context.Context) error {
 	go func() {
 		defer close(fed)
 		e.feed.run(feeding)
+	}()
+	ticked := make(chan struct{})
+	go func() {
+		defer close(ticked)
+		e.writeTicks(feeding)
 	}()
 	stopped := make(chan struct{})
 	go func() {
@@ -183,10 +192,35 @@ func (e *Engine) Run(ctx context.Context) error {
 	<-stopped
 	stopFeed()
 	<-fed
+	<-ticked
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}
 	return err
+}
+
+// tick asks for a record that moves log time on. One that is asked for already serves all.
+func (e *Engine) tick() {
+	select {
+	case e.ticks <- struct{}{}:
+	default:
+	}
+}
+
+// writeTicks puts the time into the log where a window has ended and no event says so, so that every replica sees the
+// window end at the same place. A tick that fails is asked for again.
+func (e *Engine) writeTicks(ctx context.Context) {
+	for {
+		select {
+		case <-e.ticks:
+		case <-ctx.Done():
+			return
+		}
+		_, err := e.Log.Append(ctx, []event.Record{{Kind: event.KindTick, Event: &event.Event{ID: event.RandomID(), ReceivedAt: e.Now()}}})
+		if err != nil && ctx.Err() == nil {
+			e.Logger.Warn("a window's end could not be written; it is tried again", "error", err)
+		}
+	}
 }
 
 // hold works on one partition for as long as it is this replica's.

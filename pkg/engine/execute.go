@@ -57,6 +57,8 @@ type attempt struct {
 	phase run.Phase
 	n     int
 	now   time.Time
+
+	joined map[string]any
 }
 
 // startAll begins the steps; it returns false when there is no worker for one of them.
@@ -79,7 +81,7 @@ func (p *partition) startAll(ctx context.Context, a *active, steps []run.StepPla
 
 // skipped evaluates a step's condition, and records the step as skipped where it is not true.
 func (p *partition) skipped(ctx context.Context, a *active, sp run.StepPlan) bool {
-	truth, err := a.rule.If(ctx, a.run.Phase, sp.ID, p.scope(a.run, a.event))
+	truth, err := a.rule.If(ctx, a.run.Phase, sp.ID, p.scope(a.run, a.event, a.joined))
 	if truth == expression.True {
 		return false
 	}
@@ -100,7 +102,7 @@ func (p *partition) start(ctx context.Context, a *active, sp run.StepPlan, n int
 		a.cancel = map[stepKey]context.CancelCauseFunc{}
 	}
 	a.cancel[key] = cancel
-	at := attempt{run: snapshot(a.run), rule: a.rule, event: a.event, plan: sp, phase: a.run.Phase, n: n, now: now}
+	at := attempt{run: snapshot(a.run), rule: a.rule, event: a.event, joined: a.joined, plan: sp, phase: a.run.Phase, n: n, now: now}
 	p.starting++
 	p.effects = append(p.effects, func() {
 		p.starting--
@@ -115,13 +117,16 @@ func snapshot(r *run.Run) run.Run {
 	return c
 }
 
-// fetch makes sure that a run has its event, which a restart forgot. It returns false where the run has to wait for it,
-// or has ended because the event is gone.
+// fetch makes sure that a run has its events, which a restart forgot. It returns false where the run has to wait for one,
+// or has ended because it is gone.
 func (p *partition) fetch(ctx context.Context, a *active) bool {
-	if a.event != nil {
-		return true
+	var err error
+	if a.event == nil {
+		a.event, err = p.get(ctx, a, a.run.Event)
 	}
-	en, err := p.e.Log.Get(ctx, a.run.Event)
+	if c := a.rule.Correlation(); err == nil && c != nil && a.joined == nil {
+		a.joined, err = p.join(ctx, a, c)
+	}
 	if errors.Is(err, event.ErrNotFound) {
 		p.record(a, run.Entry{At: p.e.Now(), Kind: run.Ended, Run: a.run.ID, State: run.Failed, Reason: run.ReasonEventGone, Error: err.Error()})
 		p.over(a)
@@ -132,10 +137,53 @@ func (p *partition) fetch(ctx context.Context, a *active) bool {
 		p.askAgain(a, time.Second)
 		return false
 	}
-	a.event = en.Record.Event
-	p.bytes += len(a.event.Body)
-	p.renormalise(a.event)
 	return true
+}
+
+// get reads an event for a run.
+func (p *partition) get(ctx context.Context, a *active, id string) (*event.Event, error) {
+	en, err := p.e.Log.Get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	p.hold(a, en.Record.Event)
+	p.renormalise(en.Record.Event)
+	return en.Record.Event, nil
+}
+
+// join makes what expressions read as `correlated`. Only those events are fetched that the rule's steps read.
+func (p *partition) join(ctx context.Context, a *active, c *rule.Correlation) (map[string]any, error) {
+	out := map[string]any{"key": a.run.Key, "rest": int64(a.run.Rest)}
+	known := map[string]*event.Event{a.run.Event: a.event}
+	read := func(id string) (*event.Event, error) {
+		if known[id] == nil {
+			e, err := p.get(ctx, a, id)
+			if err != nil {
+				return nil, err
+			}
+			known[id] = e
+		}
+		return known[id], nil
+	}
+	events := []any{}
+	for _, ref := range a.run.Events {
+		named := ref.Part != "" && c.Reads(ref.Part)
+		if !named && !c.Reads("events") {
+			continue
+		}
+		e, err := read(ref.ID)
+		if err != nil {
+			return nil, err
+		}
+		events = append(events, e)
+		if named {
+			out[ref.Part] = e
+		}
+	}
+	if c.Reads("events") {
+		out["events"] = events
+	}
+	return out, nil
 }
 
 // renormalise makes the views of an event that was decided before; one that can't be made now is absent.
@@ -145,7 +193,7 @@ func (p *partition) renormalise(e *event.Event) {
 }
 
 // scope is what a step's expressions can read.
-func (p *partition) scope(r *run.Run, e *event.Event) *expression.Scope {
+func (p *partition) scope(r *run.Run, e *event.Event, joined map[string]any) *expression.Scope {
 	s := rule.EventScope(e, p.e.Now())
 	steps := map[string]any{}
 	for i := range r.Steps {
@@ -161,6 +209,9 @@ func (p *partition) scope(r *run.Run, e *event.Event) *expression.Scope {
 	}
 	s.Vars["steps"] = steps
 	s.Vars["run"] = p.runVars(r)
+	if joined != nil {
+		s.Vars["correlated"] = joined
+	}
 	return s
 }
 
@@ -271,7 +322,7 @@ func (p *partition) rebuild(ctx context.Context, at *attempt) (map[string]run.Va
 }
 
 func (p *partition) call(ctx context.Context, at *attempt, phase run.Phase, step string) (action.Outputs, error) {
-	params, _, err := at.rule.With(ctx, phase, step, p.scope(&at.run, at.event))
+	params, _, err := at.rule.With(ctx, phase, step, p.scope(&at.run, at.event, at.joined))
 	var absent *expression.AbsentError
 	if errors.As(err, &absent) {
 		return nil, action.Refused(run.ReasonAbsentField, err)

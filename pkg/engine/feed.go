@@ -14,6 +14,7 @@ import (
 type feed struct {
 	log    Log
 	logger *slog.Logger
+	home   func(event.Entry) int // which partition a record belongs to, -1 for all
 
 	mu      sync.Mutex
 	members map[*partition]struct{}
@@ -21,8 +22,8 @@ type feed struct {
 	changed chan struct{} // closed and replaced when members change
 }
 
-func newFeed(log Log, logger *slog.Logger) *feed {
-	return &feed{log: log, logger: logger, members: map[*partition]struct{}{}, changed: make(chan struct{})}
+func newFeed(log Log, logger *slog.Logger, home func(event.Entry) int) *feed {
+	return &feed{log: log, logger: logger, home: home, members: map[*partition]struct{}{}, changed: make(chan struct{})}
 }
 
 func (f *feed) join(p *partition) {
@@ -107,7 +108,7 @@ func (f *feed) begin(ctx context.Context) (context.Context, event.Pos, <-chan st
 	return reading, after, nil
 }
 
-// deal gives each partition its records. It waits for a partition that is behind, which bounds what is held in memory.
+// deal gives each partition the records. It waits for a partition that is behind, which bounds what is held in memory.
 func (f *feed) deal(ctx context.Context, entries []event.Entry) error {
 	f.mu.Lock()
 	if ctx.Err() != nil {
@@ -120,20 +121,17 @@ func (f *feed) deal(ctx context.Context, entries []event.Entry) error {
 		members = append(members, p)
 	}
 	f.mu.Unlock()
-	last := entries[len(entries)-1].Pos
+	b := batch{last: entries[len(entries)-1].Pos, records: make([]record, len(entries))}
+	for i, en := range entries {
+		b.records[i] = record{Entry: en, home: f.home(en), shared: &shared{}}
+	}
 	for _, p := range members {
-		if last.Compare(p.fed) <= 0 {
+		if b.last.Compare(p.fed) <= 0 {
 			continue
 		}
-		batch := batch{last: last}
-		for _, en := range entries {
-			if en.Pos.Compare(p.fed) > 0 && p.concerns(en) {
-				batch.entries = append(batch.entries, en)
-			}
-		}
 		select {
-		case p.inbox <- batch:
-			p.fed = last
+		case p.inbox <- b:
+			p.fed = b.last
 		case <-p.gone:
 		case <-ctx.Done():
 			return ctx.Err()
@@ -142,8 +140,16 @@ func (f *feed) deal(ctx context.Context, entries []event.Entry) error {
 	return nil
 }
 
-// batch is what a partition gets of a segment: its records, and how far it has now read.
+// batch is a segment in the hands of the partitions: its records, and how far whoever has read them has come. All
+// partitions get the same, since an event can take part in what any of them waits for.
 type batch struct {
 	last    event.Pos
-	entries []event.Entry
+	records []record
+}
+
+// record is a record of the log with what is known about it here.
+type record struct {
+	event.Entry
+	home int // the partition that decides it, -1 for all
+	*shared
 }

@@ -18,6 +18,10 @@ func (l *twoSegments) Get(context.Context, string) (event.Entry, error) {
 	return event.Entry{}, event.ErrNotFound
 }
 
+func (l *twoSegments) Append(context.Context, []event.Record) ([]event.Appended, error) {
+	return nil, nil
+}
+
 func (l *twoSegments) Follow(ctx context.Context, after event.Pos, fn func([]event.Entry) error) error {
 	for _, segment := range [][]event.Entry{l.first, l.second} {
 		if segment[0].Pos.Compare(after) <= 0 {
@@ -44,7 +48,7 @@ func TestAJoinerGetsWhatCameBefore(t *testing.T) {
 	member := func() *partition { return &partition{e: e, inbox: make(chan batch, 4), gone: make(chan struct{})} }
 	early, late := member(), member()
 	log := &twoSegments{first: entry(1), second: entry(2)}
-	f := newFeed(log, slog.New(slog.DiscardHandler))
+	f := newFeed(log, slog.New(slog.DiscardHandler), func(event.Entry) int { return -1 })
 	log.between = func() { f.join(late) }
 	f.join(early)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -43,6 +44,7 @@ type world struct {
 	heard    map[event.Pos]run.Entry
 	noted    int
 	acts     map[string]int // by run and step: executions that began in a living process
+	states   map[string][]byte
 	sets     map[string]*rule.Set
 }
 
@@ -175,7 +177,7 @@ func loadRules(t testing.TB, text string) *rule.Set {
 func newWorld(t testing.TB, partitions int, set *rule.Set) *world {
 	w := &world{
 		t: t, dir: t.TempDir(), changed: make(chan struct{}), runs: map[string]*run.Run{}, decided: map[string]run.Entry{}, heard: map[event.Pos]run.Entry{},
-		acts: map[string]int{}, sets: map[string]*rule.Set{}, on: map[string]func(context.Context, *action.Call) (action.Outputs, error){},
+		acts: map[string]int{}, states: map[string][]byte{}, sets: map[string]*rule.Set{}, on: map[string]func(context.Context, *action.Call) (action.Outputs, error){},
 	}
 	for i := range partitions {
 		w.parts = append(w.parts, &part{id: i, first: map[string]uint64{}})
@@ -344,11 +346,10 @@ func (w *world) audit(p *part, e run.Entry) {
 			w.wrong(e, "the event was decided before")
 		}
 		w.decided[e.Event] = e
-		for _, c := range e.Runs {
-			if w.runs[c.ID] = run.New(c, e); !c.State.Ended() {
-				p.first[c.ID] = w.seq
-			}
-		}
+		w.create(p, e)
+		return
+	case run.Fired:
+		w.create(p, e)
 		return
 	}
 	r := w.runs[e.Run]
@@ -362,6 +363,20 @@ func (w *world) audit(p *part, e run.Entry) {
 	}
 	if r.State.Ended() {
 		delete(p.first, e.Run)
+	}
+}
+
+func (w *world) create(p *part, e run.Entry) {
+	for _, c := range e.Runs {
+		if w.runs[c.ID] != nil {
+			w.wrong(e, "run %s is created a second time", c.ID)
+		}
+		if home := PartitionOf(EventOf(c.ID), len(w.parts)); home != p.id {
+			w.wrong(e, "run %s belongs to partition %d", c.ID, home)
+		}
+		if w.runs[c.ID] = run.New(c, e); !c.State.Ended() {
+			p.first[c.ID] = w.seq
+		}
 	}
 }
 
@@ -523,7 +538,7 @@ func (w *world) boot(name string, with ...func(*Options)) *replica {
 	r := &replica{w: w, name: name, crashed: make(chan struct{}), done: make(chan struct{}), up: make(chan struct{})}
 	r.base, r.lose = context.WithCancelCause(context.WithValue(context.Background(), replicaKey{}, r))
 	o := Options{
-		Log: r, Store: store{r}, Leases: r, Owner: name, Partitions: len(w.parts), Dir: filepath.Join(w.dir, name),
+		Log: r, Store: store{r}, States: states{r}, Leases: r, Owner: name, Partitions: len(w.parts), Dir: filepath.Join(w.dir, name),
 		Revision: func(_ context.Context, digest string) (*rule.Set, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -695,6 +710,88 @@ func (r *replica) Take(_ context.Context, partition int, owner string, replay fu
 	return &journal{r: r, p: p, last: p.last, claim: p.claim}, p.checkpoint, nil
 }
 
+// Append is the Log's.
+func (r *replica) Append(_ context.Context, records []event.Record) ([]event.Appended, error) {
+	f := r.meet("tick")
+	defer r.w.mu.Unlock()
+	switch {
+	case r.dead, f == crashBefore:
+		return nil, r.crash()
+	case f == failBefore:
+		return nil, errUnavailable
+	}
+	r.w.segments = append(r.w.segments, records)
+	close(r.w.changed)
+	r.w.changed = make(chan struct{})
+	switch f {
+	case crashAfter:
+		return nil, r.crash()
+	case failAfter:
+		return nil, errUnavailable
+	}
+	return nil, nil
+}
+
+// states is the States of a replica.
+type states struct{ *replica }
+
+func (s states) Save(_ context.Context, partition int, data []byte) (string, error) {
+	f := s.meet("save")
+	defer s.w.mu.Unlock()
+	name := fmt.Sprintf("%d.%d", partition, len(s.w.states))
+	switch {
+	case s.dead, f == crashBefore:
+		return "", s.crash()
+	case f == failBefore:
+		return "", errUnavailable
+	}
+	s.w.states[name] = data
+	switch f {
+	case crashAfter:
+		return "", s.crash()
+	case failAfter:
+		return "", errUnavailable
+	}
+	return name, nil
+}
+
+func (s states) Load(_ context.Context, name string) ([]byte, error) {
+	f := s.meet("load")
+	defer s.w.mu.Unlock()
+	switch {
+	case s.dead, f == crashBefore, f == crashAfter:
+		return nil, s.crash()
+	case f != none:
+		return nil, errUnavailable
+	case s.w.states[name] == nil:
+		return nil, fmt.Errorf("state %s: %w", name, event.ErrNotFound)
+	}
+	return s.w.states[name], nil
+}
+
+// Keep forgets for good: what a checkpoint still names must not be among it.
+func (s states) Keep(_ context.Context, partition int, names []string) error {
+	f := s.meet("keep")
+	defer s.w.mu.Unlock()
+	switch {
+	case s.dead, f == crashBefore:
+		return s.crash()
+	case f == failBefore:
+		return errUnavailable
+	}
+	for name := range s.w.states {
+		if strings.HasPrefix(name, fmt.Sprint(partition, ".")) && !slices.Contains(names, name) {
+			s.w.states[name] = nil
+		}
+	}
+	for _, name := range s.w.parts[partition].checkpoint.States {
+		if s.w.states[name] == nil {
+			s.w.t.Errorf("the part %s that the checkpoint needs was removed", name)
+		}
+	}
+	return nil
+}
+
 // store is the Store of a replica, whose own Run is that of Leases.
 type store struct{ *replica }
 
@@ -832,7 +929,7 @@ func (r *replica) Follow(ctx context.Context, after event.Pos, fn func([]event.E
 // fresh is the record as one reader gets it: views are made in place.
 func fresh(r event.Record) event.Record {
 	e := r.Event
-	r.Event = &event.Event{ID: e.ID, Source: e.Source, Type: e.Type, Subject: e.Subject, Body: e.Body}
+	r.Event = &event.Event{ID: e.ID, Source: e.Source, Type: e.Type, Subject: e.Subject, Body: e.Body, ReceivedAt: e.ReceivedAt}
 	return r
 }
 

@@ -12,6 +12,8 @@ import (
 type metrics struct {
 	decisions, absent, errors, runs *prometheus.CounterVec
 	steps                           *prometheus.HistogramVec
+	evicted                         *prometheus.CounterVec
+	groups                          *prometheus.GaugeVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -30,7 +32,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 11),
 		}, []string{"uses"}),
 	}
-	r.MustRegister(m.steps)
+	m.evicted = counter("riposte_correlate_evicted_total", "Groups that waited and were dropped because there were too many, by rule.", "rule")
+	m.groups = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "riposte_correlate_groups", Help: "Groups that wait, by rule and partition, as of the last checkpoint.",
+	}, []string{"rule", "partition"})
+	r.MustRegister(m.steps, m.groups)
 	return m
 }
 

@@ -1,11 +1,15 @@
 package engine
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/event"
@@ -49,9 +53,12 @@ type partition struct {
 
 	set      *rule.Set
 	revision string
-	decided  event.Pos
-	careful  int            // so many further events are decided one by one, behind a durable note
-	noted    map[string]int // by event: notes that no decision followed
+	at       event.Pos // how far the log is read
+	decided  event.Pos // how far the journal answers it; ahead of at while what was not stored is made again
+	windows  windows
+	careful  int             // so many further events are decided one by one, behind a durable note
+	noted    map[string]int  // by event: notes that no decision followed
+	setAside map[string]bool // events that are quarantined
 
 	runs     map[string]*active
 	bytes    int // of bodies held for runs
@@ -71,8 +78,10 @@ type partition struct {
 type active struct {
 	run    *run.Run
 	rule   *rule.Rule
-	event  *event.Event // nil until it is needed, after a restart
-	first  uint64       // journal sequence of its oldest entry; 0 while that is being written
+	event  *event.Event   // nil until it is needed, after a restart
+	joined map[string]any // what expressions read as `correlated`; nil until it is needed
+	bytes  int            // of bodies held for it
+	first  uint64         // journal sequence of its oldest entry; 0 while that is being written
 	queued bool
 	cancel map[stepKey]context.CancelCauseFunc
 }
@@ -89,15 +98,15 @@ func (p *partition) poke() {
 	}
 }
 
-// concerns reports whether the partition must see a record.
-func (p *partition) concerns(en event.Entry) bool {
+// home returns the partition that a record belongs to, or -1 where all must hear of it.
+func (e *Engine) home(en event.Entry) int {
 	switch en.Record.Kind {
 	case event.KindEvent:
-		return !en.Duplicate && PartitionOf(en.Record.Event.ID, p.e.Partitions) == p.id
+		return PartitionOf(en.Record.Event.ID, e.Partitions)
 	case event.KindCommand:
-		return PartitionOf(EventOf(en.Record.Event.Subject), p.e.Partitions) == p.id
+		return PartitionOf(EventOf(en.Record.Event.Subject), e.Partitions)
 	}
-	return true
+	return -1
 }
 
 // take becomes the partition's owner and rebuilds its state.
@@ -105,7 +114,7 @@ func (e *Engine) take(ctx context.Context, id int, log *slog.Logger) (*partition
 	p := &partition{
 		e: e, id: id, log: log,
 		inbox: make(chan batch, 4), results: make(chan result, e.Workers), woken: make(chan struct{}, 1), gone: make(chan struct{}),
-		noted: map[string]int{}, runs: map[string]*active{},
+		noted: map[string]int{}, setAside: map[string]bool{}, runs: map[string]*active{},
 	}
 	var last run.EntryKind // of an owner: how the one before us came or went
 	journal, from, err := e.Store.Take(ctx, id, e.Owner, func(seq uint64, en run.Entry) error {
@@ -119,29 +128,36 @@ func (e *Engine) take(ctx context.Context, id int, log *slog.Logger) (*partition
 		return nil, err
 	}
 	p.journal, p.saved = journal, from
-	if from.Decided.Compare(p.decided) >= 0 {
-		p.decided, p.revision = from.Decided, from.Revision
+	if from.Decided.Compare(p.decided) > 0 {
+		p.decided = from.Decided
 	}
+	p.at, p.revision, p.windows.log = from.Decided, from.Revision, from.LogTime
 	if last == run.Claimed || last == "" && from.Replay > 0 { // a checkpoint covers a claim, but never what part releases
 		p.careful = suspects
 	}
-	p.fed = p.decided
+	p.fed = p.at
+	if err := p.loadWindows(ctx, from.States); err != nil {
+		return nil, err
+	}
 	if err := p.load(ctx); err != nil {
 		return nil, err
 	}
-	return p, nil
+	return p, p.useMachines(p.set)
 }
 
 // replay folds one entry of the journal into the state.
 func (p *partition) replay(seq uint64, en run.Entry) {
 	if pos := en.Position(); pos.Compare(p.decided) > 0 {
-		p.decided, p.revision = pos, en.Revision
+		p.decided = pos
 	}
 	switch en.Kind {
 	case run.Deciding:
 		p.noted[en.Event]++
-	case run.Decided:
+	case run.Decided, run.Fired:
 		delete(p.noted, en.Event)
+		if Quarantined(en) {
+			p.setAside[en.Event] = true
+		}
 		for _, c := range en.Runs {
 			if r := run.New(c, en); !r.State.Ended() {
 				p.runs[c.ID] = &active{run: r, first: seq}
@@ -303,7 +319,10 @@ func (p *partition) record(a *active, en run.Entry) {
 // resume goes on with the runs of before, whose running steps were cut off.
 func (p *partition) resume(ctx context.Context) {
 	now := p.e.Now()
-	for _, a := range p.runs {
+	unfinished := slices.SortedFunc(maps.Values(p.runs), func(a, b *active) int {
+		return cmp.Or(a.run.EventPos.Compare(b.run.EventPos), strings.Compare(a.run.ID, b.run.ID))
+	})
+	for _, a := range unfinished {
 		if a.rule == nil {
 			p.record(a, run.Entry{At: now, Kind: run.Ended, Run: a.run.ID, State: run.Failed, Reason: run.ReasonRuleInvalid,
 				Error: fmt.Sprintf("revision %.12s has no rule %s any more", a.run.RuleRevision, a.run.Rule)})
@@ -385,9 +404,7 @@ func (p *partition) move(ctx context.Context, a *active) bool {
 
 // over forgets a run that has ended, once that is durable.
 func (p *partition) over(a *active) {
-	if a.event != nil {
-		p.bytes -= len(a.event.Body)
-	}
+	p.bytes -= a.bytes
 	delete(p.runs, a.run.ID)
 	p.effects = append(p.effects, func() {
 		p.e.metrics.runs.WithLabelValues(a.run.Rule, string(a.run.State)).Inc()
@@ -405,10 +422,14 @@ func (p *partition) over(a *active) {
 }
 
 func (p *partition) untilTimer() time.Duration {
-	if len(p.timers) == 0 {
-		return time.Hour
+	wait := time.Hour
+	if len(p.timers) > 0 {
+		wait = max(0, time.Until(p.timers[0].at))
 	}
-	return max(0, time.Until(p.timers[0].at))
+	if w, ok := p.windows.wait(p.e.Now()); ok && !p.leaving {
+		wait = min(wait, w)
+	}
+	return wait
 }
 
 // askAgain has a run asked for its next move after the wait, whatever the wall clock does meanwhile.
@@ -417,6 +438,10 @@ func (p *partition) askAgain(a *active, wait time.Duration) {
 }
 
 func (p *partition) wake(ctx context.Context) {
+	if w, ok := p.windows.wait(p.e.Now()); ok && w == 0 && !p.leaving {
+		p.windows.asked = p.e.Now()
+		p.e.tick()
+	}
 	now := time.Now()
 	for len(p.timers) > 0 && !p.timers[0].at.After(now) {
 		t := heap.Pop(&p.timers).(timer)
@@ -456,10 +481,10 @@ func (p *partition) part(ctx context.Context) {
 // checkpoint writes what a new owner and the purge need to know. It is a fact about what is durable, so nothing may
 // wait to be written when it is called.
 func (p *partition) checkpoint(ctx context.Context) {
-	if !p.commit(ctx) || len(p.noted) > 0 { // the notes must be read by the next owner
+	if !p.commit(ctx) || len(p.noted) > 0 || p.at.Compare(p.decided) < 0 { // the notes, and what is not yet made again, must be read by the next owner
 		return
 	}
-	c := run.Checkpoint{Decided: p.decided, Revision: p.revision, Replay: p.journal.Seq() + 1, EventsFrom: p.decided}
+	c := run.Checkpoint{Decided: p.decided, Revision: p.revision, LogTime: p.windows.log, Replay: p.journal.Seq() + 1, EventsFrom: p.windows.oldestWaiting(p.decided)}
 	for _, a := range p.runs {
 		if p.journal.Seq()-a.first > carryAfter {
 			record := *a.run
@@ -476,12 +501,21 @@ func (p *partition) checkpoint(ctx context.Context) {
 			c.EventsFrom = a.run.EventPos
 		}
 	}
-	if c == p.saved {
+	var err error
+	if c.States, err = p.saveWindows(ctx); err == nil && c.Equal(p.saved) {
 		return
 	}
-	if err := p.journal.Checkpoint(ctx, c); err != nil {
+	if err == nil {
+		err = p.journal.Checkpoint(ctx, c)
+	}
+	if err != nil {
 		p.log.Warn("checkpoint could not be written; it is tried again", "in", checkpointEvery, "error", err)
 		return
+	}
+	if !slices.Equal(c.States, p.saved.States) {
+		if err := p.e.States.Keep(ctx, p.id, c.States); err != nil {
+			p.log.Warn("old windows could not be removed; it is tried again", "error", err)
+		}
 	}
 	p.saved = c
 }

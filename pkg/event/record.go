@@ -33,6 +33,7 @@ const (
 	KindEvent    Kind = "event"
 	KindActivate Kind = "activate" // a rule revision; Subject is the revision
 	KindCommand  Kind = "command"  // an order to a run (cancel, retry); Subject is the run, Type the order
+	KindTick     Kind = "tick"     // that time has come to ReceivedAt, where a window ends and no event says so
 )
 
 // Record is one entry of the log. Of an event it holds what was received, without the views, which are made from it on reading.

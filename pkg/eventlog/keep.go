@@ -246,7 +246,7 @@ func (l *Log) purgeBodies(ctx context.Context, stream jetstream.Stream, keep uin
 		if known && seq >= keep || !known && !o.ModTime.Before(msg.Time.Add(-l.keeper.grace)) {
 			continue
 		}
-		if err := l.purgeObject(ctx, broker.BodyBucket, o); err != nil {
+		if err := broker.PurgeObject(ctx, l.broker.JetStream(), broker.BodyBucket, o); err != nil {
 			return fmt.Errorf("purge bodies: %w", err)
 		}
 	}
@@ -286,7 +286,7 @@ func (l *Log) purgeRevisions(ctx context.Context, state jetstream.StreamState) e
 		if o.Name == broker.ActiveRule || o.Name == string(active) || kept <= keepRevisions || older <= olderRevisions {
 			continue
 		}
-		if err := l.purgeObject(ctx, broker.RuleBucket, o); err != nil {
+		if err := broker.PurgeObject(ctx, l.broker.JetStream(), broker.RuleBucket, o); err != nil {
 			return fmt.Errorf("purge old rules: %w", err)
 		}
 	}
@@ -294,18 +294,4 @@ func (l *Log) purgeRevisions(ctx context.Context, state jetstream.StreamState) e
 	l.keeper.revisions = false
 	l.keeper.mu.Unlock()
 	return nil
-}
-
-// purgeObject removes an object's messages themselves: ObjectStore.Delete writes a marker, which takes room in the bucket and
-// stays there for good. The description goes last, so that what is left when this fails is found again.
-func (l *Log) purgeObject(ctx context.Context, bucket string, o *jetstream.ObjectInfo) error {
-	stream, err := l.broker.JetStream().Stream(ctx, broker.ObjectStream(bucket))
-	if err != nil {
-		return err
-	}
-	content, description := broker.ObjectSubjects(bucket, o.Name, o.NUID)
-	if err := stream.Purge(ctx, jetstream.WithPurgeSubject(content)); err != nil {
-		return err
-	}
-	return stream.Purge(ctx, jetstream.WithPurgeSubject(description))
 }

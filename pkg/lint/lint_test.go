@@ -168,6 +168,11 @@ func TestFindings(t *testing.T) {
 		{with(`[{uses: look, if: event.data.forcd, with: {text: a}}]`), "unknown-field: push events of github have no event.data.forcd"},
 		{with(`[{uses: look, with: {text: "$${{ event.data.reff }} ${{ event.data.ref }}"}}]`), ""},
 
+		{rules("correlate:\n  within: 15m\n  sequence:\n    - {as: a, trigger: {source: gh, type: push}, when: event.data.forced, by: event.data.repository.name}\n    - {as: b, trigger: {source: am}, by: event.alert.labels.x}\nsteps: [{uses: look, with: {text: \"${{ correlated.a.data.ref }} ${{ correlated.b.alert.name }} ${{ event.data.receiver }}\"}}]"), ""},
+		{rules("correlate:\n  within: 15m\n  sequence:\n    - {as: a, trigger: {source: gh, type: push}}\n    - {as: b, trigger: {source: am}}\nsteps: [{uses: look, with: {text: \"${{ correlated.b.data.ref }}\"}}]"), "unknown-field: the events that the trigger selects have no correlated.b.data.ref"},
+		{rules("correlate:\n  within: 15m\n  sequence:\n    - {as: a, trigger: {source: gh, type: push}, by: event.data.nam}\n    - {as: b, trigger: {source: am}}\nsteps: [{uses: look}]"), "unknown-field: push events of github have no event.data.nam"},
+		{rules("trigger: {source: gh, type: push}\ncorrelate: {count: 3, within: 1h, by: event.data.reff}\nsteps: [{uses: look}]"), "unknown-field: push events of github have no event.data.reff"},
+
 		// unknown-event-type
 		{when("pushh", "true"), `unknown-event-type: github sends no events of the type "pushh"; did you mean push?`},
 		{when("pull_request.opened", "true"), `unknown-event-type: github sends no events of the type "pull_request.opened"; write pull_request, and event.data.action == "opened" in when`},

@@ -80,9 +80,11 @@ type trigger struct {
 	at             *document.Item // nil where there is none: all events
 	sources, types []text
 	when           *document.Item
-	logic          logic  // of when
-	selected       []pair // by source and type
-	events         []pair // those of them that the condition may match
+	as             string         // of a part
+	by             *document.Item // likewise
+	logic          logic          // of when
+	selected       []pair         // by source and type
+	events         []pair         // those of them that the condition may match
 }
 
 // pair is a source and a type of its events.
@@ -118,11 +120,12 @@ func newRuleDoc(p *pass, d rule.Document) *ruleDoc {
 	if t := d.Spec.Get("trigger"); t != nil {
 		r.triggers = append(r.triggers, newTrigger(p, t, d.Spec.Get("when")))
 	}
-	for _, name := range []string{"sequence", "all", "absence", "collect", "flapping"} {
-		for _, part := range elements(d.Spec.Get("correlate").Get(name)) {
-			if t := part.Get("trigger"); t != nil {
-				r.triggers = append(r.triggers, newTrigger(p, t, part.Get("when")))
-			}
+	for _, part := range parts(d.Spec) {
+		if at := part.Get("trigger"); at != nil {
+			t := newTrigger(p, at, part.Get("when"))
+			t.as, _ = part.Get("as").Any().(string)
+			t.by = part.Get("by")
+			r.triggers = append(r.triggers, t)
 		}
 	}
 	for _, name := range []string{"steps", "onFailure", "finally"} {
@@ -132,6 +135,15 @@ func newRuleDoc(p *pass, d rule.Document) *ruleDoc {
 		}
 	}
 	return r
+}
+
+// parts lists what a rule correlates that has triggers of its own.
+func parts(spec *document.Item) []*document.Item {
+	var out []*document.Item
+	for _, kind := range []string{"sequence", "all", "absence"} {
+		out = append(out, elements(spec.Get("correlate").Get(kind))...)
+	}
+	return out
 }
 
 // elements returns those of a list, or a map alone.

@@ -28,12 +28,32 @@ func unknownField() Check {
 func (p *pass) unknownFields(r *ruleDoc) {
 	var events []pair
 	for _, t := range r.triggers {
-		p.unknownIn(r, t.events, readings(t.when, true))
+		p.unknownIn(r, t.events, append(readings(t.when, true), readings(t.by, true)...))
 		events = append(events, t.events...)
 	}
+	correlate := r.Spec.Get("correlate")
+	p.unknownIn(r, events, append(readings(correlate.Get("by"), true), readings(correlate.Get("state"), true)...))
 	for _, s := range r.steps {
-		p.unknownIn(r, events, append(readings(s.item.Get("if"), true), readings(s.item.Get("with"), false)...))
+		list := append(readings(s.item.Get("if"), true), readings(s.item.Get("with"), false)...)
+		p.unknownIn(r, events, list)
+		for _, t := range r.triggers {
+			p.unknownIn(r, t.events, ofPart(t, list))
+		}
 	}
+}
+
+// ofPart returns what is read of the event of a part, as if it were the event.
+func ofPart(t *trigger, list []reading) []reading {
+	var out []reading
+	for _, read := range list {
+		path := read.Reading
+		if t.as != "" && len(path) > 2 && path[0].Name == "correlated" && path[1].Name == t.as {
+			read.Reading = slices.Clone(path[1:])
+			read.Reading[0].Name = "correlated." + t.as
+			out = append(out, read)
+		}
+	}
+	return out
 }
 
 // missing says at which step of a path there is nothing, and what may be meant.
@@ -46,7 +66,7 @@ type missing struct {
 // unknownIn reports what no event has. Where one may have it, nothing is said.
 func (p *pass) unknownIn(r *ruleDoc, events []pair, list []reading) {
 	for _, read := range list {
-		if len(read.Reading) < 2 || read.Reading[0].Name != "event" || len(events) == 0 {
+		if len(read.Reading) < 2 || !isEvent(read.Reading[0].Name) || len(events) == 0 {
 			continue
 		}
 		var worst *missing
@@ -65,6 +85,9 @@ func (p *pass) unknownIn(r *ruleDoc, events []pair, list []reading) {
 		}
 	}
 }
+
+// isEvent says whether a root is an event: the rule's, or that of a part.
+func isEvent(root string) bool { return root == "event" || strings.HasPrefix(root, "correlated.") }
 
 func (p *pass) unknown(r *ruleDoc, events []pair, read reading, m missing) {
 	path := written(read.Reading[:m.step+1])
@@ -95,7 +118,7 @@ func (p pair) lacks(read reading) *missing {
 	switch name := read.Reading[1].Name; name {
 	case "git", "pullRequest", "alert":
 		if known && !slices.Contains(fields.Views, name) {
-			return &missing{step: 1, hint: "they have " + strings.Join(withPrefix("event.", append(slices.Clone(fields.Views), "data")), ", ")}
+			return &missing{step: 1, hint: "they have " + strings.Join(withPrefix(read.Reading[0].Name+".", append(slices.Clone(fields.Views), "data")), ", ")}
 		}
 	case "headers":
 		return p.lacksHeader(read)
@@ -164,7 +187,7 @@ func meant(fields source.EventFields, s *source.Shape, read reading, at int) str
 	}
 	for _, view := range fields.Views {
 		if slices.Contains(event.ViewFields()[view], name) {
-			return "did you mean event." + view + "." + name + "?"
+			return "did you mean " + read.Reading[0].Name + "." + view + "." + name + "?"
 		}
 	}
 	for _, outer := range s.Names() {

@@ -49,10 +49,8 @@ func resting(spec *document.Item) []reading {
 	out = append(out, readings(spec.Get("concurrency").Get("group"), false)...)
 	correlate := spec.Get("correlate")
 	out = append(out, readings(correlate.Get("by"), true)...)
-	for _, kind := range []string{"sequence", "all", "absence"} {
-		for _, part := range elements(correlate.Get(kind)) {
-			out = append(out, readings(part.Get("by"), true)...)
-		}
+	for _, part := range parts(spec) {
+		out = append(out, readings(part.Get("by"), true)...)
 	}
 	return out
 }

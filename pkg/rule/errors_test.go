@@ -47,6 +47,14 @@ func TestOneErrorHidesNoOther(t *testing.T) {
 		{"a target's fields", githubDoc + "apiVersion: riposte.dev/v1\nkind: Target\nmetadata: {name: other}\nspec: {type: log, rate: 3, fallback: nobody}\n", []string{
 			"rate must be a map", `fallback: there is no Target "nobody"`,
 		}},
+		{"correlate that is no map", ruleDoc("  trigger: {source: githb}\n  correlate: 3\n  steps: [{uses: do}]\n"), []string{"correlate must be a map", `trigger: there is no Source "githb"`}},
+		{"a window", ruleDoc("  trigger: {source: githb}\n  correlate: {count: 3, within: soon, by: evnt}\n  steps: [{uses: do}]\n"), []string{
+			`correlate.within: "soon" is no duration`, `trigger: there is no Source "githb"`, "by: unknown name evnt",
+		}},
+		{"parts", ruleDoc("  correlate:\n    within: 1h\n    sequence: [{as: a, when: evnt}, {trigger: {source: githb}}, !x y, 3]\n  steps: [{uses: do, with: {any: \"${{ correlated.a.git.brnch }}\"}}]\n"), []string{
+			"correlate.sequence[0].trigger is missing", "correlate.sequence[1].as is missing", "YAML tag !x", "correlate.sequence[3] must be a map",
+			"when: unknown name evnt", `trigger: there is no Source "githb"`, "with.any: unknown field brnch",
+		}},
 		{"a step's template", ruleDoc("  trigger: {source: github}\n  steps: [{uses: do, with: {any: \"a ${{ event.git.brnch }}\"}}]\n"), []string{"with.any: unknown field brnch"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

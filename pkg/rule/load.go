@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -63,7 +62,7 @@ type ruleSpec struct {
 	Steps     []stepSpec     `yaml:"steps" required:"true" doc:"what to do, in order"`
 	OnFailure []stepSpec     `yaml:"onFailure,omitempty" doc:"what to do when the run failed or was refused"`
 
-	Correlate   *document.Item `yaml:"correlate,omitempty" doc:"not supported by this version"`
+	Correlate   *correlateSpec `yaml:"correlate,omitempty" doc:"what must come together over time before the rule runs; docs/correlation.md draws each kind"`
 	Limits      *document.Item `yaml:"limits,omitempty" doc:"not supported by this version"`
 	Concurrency *document.Item `yaml:"concurrency,omitempty" doc:"not supported by this version"`
 	Verify      *document.Item `yaml:"verify,omitempty" doc:"not supported by this version"`
@@ -101,6 +100,7 @@ type loader struct {
 	set      *Set
 	docs     []doc
 	places   map[string]string // by kind and name: where it is
+	event    *expression.Schema
 }
 
 type doc struct {
@@ -113,7 +113,7 @@ type doc struct {
 func Load(files []File, o Options) (*Set, error) {
 	files = slices.Clone(files)
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
-	l := &loader{opts: o, places: map[string]string{}, set: &Set{
+	l := &loader{opts: o, places: map[string]string{}, event: eventFields(), set: &Set{
 		Revision: revision(files), Files: files, Sources: map[string]*Source{}, Targets: map[string]action.Target{}, byName: map[string]*Rule{},
 	}}
 	for _, f := range files {
@@ -131,6 +131,8 @@ func Load(files []File, o Options) (*Set, error) {
 		l.problems.Sort()
 		return nil, l.problems
 	}
+	l.set.index = newIndex(l.set.Rules)
+	l.docs, l.places = nil, nil // sources keep what compiles their expressions, and with it the loader
 	return l.set, nil
 }
 
@@ -170,7 +172,7 @@ func (l *loader) known(d doc) bool {
 	case !slices.Contains(kinds, d.Kind):
 		l.problem(d.file, d.item.Get("kind"), didYouMean(d.Kind, kinds), "kind %q is none of %s", d.Kind, strings.Join(kinds, ", "))
 		return false
-	case !regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`).MatchString(d.Metadata.Name):
+	case !isName(d.Metadata.Name):
 		l.problem(d.file, d.item.Get("metadata").Get("name"), "", "name %q is not lower-case letters, digits and -, up to 63", d.Metadata.Name)
 	}
 	id := d.Kind + " " + d.Metadata.Name
@@ -180,6 +182,18 @@ func (l *loader) known(d doc) bool {
 	}
 	l.places[id] = fmt.Sprintf("%s:%d", d.file, d.item.Line)
 	return true
+}
+
+// isName reports whether a document may have the name.
+func isName(s string) bool {
+	const letters, dash = "abcdefghijklmnopqrstuvwxyz0123456789", "-"
+	return s != "" && len(s) <= 63 && strings.Trim(s, letters+dash) == "" && s[0] != '-' && s[len(s)-1] != '-'
+}
+
+// isStepID reports whether a step may have the id.
+func isStepID(s string) bool {
+	const digits, letters = "0123456789", "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"
+	return s != "" && strings.Trim(s, letters+digits) == "" && !strings.Contains(digits, s[:1])
 }
 
 func didYouMean(name string, known []string) string {
@@ -260,7 +274,7 @@ func (l *loader) sourceEnv(d doc) source.Env {
 	return source.Env{
 		Name: d.Metadata.Name, Secret: l.opts.Secret, Now: l.opts.Now,
 		Compile: func(text string) (func(*event.Event) (any, error), error) {
-			p, err := expression.Compile(text, eventSchema(nil))
+			p, err := expression.Compile(text, l.schema(nil, nil))
 			if err != nil {
 				return nil, err
 			}
@@ -392,9 +406,15 @@ func (l *loader) rule(d doc) {
 		r.Mode = "auto"
 	}
 	l.unsupported(d, spec)
-	l.trigger(d, r, spec.Trigger)
+	if spec.Trigger != nil {
+		r.trigger = l.triggerOf(d.file, spec.Trigger, d.Spec.Get("trigger"))
+	}
 	if spec.When != nil {
-		r.when = l.condition(d.file, spec.When, "when", eventSchema(nil))
+		r.when = l.condition(d.file, spec.When, "when", l.schema(nil, nil))
+	}
+	l.correlation(d, r, &spec)
+	if spec.Trigger == nil && (r.correlation == nil || len(r.correlation.Spec.Parts) == 0) {
+		l.problem(d.file, d.Spec, "", "trigger is missing: name a source, a type, or both")
 	}
 	if steps := d.Spec.Get("steps"); steps != nil && steps.Kind == document.List && len(steps.Elements) == 0 {
 		l.problem(d.file, steps, "", "steps is empty: a rule does something")
@@ -409,7 +429,7 @@ func (l *loader) rule(d doc) {
 // unsupported refuses what the language has and this version does not do: silence would be worse.
 func (l *loader) unsupported(d doc, spec ruleSpec) {
 	for name, item := range map[string]*document.Item{
-		"correlate": spec.Correlate, "limits": spec.Limits, "concurrency": spec.Concurrency, "verify": spec.Verify, "finally": spec.Finally,
+		"limits": spec.Limits, "concurrency": spec.Concurrency, "verify": spec.Verify, "finally": spec.Finally,
 	} {
 		if item != nil {
 			l.problem(d.file, item, "", "%s is not supported by this version", name)
@@ -420,18 +440,17 @@ func (l *loader) unsupported(d doc, spec ruleSpec) {
 	}
 }
 
-func (l *loader) trigger(d doc, r *Rule, t *triggerSpec) {
+func (l *loader) triggerOf(file string, t *triggerSpec, item *document.Item) trigger {
 	if t == nil {
-		l.problem(d.file, d.Spec, "", "trigger is missing: name a source, a type, or both")
-		return
+		return trigger{}
 	}
-	r.trigger = trigger{t.Source, t.Type}
 	known := slices.Sorted(maps.Keys(l.set.Sources))
 	for _, name := range t.Source {
 		if !isGlob(name) && l.places["Source "+name] == "" {
-			l.problem(d.file, d.Spec.Get("trigger").Get("source"), didYouMean(name, known), "trigger: there is no Source %q", name)
+			l.problem(file, item.Get("source"), didYouMean(name, known), "trigger: there is no Source %q", name)
 		}
 	}
+	return trigger{t.Source, t.Type}
 }
 
 // condition compiles an expression that must be true or false.
@@ -490,7 +509,7 @@ func (c *stepCompiler) steps(phase run.Phase, specs []stepSpec, at *document.Ite
 		if spec.ID == "" {
 			spec.ID = fmt.Sprintf("step%d", n+1)
 		}
-		if !regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`).MatchString(spec.ID) {
+		if !isStepID(spec.ID) {
 			c.problem(c.doc.file, item.Get("id"), "", "id %q is not letters, digits and _", spec.ID)
 		}
 		if seen[spec.ID] {
@@ -552,10 +571,12 @@ func (c *stepCompiler) step(phase run.Phase, spec stepSpec, item *document.Item,
 		return
 	}
 	plan.RetryInterrupted = spec.OnInterrupt == "retry" || spec.OnInterrupt == "" && def.RetryInterrupted
-	schema := eventSchema(c.outputs)
+	schema := c.schema(c.outputs, c.rule.correlatedSchema(c.event))
 	s := &step{action: def}
 	if spec.If != nil {
-		s.condition = c.condition(c.doc.file, spec.If, "if", schema)
+		if s.condition = c.condition(c.doc.file, spec.If, "if", schema); s.condition != nil {
+			c.rule.noteReads(s.condition.Refs())
+		}
 	}
 	with := spec.With
 	if with == nil {
@@ -616,6 +637,7 @@ func (c *stepCompiler) value(i *document.Item, field string, schema *expression.
 		literal.Value = plainText
 		return &template{literal: plainText}, &literal
 	}
+	c.rule.noteReads(compiled.Refs())
 	return &template{text: compiled}, &document.Item{Value: document.Unknown{}, Line: i.Line, Column: i.Column}
 }
 

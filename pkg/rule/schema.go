@@ -23,21 +23,30 @@ func asCompileError(err error) (*expression.CompileError, bool) {
 	return ce, ok
 }
 
-// eventSchema says what an expression may read: event, and in steps also run and the steps above.
-func eventSchema(steps map[string]*expression.Schema) *expression.Schema {
+// eventFields says what can be read of an event.
+func eventFields() *expression.Schema {
 	views := event.ViewFields()
-	closed := func(names []string) *expression.Schema {
-		s := &expression.Schema{Closed: true, Fields: map[string]*expression.Schema{}}
-		for _, n := range names {
-			s.Fields[n] = nil
-		}
-		return s
-	}
 	e := closed(views["event"])
 	for _, view := range []string{"git", "pullRequest", "alert"} {
 		e.Fields[view] = closed(views[view])
 	}
-	root := &expression.Schema{Closed: true, Fields: map[string]*expression.Schema{"event": e}}
+	return e
+}
+
+func closed(names []string) *expression.Schema {
+	s := &expression.Schema{Closed: true, Fields: map[string]*expression.Schema{}}
+	for _, n := range names {
+		s.Fields[n] = nil
+	}
+	return s
+}
+
+// schema says what an expression may read: event, and in steps also run, the steps above, and what was correlated.
+func (l *loader) schema(steps map[string]*expression.Schema, correlated *expression.Schema) *expression.Schema {
+	root := &expression.Schema{Closed: true, Fields: map[string]*expression.Schema{"event": l.event}}
+	if correlated != nil {
+		root.Fields["correlated"] = correlated
+	}
 	if steps != nil {
 		root.Fields["steps"] = &expression.Schema{Closed: true, Fields: maps.Clone(steps)}
 		root.Fields["run"] = closed([]string{"id", "rule", "attempt", "state", "reason", "message", "url"})

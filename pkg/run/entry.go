@@ -17,6 +17,8 @@ const (
 	Deciding EntryKind = "deciding"
 	// Decided: Event at Pos was decided by Revision; Runs were created, or none, and Why says why.
 	Decided EntryKind = "decided"
+	// Fired: at Pos windows of correlating rules were complete or ended, and Runs were created.
+	Fired EntryKind = "fired"
 	// Commanded: the command at Pos was heard by Run; Command is what it ordered, and Why what came of it.
 	Commanded EntryKind = "commanded"
 	// Started: attempt Attempt of Step in Run begins.
@@ -73,6 +75,20 @@ type Created struct {
 	State   State  `json:"state,omitempty"`
 	Reason  string `json:"reason,omitempty"`
 	Message string `json:"message,omitempty"`
+
+	// Of a correlating rule: the group, the event on whose account it ran, and all that took part; Rest counts those that
+	// are not listed.
+	Key    string     `json:"key,omitempty"`
+	Event  string     `json:"event,omitempty"`
+	Events []EventRef `json:"events,omitempty"`
+	Rest   int        `json:"rest,omitempty"`
+}
+
+// EventRef refers to an event that took part in a correlation, as the part of the rule that it matched.
+type EventRef struct {
+	Part string    `json:"part,omitempty"`
+	ID   string    `json:"id"`
+	Pos  event.Pos `json:"pos"`
 }
 
 // Phase is the part of a run that a step belongs to.

@@ -5,13 +5,20 @@ package run
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/event"
 )
 
-// ErrFenced says that another replica owns the partition now: nothing was written, and its children must be killed.
-var ErrFenced = errors.New("partition is owned by another replica")
+var (
+	// ErrFenced says that another replica owns the partition now: nothing was written, and its children must be killed.
+	ErrFenced = errors.New("partition is owned by another replica")
+	// ErrAmbiguous says that several runs have an id that begins so.
+	ErrAmbiguous = errors.New("more than one run has an id that begins so")
+	// ErrUnavailable says that the store does not answer. Of a write the outcome is unknown.
+	ErrUnavailable = errors.New("run store is unavailable")
+)
 
 // State is the state of a run.
 type State string
@@ -90,6 +97,10 @@ type Run struct {
 	StartedAt    time.Time `json:"startedAt,omitzero"`
 	EndedAt      time.Time `json:"endedAt,omitzero"`
 	Steps        []Step    `json:"steps"`
+	// Key is the group of a correlating rule, Events what took part, oldest first, and Rest how many are not listed.
+	Key    string     `json:"key,omitempty"`
+	Events []EventRef `json:"events,omitempty"`
+	Rest   int        `json:"rest,omitempty"`
 	// Phase is the part that runs now, and Outcome what the main part came to once a later one does.
 	Phase   Phase `json:"phase,omitempty"`
 	Outcome State `json:"outcome,omitempty"`
@@ -139,6 +150,15 @@ type Checkpoint struct {
 	Revision string `json:"revision,omitempty"`
 	// Replay is the first journal sequence that a new owner must read.
 	Replay uint64 `json:"replay"`
-	// EventsFrom is the oldest log position that an undecided event or an unfinished run needs.
+	// EventsFrom is the oldest log position that an undecided event, an unfinished run or a waiting window needs.
 	EventsFrom event.Pos `json:"eventsFrom"`
+	// LogTime is the time of the log at Decided, and States name the parts that the windows' state at Decided consists of.
+	LogTime time.Time `json:"logTime,omitzero"`
+	States  []string  `json:"states,omitempty"`
+}
+
+// Equal reports whether both state the same facts.
+func (c Checkpoint) Equal(d Checkpoint) bool {
+	return c.Decided == d.Decided && c.Revision == d.Revision && c.Replay == d.Replay && c.EventsFrom == d.EventsFrom &&
+		c.LogTime.Equal(d.LogTime) && slices.Equal(c.States, d.States)
 }

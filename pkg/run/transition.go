@@ -37,6 +37,15 @@ func New(c Created, decided Entry) *Run {
 		ID: c.ID, Rule: c.Rule, RuleRevision: decided.Revision,
 		Event: decided.Event, EventPos: decided.Position(),
 		State: Pending, Attempt: 1, CreatedAt: decided.At,
+		Key: c.Key, Events: c.Events, Rest: c.Rest,
+	}
+	if c.Event != "" {
+		r.Event = c.Event
+	}
+	for _, ref := range c.Events { // what the run needs is kept from the oldest on
+		if ref.Pos.Compare(r.EventPos) < 0 {
+			r.EventPos = ref.Pos
+		}
 	}
 	if c.State.Ended() {
 		r.State, r.Reason, r.Message, r.EndedAt = c.State, c.Reason, c.Message, decided.At

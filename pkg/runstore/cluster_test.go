@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"testing"
 	"time"
 
@@ -77,10 +78,11 @@ func TestReplicated(t *testing.T) {
 	t.Parallel()
 	servers := startCluster(t)
 	b := clusterBroker(t, servers[0])
-	limit := time.Now().Add(30 * time.Second)
+	limit := time.Now().Add(2 * time.Minute)
 	for { // until the cluster has a leader, requests end after their time-out
 		_, err := b.js.AccountInfo(t.Context())
-		if err == nil && servers[0].JetStreamClusterPeers() != nil && len(servers[0].JetStreamClusterPeers()) == 3 {
+		all := slices.ContainsFunc(servers, func(s *server.Server) bool { return len(s.JetStreamClusterPeers()) == 3 }) // only the leader knows
+		if err == nil && all {
 			break
 		}
 		if time.Now().After(limit) {

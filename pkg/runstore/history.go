@@ -29,9 +29,6 @@ const (
 	rereadAfter = time.Second
 )
 
-// ErrAmbiguous says that several runs have an id that begins so.
-var ErrAmbiguous = errors.New("more than one run has an id that begins so")
-
 // HistoryOptions configure a History.
 type HistoryOptions struct {
 	MaxRuns      int   // runs that can be found; default 50,000, the most recent ones
@@ -194,16 +191,16 @@ func (h *History) setProblem(err error) {
 	h.problem = err
 }
 
-// Ready returns nil once all that the journals held at the start has been read, and an error that says what is missing
-// before that, or while the journals can't be followed.
+// Ready returns an error while the journals can't be followed. That what they held at the start is still being read is no
+// reason to receive nothing: lists are short meanwhile, and who needs all of it waits.
 func (h *History) Ready() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
 	case h.problem != nil:
 		return fmt.Errorf("history is incomplete: %w", h.problem)
-	case !h.started || h.seen < h.target:
-		return fmt.Errorf("history is being read: %d of %d", h.seen, h.target)
+	case !h.started:
+		return errors.New("history is not followed yet")
 	}
 	return nil
 }
@@ -234,7 +231,14 @@ func (h *History) sync(ctx context.Context) error {
 	}
 	h.mu.Lock()
 	h.forgetBefore(info.State.FirstSeq)
-	w := waiter{seq: info.State.LastSeq, done: make(chan struct{})}
+	h.mu.Unlock()
+	return h.await(ctx, info.State.LastSeq)
+}
+
+// await waits until the message with the sequence has been folded.
+func (h *History) await(ctx context.Context, seq uint64) error {
+	w := waiter{seq: seq, done: make(chan struct{})}
+	h.mu.Lock()
 	if h.started && h.seen >= w.seq {
 		h.mu.Unlock()
 		return nil
@@ -255,8 +259,10 @@ func (h *History) sync(ctx context.Context) error {
 // fold adds an entry to the view. h.mu is held.
 func (h *History) fold(at place, e *run.Entry) {
 	if e.Kind == run.Decided {
-		h.foldDecision(at, e)
-		return
+		h.foldDecision(e.Event, at.seq)
+	}
+	if len(e.Runs) > 0 {
+		h.foldCreated(at, e)
 	}
 	if e.Run == "" {
 		return
@@ -276,12 +282,12 @@ func (h *History) fold(at place, e *run.Entry) {
 	r.note(at.seq)
 }
 
-func (h *History) foldDecision(at place, e *run.Entry) {
-	key := maphash.String(h.seed, e.Event)
+func (h *History) foldDecision(eventID string, seq uint64) {
+	key := maphash.String(h.seed, eventID)
 	if _, ok := h.decisions[key]; !ok {
 		h.decided = append(h.decided, key)
 	}
-	h.decisions[key] = at.seq
+	h.decisions[key] = seq
 	for len(h.decided)-h.head > h.opts.MaxDecisions {
 		delete(h.decisions, h.decided[h.head])
 		h.head++
@@ -289,6 +295,9 @@ func (h *History) foldDecision(at place, e *run.Entry) {
 	if h.head > h.opts.MaxDecisions {
 		h.decided, h.head = append([]uint64(nil), h.decided[h.head:]...), 0
 	}
+}
+
+func (h *History) foldCreated(at place, e *run.Entry) {
 	for i, c := range e.Runs {
 		if h.runs[c.ID] == nil {
 			at.run = i
@@ -331,7 +340,7 @@ func (h *History) forget(id string) {
 
 // compact keeps a run's summary small: no steps, and words that many runs share only once.
 func (h *History) compact(r *run.Run) {
-	r.Steps = nil
+	r.Steps, r.Events = nil, nil
 	r.Rule, r.RuleRevision = h.word(r.Rule), h.word(r.RuleRevision)
 	if strings.HasPrefix(r.ID, r.Event) {
 		r.Event = r.ID[:len(r.Event)]
@@ -394,8 +403,15 @@ func (q *Query) selects(r *run.Run) bool {
 	return (q.Rule == "" || q.Rule == r.Rule) && (q.Event == "" || q.Event == r.Event) && (q.State == "" || q.State == r.State)
 }
 
-// RunsOf returns summaries of the runs that an event started, oldest first.
+// RunsOf returns summaries of the runs that an event started, oldest first. While the journals are read at the start it waits
+// for them, within the store's time-out.
 func (h *History) RunsOf(eventID string) []run.Run {
+	h.mu.Lock()
+	target := h.target
+	h.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), h.store.timeout)
+	defer cancel()
+	_ = h.await(ctx, target) // what is known by then is better than nothing
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var runs []run.Run
@@ -408,7 +424,7 @@ func (h *History) RunsOf(eventID string) []run.Run {
 }
 
 // Run returns the whole record of the run with the id, or of the only one whose id begins so. The error wraps
-// event.ErrNotFound where there is none or its history was purged, ErrAmbiguous where there are several.
+// event.ErrNotFound where there is none or its history was purged, run.ErrAmbiguous where there are several.
 func (h *History) Run(ctx context.Context, id string) (run.Run, error) {
 	full, entries, err := h.load(ctx, id)
 	if err != nil {
@@ -416,7 +432,7 @@ func (h *History) Run(ctx context.Context, id string) (run.Run, error) {
 	}
 	var r run.Run
 	for _, e := range entries {
-		if e.Kind == run.Decided {
+		if len(e.Runs) > 0 {
 			i := slices.IndexFunc(e.Runs, func(c run.Created) bool { return c.ID == full })
 			r = *run.New(e.Runs[i], e)
 			continue
@@ -468,22 +484,31 @@ func (h *History) load(ctx context.Context, id string) (full string, entries []r
 func (h *History) lookUp(id string) (full string, seqs []uint64, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	found := h.runs[id]
-	if found == nil && id != "" {
+	for _, name := range []string{id, upper(id)} {
+		if r := h.runs[name]; r != nil {
+			return r.run.ID, slices.Clone(r.seqs), nil
+		}
+		var found *record
 		for full, r := range h.runs {
-			if !strings.HasPrefix(full, id) {
+			if name == "" || !strings.HasPrefix(full, name) {
 				continue
 			}
 			if found != nil {
-				return "", nil, fmt.Errorf("run %s: %w: write more of it", id, ErrAmbiguous)
+				return "", nil, fmt.Errorf("run %s: %w: write more of it", id, run.ErrAmbiguous)
 			}
 			found = r
 		}
+		if found != nil {
+			return found.run.ID, slices.Clone(found.seqs), nil
+		}
 	}
-	if found == nil {
-		return "", nil, fmt.Errorf("run %s: %w", id, event.ErrNotFound)
-	}
-	return found.run.ID, slices.Clone(found.seqs), nil
+	return "", nil, fmt.Errorf("run %s: %w", id, event.ErrNotFound)
+}
+
+// upper returns an id with its event's part as it is written in ids: people copy it as they like.
+func upper(id string) string {
+	n := min(len(id), event.IDLen)
+	return strings.ToUpper(id[:n]) + id[n:]
 }
 
 func (h *History) message(ctx context.Context, seq uint64) ([]run.Entry, error) {

@@ -87,11 +87,11 @@ func TestHistory(t *testing.T) {
 	if err != nil || len(entries) != 4 || entries[3].Kind != run.Ended {
 		t.Errorf("entries: %+v, %v", entries, err)
 	}
-	if _, err := h.Run(t.Context(), "EVENT0001"); !errors.Is(err, ErrAmbiguous) {
+	if _, err := h.Run(t.Context(), "EVENT0001"); !errors.Is(err, run.ErrAmbiguous) {
 		t.Errorf("an ambiguous id gives %v", err)
 	}
 	for _, id := range []string{"", "EVENT9"} {
-		if _, err := h.Run(t.Context(), id); !errors.Is(err, event.ErrNotFound) && !errors.Is(err, ErrAmbiguous) {
+		if _, err := h.Run(t.Context(), id); !errors.Is(err, event.ErrNotFound) && !errors.Is(err, run.ErrAmbiguous) {
 			t.Errorf("the id %q gives %v", id, err)
 		}
 	}

@@ -491,7 +491,7 @@ func (l *Leases) start(ctx context.Context, partition int) {
 	if !l.opts.Now().Before(l.deadline) {
 		l.expire() // it passed while the lease was written
 	}
-	l.log.Info("partition is held", "partition", partition)
+	l.log.Debug("partition is held", "partition", partition)
 	go func() {
 		l.hold(ctx, partition, h.handover)
 		l.returned <- partition
@@ -512,8 +512,13 @@ func (l *Leases) finish(partition int) {
 	l.log.Info("partition is given up", "partition", partition)
 }
 
-// expire ends all work because the leases could not be renewed. It also runs on the timer's goroutine.
-func (l *Leases) expire() { l.endAll(errLeaseExpired) }
+// expire ends all work because the leases could not be renewed. It also runs on the timer's goroutine. Of an exclusive store
+// nobody else can take them: work goes on while its disk is full, and is recorded once there is space.
+func (l *Leases) expire() {
+	if !l.opts.Exclusive {
+		l.endAll(errLeaseExpired)
+	}
+}
 
 func (l *Leases) endAll(cause error) {
 	l.mu.Lock()

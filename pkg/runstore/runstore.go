@@ -28,12 +28,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/riposte-dev/riposte/pkg/broker"
+	"github.com/riposte-dev/riposte/pkg/run"
 )
 
 var (
 	// ErrUnavailable says that the store does not answer. Of a write the outcome is unknown: hand the same entries to
 	// Append again, which finds out first.
-	ErrUnavailable = errors.New("run store is unavailable")
+	ErrUnavailable = run.ErrUnavailable
 	// ErrFull says that the journal is full of entries that are still needed. Nothing was written.
 	ErrFull = errors.New("run journal is full")
 )
@@ -144,6 +145,10 @@ func Open(ctx context.Context, b Broker, o Options) (*Store, error) {
 		return nil, fmt.Errorf("open the run journal (stream %s): %w", broker.RunStream, err)
 	}
 	s.partitions, s.purged = partitions, make([]uint64, partitions)
+	windows := jetstream.ObjectStoreConfig{Bucket: broker.WindowBucket, Storage: jetstream.FileStorage, Replicas: b.Replicas()}
+	if _, err := js.CreateOrUpdateObjectStore(ctx, windows); err != nil {
+		return nil, fmt.Errorf("open object store %s: %w", windows.Bucket, err)
+	}
 	for _, bucket := range []string{broker.CheckpointBucket, broker.LeaseBucket} {
 		cfg := jetstream.KeyValueConfig{Bucket: bucket, Storage: jetstream.FileStorage, Replicas: b.Replicas(), LimitMarkerTTL: markerTTL}
 		if _, err := js.CreateOrUpdateKeyValue(ctx, cfg); err != nil {

@@ -199,7 +199,7 @@ func TestReplayBeginsAtTheCheckpoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	k, got, from := take(t, s, 0, "b")
-	if len(got) != 0 || from != c {
+	if len(got) != 0 || !from.Equal(c) {
 		t.Errorf("replayed %v from %+v, want nothing from %+v", got, from, c)
 	}
 	mustAppend(t, k, started("new", 1))

@@ -1,0 +1,447 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/riposte-dev/riposte/pkg/correlate"
+	"github.com/riposte-dev/riposte/pkg/event"
+	"github.com/riposte-dev/riposte/pkg/expression"
+	"github.com/riposte-dev/riposte/pkg/rule"
+	"github.com/riposte-dev/riposte/pkg/run"
+)
+
+const (
+	// A window's end is looked for this long after it, so that what was accepted before it is in the log.
+	tickGrace = 250 * time.Millisecond
+	// tickAgain is how long a tick may take to come back before it is asked for again.
+	tickAgain = 2 * time.Second
+	// maxRefs bounds the events that a correlated run remembers.
+	maxRefs = 1000
+)
+
+// States keeps the state of correlation, which is too large for a checkpoint. Names are its own.
+type States interface {
+	// Save keeps a part of a partition's state, and returns the name to load it by once that is durable.
+	Save(ctx context.Context, partition int, data []byte) (name string, err error)
+	Load(ctx context.Context, name string) ([]byte, error)
+	// Keep removes all parts of the partition but those named.
+	Keep(ctx context.Context, partition int, names []string) error
+}
+
+// windows is a partition's correlation: a machine for each correlating rule, for the groups that belong to the partition.
+// Its state is a function of the log up to a position, so what was not stored is made again by reading from there.
+type windows struct {
+	log      time.Time // log time: the greatest that a record had
+	due      time.Time // when the next window ends whose end fires; zero if none does
+	asked    time.Time // when a tick was asked for last
+	machines []*machine
+
+	parts  []string // what the stored state consists of
+	whole  bool     // the next part must hold everything
+	stored map[string]stored
+}
+
+type machine struct {
+	*correlate.Machine
+	rule    *rule.Rule
+	dirty   bool
+	evicted uint64
+}
+
+// stored is a machine's state as it was loaded, until the rule it belongs to is known.
+type stored struct {
+	identity string
+	data     []byte
+}
+
+// fired is a firing of a rule.
+type fired struct {
+	rule *rule.Rule
+	correlate.Firing
+}
+
+// groupID names a rule's group, in the form of an event's id, so that a group and its runs belong to one partition.
+func groupID(rule, key string) string { return event.ID("correlate "+rule, key) }
+
+// use makes the machines those of the set. A rule whose `correlate` is the same keeps its state; any other starts anew.
+func (p *partition) useMachines(set *rule.Set) error {
+	before := map[string]*machine{}
+	for _, m := range p.windows.machines {
+		before[m.rule.Name] = m
+	}
+	p.windows.machines = nil
+	for _, r := range set.Correlating() {
+		m := before[r.Name]
+		if m != nil && m.rule.Correlation().Identity == r.Correlation().Identity {
+			m.rule = r
+		} else {
+			next, err := p.newMachine(r, m != nil)
+			if err != nil {
+				return err
+			}
+			m = next
+		}
+		p.windows.machines = append(p.windows.machines, m)
+	}
+	p.windows.stored = nil
+	p.windows.schedule()
+	return nil
+}
+
+func (p *partition) newMachine(r *rule.Rule, changed bool) (*machine, error) {
+	m, err := correlate.New(r.Correlation().Spec)
+	if err != nil {
+		return nil, fmt.Errorf("rule %s: %w", r.Name, err)
+	}
+	was, there := p.windows.stored[r.Name]
+	switch {
+	case there && was.identity == r.Correlation().Identity:
+		restored, err := correlate.Restore(bytes.NewReader(was.data), r.Correlation().Spec)
+		if errors.Is(err, correlate.ErrNewerFormat) {
+			return nil, fmt.Errorf("rule %s: %w", r.Name, err)
+		}
+		if err == nil {
+			return &machine{Machine: restored, rule: r, evicted: restored.Stats().Evicted}, nil
+		}
+		p.log.Error("the stored windows of a rule can't be read: they start anew", "rule", r.Name, "error", err)
+	case there || changed:
+		p.log.Warn("the windows of a rule start anew: its correlate changed", "rule", r.Name)
+	}
+	return &machine{Machine: m, rule: r, dirty: true}, nil
+}
+
+// schedule finds when the next window ends.
+func (w *windows) schedule() {
+	w.due = time.Time{}
+	for _, m := range w.machines {
+		w.sooner(m)
+	}
+}
+
+func (w *windows) sooner(m *machine) {
+	if next, ok := m.Next(); ok && (w.due.IsZero() || next.Before(w.due)) {
+		w.due = next
+	}
+}
+
+// wait returns how long the partition can sleep before it must ask for a tick.
+func (w *windows) wait(now time.Time) (time.Duration, bool) {
+	if w.due.IsZero() {
+		return 0, false
+	}
+	return max(w.due.Add(tickGrace).Sub(now), w.asked.Add(tickAgain).Sub(now), 0), true
+}
+
+// moveTo moves log time on, and returns what fires because windows have ended.
+func (w *windows) moveTo(at time.Time) []fired {
+	if at.After(w.log) {
+		w.log = at
+	}
+	if w.due.IsZero() || w.log.Before(w.due) {
+		return nil
+	}
+	var out []fired
+	for _, m := range w.machines {
+		for _, f := range m.Advance(w.log) {
+			m.dirty = true
+			out = append(out, fired{m.rule, f})
+		}
+	}
+	w.schedule()
+	return out
+}
+
+// take adds an event to a machine.
+func (w *windows) take(m *machine, matches []correlate.Match) []fired {
+	var out []fired
+	for _, f := range m.Add(matches...) {
+		out = append(out, fired{m.rule, f})
+	}
+	m.dirty = true
+	w.sooner(m)
+	return out
+}
+
+// correlate lets a record take part in what the rules wait for, and returns what fires.
+func (p *partition) correlate(ctx context.Context, r *record) []fired {
+	w := &p.windows
+	out := w.moveTo(r.Record.Event.ReceivedAt)
+	for _, j := range p.joins(ctx, r) {
+		var mine []correlate.Match
+		for _, match := range j.Matches {
+			if PartitionOf(groupID(j.Rule.Name, match.Key), p.e.Partitions) == p.id {
+				match.ID, match.Pos, match.At = r.Record.Event.ID, r.Pos, w.log
+				mine = append(mine, match)
+			}
+		}
+		if i := slices.IndexFunc(w.machines, func(m *machine) bool { return m.rule.Name == j.Rule.Name }); len(mine) > 0 && i >= 0 {
+			out = append(out, w.take(w.machines[i], mine)...)
+		}
+	}
+	return out
+}
+
+// shared is what partitions of this replica find out about a record once for all of them.
+type shared struct {
+	views sync.Once
+	asked sync.Once
+	joins []rule.Join
+}
+
+// joins asks the correlating rules, once for all partitions: at one place of the log all have the same revision. What an
+// event makes panic is the event's own fault: it takes part in nothing.
+func (p *partition) joins(ctx context.Context, r *record) []rule.Join {
+	if len(p.windows.machines) == 0 {
+		return nil
+	}
+	r.asked.Do(func() {
+		defer func() {
+			if v := recover(); v != nil {
+				p.log.Error("asking the correlating rules panicked", "event", r.Record.Event.ID, "panic", v)
+			}
+		}()
+		if !p.set.Selects(r.Record.Event) {
+			return
+		}
+		p.views(r)
+		r.joins = p.set.Joins(ctx, r.Record.Event, r.Record.Event.ReceivedAt)
+	})
+	return r.joins
+}
+
+// views makes the event's views, once for all partitions.
+func (p *partition) views(r *record) { r.views.Do(func() { p.normalise(r.Record.Event) }) }
+
+// fire records the runs of windows that ended at a place in the log where the partition decides no event.
+func (p *partition) fire(pos event.Pos, all []fired) {
+	if len(all) == 0 {
+		return
+	}
+	en := run.Entry{At: p.e.Now(), Kind: run.Fired, Pos: &pos, Revision: p.revision}
+	for _, f := range all {
+		en.Runs = append(en.Runs, f.create())
+	}
+	p.entries = append(p.entries, en)
+	for _, c := range en.Runs {
+		p.begin(c, nil)
+	}
+}
+
+// create names the run of a firing. Its id is made of rule, group and window, so that it is the same whoever finds it.
+func (f *fired) create() run.Created {
+	c := run.Created{
+		ID:   groupID(f.rule.Name, f.Key) + "-" + f.rule.Name + "-" + strings.ReplaceAll(f.Window, ".", "-"),
+		Rule: f.rule.Name, Key: f.Key, Event: f.Event().ID, Rest: f.Rest,
+	}
+	refs := f.Events
+	if over := len(refs) - maxRefs; over > 0 {
+		refs, c.Rest = refs[over:], c.Rest+over
+	}
+	for _, ref := range refs {
+		c.Events = append(c.Events, run.EventRef{Part: ref.Part, ID: ref.ID, Pos: ref.Pos})
+	}
+	observe(&c, f.rule)
+	return c
+}
+
+// countJoins counts what was absent, for the partition whose the event is.
+func (p *partition) countJoins(joins []rule.Join) {
+	for _, j := range joins {
+		for _, v := range j.Verdicts {
+			switch {
+			case v.Truth != expression.Absent:
+			case v.Absent() != "" || v.By == nil:
+				p.e.metrics.absent.WithLabelValues(j.Rule.Name).Inc()
+			default:
+				p.e.metrics.errors.WithLabelValues(j.Rule.Name).Inc()
+			}
+		}
+	}
+}
+
+// joinReasons says in words how an event took part in what correlating rules wait for.
+func joinReasons(joins []rule.Join) []string {
+	var out []string
+	for _, j := range joins {
+		for _, v := range j.Verdicts {
+			reason := verdictReason(rule.Verdict{Clauses: v.Clauses})
+			switch {
+			case v.Truth == expression.True && v.Key != "":
+				reason = fmt.Sprintf("takes part, by %.64q", v.Key)
+			case v.Truth == expression.True:
+				reason = "takes part"
+			case v.Absent() != "":
+				reason = v.Absent() + " is absent"
+			case v.By != nil:
+				reason = v.By.Error()
+			}
+			name := j.Rule.Name
+			if v.Part != "" {
+				name += "." + v.Part
+			}
+			out = append(out, name+": "+reason)
+		}
+	}
+	return out
+}
+
+// saveWindows stores what has changed, and returns the parts that the state consists of now.
+func (p *partition) saveWindows(ctx context.Context) ([]string, error) {
+	w := &p.windows
+	const maxParts = 16
+	whole := w.whole || len(w.parts) >= maxParts
+	var out stateWriter
+	for _, m := range w.machines {
+		if !m.dirty && !whole {
+			continue
+		}
+		if err := out.add(m, whole); err != nil {
+			return nil, err
+		}
+	}
+	if out.n == 0 {
+		return w.parts, nil
+	}
+	name, err := p.e.States.Save(ctx, p.id, out.Bytes())
+	if err != nil {
+		w.whole = true // a delta that is missing must not be built upon
+		return nil, fmt.Errorf("store the windows: %w", err)
+	}
+	w.whole = false
+	for _, m := range w.machines {
+		m.dirty = false
+		p.e.metrics.groups.WithLabelValues(m.rule.Name, fmt.Sprint(p.id)).Set(float64(m.Len()))
+		if n := m.Stats().Evicted; n > m.evicted {
+			p.e.metrics.evicted.WithLabelValues(m.rule.Name).Add(float64(n - m.evicted))
+			p.log.Warn("groups that waited were dropped: there are too many; see maxGroups", "rule", m.rule.Name, "dropped", n-m.evicted)
+			m.evicted = n
+		}
+	}
+	if whole {
+		w.parts = nil
+	}
+	w.parts = append(slices.Clone(w.parts), name)
+	return w.parts, nil
+}
+
+// loadWindows reads the stored state; which of it is of use, the rules will tell.
+func (p *partition) loadWindows(ctx context.Context, parts []string) error {
+	p.windows.parts, p.windows.stored = parts, map[string]stored{}
+	for _, name := range parts {
+		data, err := p.e.States.Load(ctx, name)
+		if errors.Is(err, event.ErrNotFound) {
+			p.log.Error("a part of the stored windows is gone: they start anew", "part", name)
+			p.windows.parts, p.windows.stored, p.windows.whole = nil, nil, true
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read the windows: %w", err)
+		}
+		if err := readStates(data, p.windows.stored); err != nil {
+			return fmt.Errorf("read the windows, part %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// oldestWaiting returns the oldest event that a group refers to, if that is older than pos.
+func (w *windows) oldestWaiting(pos event.Pos) event.Pos {
+	for _, m := range w.machines {
+		if oldest, ok := m.Oldest(); ok && oldest.Compare(pos) < 0 {
+			pos = oldest
+		}
+	}
+	return pos
+}
+
+// A part of the state is a version byte and, for each machine, its rule's name, its identity and its bytes, each after its
+// length in four bytes; a byte before the bytes says whether they are whole.
+const statesVersion = 1
+
+type stateWriter struct {
+	bytes.Buffer
+	n int
+}
+
+func (w *stateWriter) add(m *machine, whole bool) error {
+	var data bytes.Buffer
+	var err error
+	if whole {
+		err = m.Snapshot(&data)
+	} else {
+		whole, err = m.Checkpoint(&data)
+	}
+	if err != nil {
+		return fmt.Errorf("write the windows of rule %s: %w", m.rule.Name, err)
+	}
+	if w.n == 0 {
+		w.WriteByte(statesVersion)
+	}
+	w.n++
+	w.field([]byte(m.rule.Name))
+	w.field([]byte(m.rule.Correlation().Identity))
+	mark := byte(0)
+	if whole {
+		mark = 1
+	}
+	w.field(append([]byte{mark}, data.Bytes()...))
+	return nil
+}
+
+func (w *stateWriter) field(data []byte) {
+	n := len(data)
+	w.Write([]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
+	w.Write(data)
+}
+
+// errStates says that a stored part is not what was written.
+var errStates = errors.New("stored windows are damaged")
+
+func readStates(data []byte, into map[string]stored) error {
+	if len(data) == 0 || data[0] == 0 {
+		return errStates
+	}
+	if data[0] > statesVersion {
+		return fmt.Errorf("it has format %d, and this version of riposte reads up to %d: a newer version wrote it, run that one", data[0], statesVersion)
+	}
+	for r := bytes.NewReader(data[1:]); r.Len() > 0; {
+		var fields [3][]byte
+		for i := range fields {
+			var err error
+			if fields[i], err = readField(r); err != nil {
+				return err
+			}
+		}
+		if len(fields[2]) == 0 {
+			return errStates
+		}
+		s := stored{identity: string(fields[1]), data: fields[2][1:]}
+		if before := into[string(fields[0])]; fields[2][0] == 0 && before.identity == s.identity {
+			s.data = append(before.data, s.data...)
+		}
+		into[string(fields[0])] = s
+	}
+	return nil
+}
+
+func readField(r *bytes.Reader) ([]byte, error) {
+	var size [4]byte
+	if _, err := io.ReadFull(r, size[:]); err != nil {
+		return nil, errStates
+	}
+	n := int(size[0])<<24 | int(size[1])<<16 | int(size[2])<<8 | int(size[3])
+	if n > r.Len() {
+		return nil, errStates
+	}
+	out := make([]byte, n)
+	_, err := io.ReadFull(r, out)
+	return out, err
+}
