@@ -129,6 +129,9 @@ func actionPage(name string, d action.Definition) string {
 	if d.Fenced != "" {
 		page += " Protection from a stale owner: " + d.Fenced
 	}
+	if d.Unbounded {
+		page += " Only the step's `timeout` ends an attempt that hangs."
+	}
 	page += "\n\n" + document.Markdown(d.Params)
 	if d.Outputs != nil {
 		t := reflect.TypeOf(d.Outputs)
