@@ -66,7 +66,7 @@ func configError(err error) error {
 }
 
 func serve(cmd *cobra.Command, c *config.Config, version string) error {
-	if len(c.Rules.Dirs) == 0 {
+	if len(c.Rules.Dirs) == 0 && c.Rules.Git.URL == "" {
 		fmt.Fprintln(cmd.ErrOrStderr(), "riposte: no rules are given, so nothing can be received; --rules names their directory")
 	}
 	data := c.Data // as it was given, before it is made absolute
