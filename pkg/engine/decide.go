@@ -166,8 +166,8 @@ func create(eventID string, r *rule.Rule) run.Created {
 }
 
 func observe(c *run.Created, r *rule.Rule) {
-	if r.Mode == "observe" {
-		c.State, c.Message = run.Observed, "the rule's mode is observe: nothing was done"
+	if message, observes := r.Observes(); observes {
+		c.State, c.Message = run.Observed, message
 	}
 }
 
