@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -57,7 +56,7 @@ func check(dirs []string, configFile string, dev bool) (*rule.Set, error) {
 		return nil, &failure{code: exitUsage, err: err}
 	}
 	if len(files) == 0 { // a mistyped directory must not look right in somebody's CI
-		return nil, &failure{code: exitUsage, err: fmt.Errorf("there are no rules below %s", strings.Join(dirs, ", ")), hint: "they stand in files that end with .yaml or .yml"}
+		return nil, noRules(dirs)
 	}
 	c := config.Default()
 	o := rule.Options{Dev: dev, Secret: func(source.SecretRef) ([]byte, error) { return nil, errors.New("check resolves no secrets") }}
@@ -97,7 +96,11 @@ func report(w io.Writer, output string, set *rule.Set, err error) error {
 	case len(problems) > 0:
 		return &failure{code: exitFailed, err: fmt.Errorf("%w\n\n%s", problems, count(len(problems), "problem")), plain: true}
 	case output == "text":
-		fmt.Fprintf(w, "%s, %s, %s: fine\n", count(len(set.Rules), "rule"), count(len(set.Sources), "source"), count(len(set.Targets), "target"))
+		there := count(len(set.Rules), "rule") + ", " + count(len(set.Sources), "source") + ", " + count(len(set.Targets), "target")
+		if len(set.Tests) > 0 {
+			there += ", " + count(len(set.Tests), "test")
+		}
+		fmt.Fprintln(w, there+": fine")
 	}
 	return nil
 }

@@ -12,8 +12,9 @@ import (
 
 // Asked is what one place of a rule says: of an event, or `if` of a run.
 type Asked struct {
-	Place string // see Place
-	Truth expression.Truth
+	Place   string // see Place
+	Trigger bool
+	Truth   expression.Truth
 	// Clauses are all of them, true or not; a trigger has none.
 	Clauses []expression.Clause
 	Key     string // of a `by` or `state` that is there: its value
@@ -24,6 +25,7 @@ type Asked struct {
 type Place struct {
 	Name    string
 	Clauses []string
+	Values  bool // the clauses are values, which are there or not
 }
 
 // Places lists the rule's places, in the order in which they are asked.
@@ -56,14 +58,14 @@ func addPlace(out []Place, name string, p *expression.Program) []Place {
 	if p == nil {
 		return out
 	}
-	return append(out, Place{name, p.Clauses()})
+	return append(out, Place{Name: name, Clauses: p.Clauses()})
 }
 
 func addValues(out []Place, name string, values ...*expression.Program) []Place {
 	if len(values) == 0 {
 		return out
 	}
-	place := Place{Name: name}
+	place := Place{Name: name, Values: true}
 	for _, p := range values {
 		place.Clauses = append(place.Clauses, p.Source())
 	}
@@ -117,9 +119,9 @@ func (r *Rule) Trace(ctx context.Context, e *event.Event, now time.Time) []Asked
 
 func traced(ctx context.Context, scope *expression.Scope, out []Asked, trigger string, selected bool, when string, condition *expression.Program) []Asked {
 	if !selected {
-		return append(out, Asked{Place: trigger, Truth: expression.False})
+		return append(out, Asked{Place: trigger, Trigger: true, Truth: expression.False})
 	}
-	out = append(out, Asked{Place: trigger, Truth: expression.True})
+	out = append(out, Asked{Place: trigger, Trigger: true, Truth: expression.True})
 	if condition != nil {
 		a := Asked{Place: when}
 		a.Truth, a.Clauses = condition.Explain(ctx, scope)
