@@ -77,7 +77,7 @@ func check(dirs []string, configFile string, dev bool) (*checked, error) {
 		return nil, &failure{code: exitUsage, err: err}
 	}
 	if len(files) == 0 { // a mistyped directory must not look right in somebody's CI
-		return nil, &failure{code: exitUsage, err: fmt.Errorf("there are no rules below %s", strings.Join(dirs, ", ")), hint: "they stand in files that end with .yaml or .yml"}
+		return nil, noRules(dirs)
 	}
 	c := config.Default()
 	o := rule.Options{Dev: dev, Secret: func(source.SecretRef) ([]byte, error) { return nil, errors.New("check resolves no secrets") }}
@@ -126,7 +126,11 @@ func (r *checked) print(cmd *cobra.Command, output string) error {
 	if n := len(r.warnings); n > 0 {
 		verdict = count(n, "warning")
 	}
-	fmt.Fprintf(w, "%s, %s, %s: %s\n", count(len(r.set.Rules), "rule"), count(len(r.set.Sources), "source"), count(len(r.set.Targets), "target"), verdict)
+	there := count(len(r.set.Rules), "rule") + ", " + count(len(r.set.Sources), "source") + ", " + count(len(r.set.Targets), "target")
+	if len(r.set.Tests) > 0 {
+		there += ", " + count(len(r.set.Tests), "test")
+	}
+	fmt.Fprintln(w, there+": "+verdict)
 	return nil
 }
 

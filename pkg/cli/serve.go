@@ -148,7 +148,7 @@ func newBackup() *cobra.Command {
 func writeWhole(name string, write func(io.Writer) error) (size int64, err error) {
 	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
 	if err != nil {
-		return 0, fmt.Errorf("write the backup: %w", err)
+		return 0, fmt.Errorf("write %s: %w", name, err)
 	}
 	defer func() {
 		if err != nil {
@@ -160,7 +160,7 @@ func writeWhole(name string, write func(io.Writer) error) (size int64, err error
 	}
 	info, err := f.Stat()
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return 0, fmt.Errorf("write the backup: %w", err)
+		return 0, fmt.Errorf("write %s: %w", name, err)
 	}
 	return info.Size(), os.Rename(f.Name(), name)
 }

@@ -167,8 +167,8 @@ func (p *partition) create(eventID string, r *rule.Rule) run.Created {
 
 // hold ends a run at once that must not do anything, and says why.
 func (p *partition) hold(c *run.Created, r *rule.Rule) {
-	if r.Mode == "observe" {
-		c.State, c.Message = run.Observed, "the rule's mode is observe: nothing was done"
+	if message, observes := r.Observes(); observes {
+		c.State, c.Message = run.Observed, message
 		return
 	}
 	if p.e.Quiet == nil {

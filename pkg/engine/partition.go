@@ -339,14 +339,7 @@ func (p *partition) resume(ctx context.Context) {
 }
 
 func stepPlan(r *rule.Rule, s *run.Step) run.StepPlan {
-	steps := r.Plan.Steps
-	switch s.Phase {
-	case run.OnFailure:
-		steps = r.Plan.OnFailure
-	case run.Finally:
-		steps = r.Plan.Finally
-	}
-	for _, sp := range steps {
+	for _, sp := range r.Plan.Of(s.Phase) {
 		if sp.ID == s.ID {
 			return sp
 		}

@@ -27,7 +27,7 @@ type metadata struct {
 
 type envelope struct {
 	APIVersion string         `yaml:"apiVersion" required:"true" doc:"riposte.dev/v1"`
-	Kind       string         `yaml:"kind" required:"true" doc:"Rule, Source or Target"`
+	Kind       string         `yaml:"kind" required:"true" doc:"Rule, Source, Target or RuleTest"`
 	Metadata   metadata       `yaml:"metadata" required:"true" doc:"name and labels"`
 	Spec       *document.Item `yaml:"spec" required:"true" doc:"see the kind"`
 }
@@ -124,7 +124,7 @@ func Load(files []File, o Options) (*Set, error) {
 		}
 		l.read(f)
 	}
-	for _, kind := range []string{"Source", "Target", "Rule"} { // rules refer to the others
+	for _, kind := range []string{"Source", "Target", "Rule", "RuleTest"} { // each refers to those before it
 		for _, d := range l.docs {
 			if d.Kind != kind {
 				continue
@@ -177,12 +177,12 @@ func (l *loader) read(f File) {
 
 // known checks what all documents have in common.
 func (l *loader) known(d doc) bool {
-	kinds := []string{"Source", "Target", "Rule"}
+	kinds := []string{"Source", "Target", "Rule", "RuleTest"}
 	switch {
 	case d.APIVersion != APIVersion:
 		l.problem(d.file, d.item.Get("apiVersion"), "", "apiVersion is %q, and this version reads %s", d.APIVersion, APIVersion)
 		return false
-	case d.Kind == "Workflow" || d.Kind == "RuleTest":
+	case d.Kind == "Workflow":
 		l.problem(d.file, d.item.Get("kind"), "", "kind %s is not supported by this version", d.Kind)
 		return false
 	case !slices.Contains(kinds, d.Kind):
@@ -227,6 +227,8 @@ func (l *loader) build(d doc) {
 		l.target(d)
 	case "Rule":
 		l.rule(d)
+	case "RuleTest":
+		l.test(d)
 	}
 }
 

@@ -58,6 +58,7 @@ type Set struct {
 	Rules    []*Rule
 	Sources  map[string]*Source
 	Targets  map[string]action.Target
+	Tests    []*Test
 
 	byName      map[string]*Rule
 	correlating []*Rule
@@ -312,7 +313,7 @@ func (r *Rule) With(ctx context.Context, phase run.Phase, id string, scope *expr
 	if err != nil {
 		return nil, nil, fmt.Errorf("with: %w", err)
 	}
-	shown, _ = value.(map[string]any)
+	shown, _ = plain(value).(map[string]any)
 	params, err = decodeParams(s.action, shown)
 	return params, shown, err
 }

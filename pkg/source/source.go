@@ -58,6 +58,8 @@ type Type struct {
 	Redelivers   bool     // a repeated delivery is a person's deliberate act, so it may revive a failed run
 	Batch        bool     // one request carries any number of events, so the answer always lists ids
 	SignsID      bool     // the delivery id is covered by the signature
+	// Examples returns deliveries for tests of rules, which name them TYPE/NAME; nil where a sender has no form of its own.
+	Examples func() []Example
 	// Spec is a pointer to the zero value of the preset's own part of the document; the reference page and schema are
 	// made from its yaml and doc tags.
 	Spec any
