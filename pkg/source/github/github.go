@@ -33,6 +33,7 @@ func Type() source.Type {
 		},
 		Redelivers: true,
 		Spec:       &spec{},
+		Fields:     fields,
 		New:        build,
 	}
 }

@@ -37,6 +37,7 @@ func Type() source.Type {
 		Headers:    []string{typeHeader, keyHeader, source.StandardID, "X-Gitlab-Event-Uuid", "X-Gitlab-Webhook-Uuid", "X-Gitlab-Instance"},
 		Redelivers: true,
 		Spec:       &spec{},
+		Fields:     fields,
 		New:        build,
 	}
 }

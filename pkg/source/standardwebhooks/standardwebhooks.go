@@ -23,6 +23,7 @@ func Type() source.Type {
 		RetriesOn429: true,
 		SignsID:      true,
 		Spec:         &spec{},
+		Fields:       "* = *", // any type and body, and no view
 		New:          build,
 	}
 }
