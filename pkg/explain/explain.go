@@ -38,6 +38,9 @@ const (
 	Offline     State = "offline"     // no server has seen it
 )
 
+// States lists the states of an explanation.
+func States() []State { return []State{Decided, Undecided, Quarantined, Forgotten, Offline} }
+
 // Head is what every event has.
 type Head struct {
 	ID         string    `json:"id"`
@@ -73,6 +76,9 @@ const (
 	TookPart Result = "took part" // it took part in a correlation, and does not wait in a window now
 	NoMatch  Result = "no match"  // it does not
 )
+
+// Results lists the results.
+func Results() []Result { return []Result{Run, Match, Waits, TookPart, NoMatch} }
 
 // Ran is a run that the event started.
 type Ran struct {

@@ -242,8 +242,8 @@ trigger true
 		{"values", `trigger: {source: alertmanager}, when: 'event.data.text == "a" || event.data.list == nil || event.alert.labels == nil || event.alert.status == "x"'`, `no match: when: clauses 1, 2, 3 and 4 are false
 trigger true
   event.data.text == "a" false event.data.text="Grüße"
-  event.data.list == nil false event.data.list=[1, 2.5, true, null]
-  event.alert.labels == nil false event.alert.labels={"alertname": "HighErrorRate", "app": "shop", "namespace": "shop", "service": "shop"}
+  event.data.list == nil false event.data.list=[1,2.5,true,null]
+  event.alert.labels == nil false event.alert.labels={"alertname":"HighErrorRate","app":"shop","namespace":"shop","service":"shop"}
   event.alert.status == "x" false event.alert.status="firing"`},
 		{"another type", `trigger: {source: [alertmanager, github], type: [push, "pull_*"]}`, `no match: trigger: type is "alert.firing", not push or pull_*
 trigger false type is "alert.firing", not push or pull_*`},
@@ -330,7 +330,7 @@ func TestLongValuesAreShortenedAndSecretsRemoved(t *testing.T) {
 		Event: e, State: explain.Offline, Set: load(t, file("r.yaml", ruleOf("r", spec))),
 		Redact: func(s string) string { return strings.ReplaceAll(s, "hunter2", "***") },
 	})
-	want := []string{`"\"xxx`, `"[\"xxx`, `"{100 members}"`, `"with *** in it"`, `"a\u001b[2J\nb😀"`, `"{\"list\": [\"x`}
+	want := []string{`"\"xxx`, `"[\"xxx`, `"{100 members}"`, `"with *** in it"`, `"a\u001b[2J\nb😀"`, `"{\"list\":[\"x`}
 	for i, c := range x.Rules[0].Parts[0].When {
 		got := string(c.Seen[0].Value)
 		if len(got) > 600 || !json.Valid(c.Seen[0].Value) || !strings.HasPrefix(got, want[i]) || c.Seen[0].Long == (i == 3 || i == 4) {

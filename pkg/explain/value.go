@@ -95,7 +95,7 @@ func elements[T any](w *writer, list []T) {
 	w.put("[")
 	for i, v := range list {
 		if i > 0 {
-			w.put(", ")
+			w.put(",")
 		}
 		if w.value(v); w.full {
 			return
@@ -124,10 +124,10 @@ func (w *writer) fields(names []string, value func(string) any) {
 	w.put("{")
 	for i, name := range names {
 		if i > 0 {
-			w.put(", ")
+			w.put(",")
 		}
 		w.text(name)
-		w.put(": ")
+		w.put(":")
 		if w.value(value(name)); w.full {
 			return
 		}
