@@ -41,7 +41,7 @@ func newRoot(version string) *cobra.Command {
 			SilenceUsage:  true,
 			SilenceErrors: true,
 		},
-		newServe(version), newCheck(), newSend(), newEvents(), newRuns(), newRules(), newSources(),
+		newServe(version), newCheck(), newExplain(), newSend(), newEvents(), newRuns(), newRules(), newSources(),
 		newBackup(), newRestore(), newSchema(), newVersion(version),
 	)
 	root.SetVersionTemplate("riposte {{.Version}}\n")

@@ -217,10 +217,13 @@ func (b *builder) result(v *Verdict) (Result, string) {
 	case len(v.Runs) > 0:
 		return Run, ""
 	case slices.ContainsFunc(v.Parts, func(p Asked) bool { return p.Verdict == "true" }):
-		if v.Correlate != nil {
-			return TookPart, took(v.Parts)
+		switch {
+		case v.Correlate == nil:
+			return Match, b.matched(v)
+		case b.State == Offline:
+			return Match, took("would take part", v.Parts)
 		}
-		return Match, b.matched(v)
+		return TookPart, took("takes part", v.Parts)
 	}
 	return NoMatch, reason(v)
 }
@@ -236,13 +239,13 @@ func (b *builder) matched(v *Verdict) string {
 	return "it matches, and no run is known: another revision decided, or its history is purged"
 }
 
-func took(parts []Asked) string {
+func took(takes string, parts []Asked) string {
 	var out []string
 	for _, p := range parts {
 		if p.Verdict != "true" {
 			continue
 		}
-		text := "takes part"
+		text := takes
 		if p.Part != "" {
 			text += " as " + p.Part
 		}

@@ -249,7 +249,7 @@ trigger true
 trigger false type is "alert.firing", not push or pull_*`},
 		{"another source", `trigger: {source: "git*", type: push}`, `no match: trigger: source is "alertmanager", not git*; type is "alert.firing", not push
 trigger false source is "alertmanager", not git*; type is "alert.firing", not push`},
-		{"counted", `trigger: {source: alertmanager}, correlate: {count: 3, within: 10m, by: [event.alert.labels.app, event.data.n]}`, `took part: takes part, by "[\"shop\",9007199254740993]"
+		{"counted", `trigger: {source: alertmanager}, correlate: {count: 3, within: 10m, by: [event.alert.labels.app, event.data.n]}`, `match: would take part, by "[\"shop\",9007199254740993]"
 trigger true
   by event.alert.labels.app "shop"
   by event.data.n 9007199254740993
@@ -261,7 +261,7 @@ trigger true
 trigger true
   state event.data.up  absent event.data.up (data present: list, n, text)`},
 		{"parts", `correlate: {within: 1h, all: [{as: a, trigger: {type: push}}, {as: b, trigger: {type: alert.firing}, when: 'event.alert.name == "Down"'}, {as: c, trigger: {source: alertmanager}, by: event.subject}]}`,
-			`took part: takes part as c, by "HighErrorRate"
+			`match: would take part as c, by "HighErrorRate"
 a trigger false type is "alert.firing", not push
 b trigger true
   event.alert.name == "Down" false event.alert.name="HighErrorRate"

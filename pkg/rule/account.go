@@ -22,8 +22,8 @@ type PartAccount struct {
 	// Selected says that the trigger, which asks for Sources and Types, selects the event; only then is more asked.
 	Selected       bool
 	Sources, Types []string
-	OtherSource    bool // the event is of none of Sources,
-	OtherType      bool // or of none of Types
+	OtherSource    bool                // the event is of none of Sources,
+	OtherType      bool                // or of none of Types
 	Truth          expression.Truth    // of the part as a whole
 	When           expression.Truth    // of the condition; true where there is none
 	Clauses        []expression.Clause // all of it, in order
