@@ -216,8 +216,10 @@ func (a *App) buildServers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	why := &explainer{log: a.events, history: a.history, rules: a.rules, engine: a.engine, leases: a.leases, redactor: a.redactor}
 	admin := api.New(api.Options{
-		Events: eventView{a.events, a.rules, a.history}, Runs: runView{a.history}, Orders: orders, Rules: a.rules.view, Sources: a.rules.sources,
+		Explain: why.Explain,
+		Events:  eventView{a.events, a.rules, a.history}, Runs: runView{a.history}, Orders: orders, Rules: a.rules.view, Sources: a.rules.sources,
 		Backup: a.backup(), Tokens: tokens(a.config.Tokens), Version: a.o.Version, Logger: a.log,
 	})
 	health := api.Health(map[string]api.Check{

@@ -200,14 +200,7 @@ func (r *rules) endpoint(name string) (*receive.Endpoint, bool) {
 }
 
 // normalise fills an event's views, for the API.
-func (r *rules) normalise(e *event.Event) {
-	if s := r.current().Sources[e.Source]; s != nil && s.Source != nil {
-		s.Source.Normalise(e)
-	}
-	if e.Time.IsZero() {
-		e.Time = e.ReceivedAt
-	}
-}
+func (r *rules) normalise(e *event.Event) { normalise(r.current(), e) }
 
 func (r *rules) view() api.RuleSet {
 	set, status := r.current(), r.sync.Status()

@@ -71,13 +71,22 @@ type checked struct {
 	warnings []lint.Finding // looked for where there are no problems
 }
 
-func check(dirs []string, configFile string, dev bool) (*checked, error) {
+// rulesBelow reads the files of rules below directories.
+func rulesBelow(dirs []string) ([]rule.File, error) {
 	files, err := rulesync.Read(dirs)
 	if err != nil {
 		return nil, &failure{code: exitUsage, err: err}
 	}
 	if len(files) == 0 { // a mistyped directory must not look right in somebody's CI
 		return nil, noRules(dirs)
+	}
+	return files, nil
+}
+
+func check(dirs []string, configFile string, dev bool) (*checked, error) {
+	files, err := rulesBelow(dirs)
+	if err != nil {
+		return nil, err
 	}
 	c := config.Default()
 	o := rule.Options{Dev: dev, Secret: func(source.SecretRef) ([]byte, error) { return nil, errors.New("check resolves no secrets") }}

@@ -53,7 +53,7 @@ func newRoot(version string) *cobra.Command {
 			SilenceUsage:  true,
 			SilenceErrors: true,
 		},
-		newServe(version), newCheck(), newTest(), newSend(), newEvents(), newRuns(), newRules(), newSources(),
+		newServe(version), newCheck(), newTest(), newExplain(), newSend(), newEvents(), newRuns(), newRules(), newSources(),
 		newBackup(), newRestore(), newSchema(), newVersion(version),
 	)
 	root.SetVersionTemplate("riposte {{.Version}}\n")

@@ -145,12 +145,12 @@ func (p *partition) decide(ctx context.Context, r *record) {
 	for _, f := range all {
 		created = append(created, p.createFired(f))
 	}
-	result, reason := "run", unanswered(matches)
+	result, reason := "run", unanswered(matches, en.Record.Event.ID)
 	switch {
 	case err != nil:
 		result, reason = "error", err.Error()
 	case len(created) == 0:
-		result, reason = "none", why(matches, joinReasons(joins))
+		result, reason = "none", why(matches, joinReasons(joins), en.Record.Event.ID)
 	}
 	p.e.metrics.decisions.WithLabelValues(result).Inc()
 	p.decision(en, created, reason)
@@ -257,40 +257,43 @@ const (
 )
 
 // why says in a line why nothing was started: first what could not be decided, because that may be a mistake; more are
-// reasons of rules that correlate.
-func why(m rule.Matches, more []string) string {
+// reasons of rules that correlate. Where it is not all, it points to riposte explain.
+func why(m rule.Matches, more []string, eventID string) string {
 	if m.Triggered+len(more) == 0 {
 		return "no rule's trigger matches"
 	}
 	var l line
 	l.undecided(m)
-	for _, reason := range more {
-		if !l.full() {
-			l.add(reason)
+	for i, reason := range more {
+		if l.full() {
+			l.rest("%d more correlate", len(more)-i)
+			break
 		}
+		l.add(reason)
 	}
 	untrue := m.Triggered - len(m.Verdicts)
 	if untrue > maxFalse || untrue > 0 && l.full() {
-		l.add(fmt.Sprintf("%d whose when is not true", untrue))
+		l.rest("%d whose when is not true", untrue)
 		untrue = 0
 	}
 	for _, r := range m.False(untrue) {
 		l.add(r.Name + ": when is not true")
 	}
-	return strings.Join(l.parts, "; ")
+	return l.text(eventID)
 }
 
 // unanswered says in a line which rules could not be asked while others matched: those that read an absent field or failed.
-func unanswered(m rule.Matches) string {
+func unanswered(m rule.Matches, eventID string) string {
 	var l line
 	l.undecided(m)
-	return strings.Join(l.parts, "; ")
+	return l.text(eventID)
 }
 
 // line is a text in parts of which the first few are enough.
 type line struct {
 	parts []string
 	bytes int
+	short bool // some are only counted
 }
 
 func (l *line) add(part string) {
@@ -298,13 +301,26 @@ func (l *line) add(part string) {
 	l.bytes += len(part)
 }
 
+// rest counts what is not written out.
+func (l *line) rest(format string, n int) {
+	l.add(fmt.Sprintf(format, n))
+	l.short = true
+}
+
 func (l *line) full() bool { return l.bytes > maxWhy }
+
+func (l *line) text(eventID string) string {
+	if l.short {
+		l.add("riposte explain " + eventID + " says it of each")
+	}
+	return strings.Join(l.parts, "; ")
+}
 
 // undecided adds the rules that are absent.
 func (l *line) undecided(m rule.Matches) {
 	for i, v := range m.Verdicts {
 		if l.full() {
-			l.add(fmt.Sprintf("%d more could not be decided", len(m.Verdicts)-i))
+			l.rest("%d more could not be decided", len(m.Verdicts)-i)
 			return
 		}
 		if v.Truth == expression.Absent {

@@ -32,8 +32,8 @@ const (
 	carryAfter = 20_000
 )
 
-// partition is the state of one partition while this replica owns it. Only its loop touches it, but for inbox, results, woken
-// and gone, and for fed, which is the feed's.
+// partition is the state of one partition while this replica owns it. Only its loop touches it, but for inbox, results, woken,
+// asks and gone, and for fed, which is the feed's.
 type partition struct {
 	e       *Engine
 	id      int
@@ -48,6 +48,7 @@ type partition struct {
 	wait     time.Duration
 	results  chan result
 	woken    chan struct{}
+	asks     chan func() // questions of others, answered by the loop
 	gone     chan struct{}
 	handover <-chan struct{}
 
@@ -113,7 +114,7 @@ func (e *Engine) home(en event.Entry) int {
 func (e *Engine) take(ctx context.Context, id int, log *slog.Logger) (*partition, error) {
 	p := &partition{
 		e: e, id: id, log: log,
-		inbox: make(chan batch, 4), results: make(chan result, e.Workers), woken: make(chan struct{}, 1), gone: make(chan struct{}),
+		inbox: make(chan batch, 4), results: make(chan result, e.Workers), woken: make(chan struct{}, 1), asks: make(chan func()), gone: make(chan struct{}),
 		noted: map[string]int{}, setAside: map[string]bool{}, runs: map[string]*active{},
 	}
 	var last run.EntryKind // of an owner: how the one before us came or went
@@ -238,6 +239,8 @@ func (p *partition) loop(ctx context.Context) {
 		case r := <-p.results:
 			p.finished(ctx, r)
 		case <-p.woken:
+		case answer := <-p.asks:
+			answer()
 		case <-timer.C:
 			p.wake(ctx)
 		case <-tick.C:
