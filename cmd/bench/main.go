@@ -3,7 +3,7 @@
 //	name value unit [ratio peer]
 //
 // Load and servers share this machine and its loopback; every run is bounded. The peers are Debian's webhook, a bare
-// net/http handler that checks the same signature, and a bare loop over os/exec.
+// net/http handler that checks the same signature, and a bare loop over os/exec; for the rules, the engines of bench/peers.
 package main
 
 import (
@@ -45,6 +45,7 @@ func main() {
 		run  func() error
 	}{
 		{"size", b.size}, {"start", b.start}, {"latency", b.latency}, {"accept", b.accept}, {"runs", b.runs}, {"history", b.history},
+		{"rules", b.rules},
 	} {
 		if !chosen.MatchString(g.name) {
 			continue

@@ -171,8 +171,13 @@ func (a *App) buildEngine(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("open the leases: %w", err)
 	}
+	times, err := a.config.Quiet()
+	if err != nil {
+		return err
+	}
 	a.engine, err = engine.New(engine.Options{
-		Log: a.events, Store: journals{a.store, a.history}, States: a.store, Leases: a.leases, Owner: owner,
+		Quiet: times.At,
+		Log:   a.events, Store: journals{a.store, a.history}, States: a.store, Leases: a.leases, Owner: owner,
 		Revision: a.rules.revision, Redact: a.redactor.String, Secret: a.secrets.action, RunURL: a.runURL,
 		Partitions: a.config.Engine.Partitions, Workers: a.config.Engine.Workers, StopTimeout: a.config.Engine.StopTimeout,
 		Dir: filepath.Join(a.config.Data, "runs"), Now: time.Now, Random: rand.Float64,

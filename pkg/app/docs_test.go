@@ -12,6 +12,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/app"
 	"github.com/riposte-dev/riposte/pkg/config"
 	"github.com/riposte-dev/riposte/pkg/document"
+	"github.com/riposte-dev/riposte/pkg/lint"
 	"github.com/riposte-dev/riposte/pkg/rule"
 	"github.com/riposte-dev/riposte/pkg/rulesync"
 	"github.com/riposte-dev/riposte/pkg/ruletest"
@@ -98,6 +99,13 @@ func TestTheRepositorysOwnRulesAreRight(t *testing.T) {
 	if len(set.Rules) < 2 {
 		t.Errorf("%d rules", len(set.Rules))
 	}
+	found, err := lint.Run(set, lint.Options{Sources: options().Sources, Actions: options().Actions})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range found {
+		t.Error(f)
+	}
 }
 
 // TestTheRepositorysOwnTestsPass runs the tests of rules/ and examples/, which must make each rule run.
@@ -137,7 +145,9 @@ func runTests(t *testing.T, set *rule.Set) *ruletest.Report {
 // TestReferencePagesAreUpToDate fails when make generate has to be run.
 func TestReferencePagesAreUpToDate(t *testing.T) {
 	r := app.Describe()
-	for name, want := range rule.Reference(r.Sources, r.Actions) {
+	pages := rule.Reference(r.Sources, r.Actions)
+	pages["check.md"] = lint.Reference()
+	for name, want := range pages {
 		got, err := os.ReadFile(filepath.Join("../../docs/reference", name))
 		if err != nil || string(got) != want {
 			t.Errorf("docs/reference/%s is not what the code says: run make generate (%v)", name, err)

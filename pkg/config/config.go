@@ -12,6 +12,8 @@ import (
 	"encoding/hex"
 	"net/netip"
 	"time"
+
+	"github.com/riposte-dev/riposte/pkg/quiet"
 )
 
 // Config is the whole configuration. Sizes are bytes.
@@ -34,6 +36,7 @@ type Config struct {
 	Secrets     map[string]Secret // by the name that rules use
 	Credentials []Credential
 	Tokens      []Token
+	QuietTimes  []QuietTime // when rules leave things alone
 
 	Limits    Limits
 	EventLog  EventLog
@@ -99,6 +102,28 @@ type Rate struct {
 	Requests int
 	Per      time.Duration
 	Burst    int
+}
+
+// QuietTime is a maintenance window: what rules would start in it is recorded as refused.
+type QuietTime struct {
+	Name     string            `json:"name"`
+	Cron     string            `json:"cron"`             // when it begins
+	Duration string            `json:"duration"`         // as Prometheus writes it: 8h, 1d
+	Zone     string            `json:"zone,omitempty"`   // of the IANA time zone database; default UTC
+	Labels   map[string]string `json:"labels,omitempty"` // of the rules it holds for; default all
+}
+
+// Quiet compiles the quiet times; validation has done so before.
+func (c *Config) Quiet() (quiet.Times, error) {
+	list := make([]quiet.Time, len(c.QuietTimes))
+	for i, q := range c.QuietTimes {
+		d, err := ParseDuration(q.Duration)
+		if err != nil {
+			return quiet.Times{}, &quiet.FieldError{Index: i, Field: "duration", Err: err}
+		}
+		list[i] = quiet.Time{Name: q.Name, Cron: q.Cron, Duration: d, Zone: q.Zone, Labels: q.Labels}
+	}
+	return quiet.Compile(list)
 }
 
 // Limits bound what senders may ask for.

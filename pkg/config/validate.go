@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -10,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/riposte-dev/riposte/pkg/quiet"
 )
 
 // Validate reports everything that is wrong with c, as an *Error that names each field.
@@ -33,6 +36,14 @@ func (c *Config) problems() []Problem {
 	k := &checks{}
 	c.checkListeners(k)
 	c.checkSecrets(k)
+	if _, err := c.Quiet(); err != nil {
+		var field *quiet.FieldError
+		errors.As(err, &field) // it is always one
+		k.require(false, fmt.Sprintf("quietTimes[%d].%s", field.Index, field.Field), "%v", field.Err)
+	}
+	for i, q := range c.QuietTimes {
+		k.require(q.Name != "", fmt.Sprintf("quietTimes[%d].name", i), "must not be empty: it is what people read where a run was refused")
+	}
 	for i, cred := range c.Credentials {
 		c.checkCredential(k, fmt.Sprintf("credentials[%d]", i), cred)
 	}

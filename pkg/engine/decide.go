@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -131,26 +130,26 @@ func (p *partition) decide(ctx context.Context, r *record) {
 	all := p.correlate(ctx, r)
 	joins := p.joins(ctx, r)
 	p.countJoins(joins)
-	verdicts, err := p.match(ctx, r)
+	matches, err := p.match(ctx, r)
 	if err != nil {
 		p.log.Error("event could not be decided", "event", en.Record.Event.ID, "error", err)
 	}
 	var created []run.Created
-	for _, v := range verdicts {
+	for _, v := range matches.Verdicts {
 		if v.Truth == expression.True {
-			created = append(created, create(en.Record.Event.ID, v.Rule))
+			created = append(created, p.create(en.Record.Event.ID, v.Rule))
 		}
 		p.count(v)
 	}
 	for _, f := range all {
-		created = append(created, f.create())
+		created = append(created, p.createFired(f))
 	}
-	result, reason := "run", unanswered(verdicts)
+	result, reason := "run", unanswered(matches)
 	switch {
 	case err != nil:
 		result, reason = "error", err.Error()
 	case len(created) == 0:
-		result, reason = "none", why(verdicts, joinReasons(joins))
+		result, reason = "none", why(matches, joinReasons(joins))
 	}
 	p.e.metrics.decisions.WithLabelValues(result).Inc()
 	p.decision(en, created, reason)
@@ -159,20 +158,29 @@ func (p *partition) decide(ctx context.Context, r *record) {
 	}
 }
 
-func create(eventID string, r *rule.Rule) run.Created {
+func (p *partition) create(eventID string, r *rule.Rule) run.Created {
 	c := run.Created{ID: eventID + "-" + r.Name, Rule: r.Name}
-	observe(&c, r)
+	p.hold(&c, r)
 	return c
 }
 
-func observe(c *run.Created, r *rule.Rule) {
+// hold ends a run at once that must not do anything, and says why.
+func (p *partition) hold(c *run.Created, r *rule.Rule) {
 	if message, observes := r.Observes(); observes {
 		c.State, c.Message = run.Observed, message
+		return
+	}
+	if p.e.Quiet == nil {
+		return
+	}
+	if name, until, ok := p.e.Quiet(r.Labels, p.windows.log); ok {
+		c.State, c.Reason = run.Refused, run.ReasonQuietTime
+		c.Message = fmt.Sprintf("it is quiet time %s until %s", name, until.Format(time.RFC3339))
 	}
 }
 
 // match makes the event's views and asks the rules. What an event makes panic is an error of that event alone.
-func (p *partition) match(ctx context.Context, r *record) (verdicts []rule.Verdict, err error) {
+func (p *partition) match(ctx context.Context, r *record) (m rule.Matches, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("deciding the event panicked: %v", v)
@@ -180,7 +188,7 @@ func (p *partition) match(ctx context.Context, r *record) (verdicts []rule.Verdi
 	}()
 	e := r.Record.Event
 	if !p.set.Selects(e) {
-		return nil, nil
+		return m, nil
 	}
 	p.views(r)
 	return p.set.Match(ctx, e, e.ReceivedAt), nil
@@ -212,7 +220,7 @@ func (p *partition) begin(c run.Created, e *event.Event) {
 	}
 	a := &active{run: r, rule: p.set.Rule(c.Rule)}
 	if e != nil && e.ID == r.Event {
-		p.hold(a, e)
+		p.keep(a, e)
 		a.event = e
 	}
 	p.runs[r.ID] = a
@@ -221,54 +229,83 @@ func (p *partition) begin(c run.Created, e *event.Event) {
 	a.queued = true
 }
 
-// hold counts an event's body among what is held for a run.
-func (p *partition) hold(a *active, e *event.Event) {
+// keep counts an event's body among what is kept in memory for a run.
+func (p *partition) keep(a *active, e *event.Event) {
 	a.bytes += len(e.Body)
 	p.bytes += len(e.Body)
 }
 
+// count counts a rule that could not be decided, once, whatever it was that was absent or failed.
 func (p *partition) count(v rule.Verdict) {
-	for _, c := range v.Clauses {
-		switch {
-		case c.Truth != expression.Absent:
-		case c.Err != nil:
-			p.e.metrics.errors.WithLabelValues(v.Rule.Name).Inc()
-		default:
-			p.e.metrics.absent.WithLabelValues(v.Rule.Name).Inc()
-		}
+	switch {
+	case v.Truth != expression.Absent:
+	case v.Failed:
+		p.e.metrics.errors.WithLabelValues(v.Rule.Name).Inc()
+	default:
+		p.e.metrics.absent.WithLabelValues(v.Rule.Name).Inc()
 	}
 }
 
-// why says in a line why nothing was started; more are reasons of rules that correlate.
-func why(verdicts []rule.Verdict, more []string) string {
-	if len(verdicts)+len(more) == 0 {
+const (
+	maxWhy   = 400 // bytes: what begins within them is written out
+	maxFalse = 8   // rules whose condition is false are named where there are no more of them
+)
+
+// why says in a line why nothing was started: first what could not be decided, because that may be a mistake; more are
+// reasons of rules that correlate.
+func why(m rule.Matches, more []string) string {
+	if m.Triggered+len(more) == 0 {
 		return "no rule's trigger matches"
 	}
-	return reasons(verdicts, more...)
+	var l line
+	l.undecided(m)
+	for _, reason := range more {
+		if !l.full() {
+			l.add(reason)
+		}
+	}
+	untrue := m.Triggered - len(m.Verdicts)
+	if untrue > maxFalse || untrue > 0 && l.full() {
+		l.add(fmt.Sprintf("%d whose when is not true", untrue))
+		untrue = 0
+	}
+	for _, r := range m.False(untrue) {
+		l.add(r.Name + ": when is not true")
+	}
+	return strings.Join(l.parts, "; ")
 }
 
 // unanswered says in a line which rules could not be asked while others matched: those that read an absent field or failed.
-func unanswered(verdicts []rule.Verdict) string {
-	return reasons(slices.DeleteFunc(slices.Clone(verdicts), func(v rule.Verdict) bool { return v.Truth != expression.Absent }))
+func unanswered(m rule.Matches) string {
+	var l line
+	l.undecided(m)
+	return strings.Join(l.parts, "; ")
 }
 
-func reasons(verdicts []rule.Verdict, more ...string) string {
-	var all []string
-	for _, v := range verdicts {
-		all = append(all, v.Rule.Name+": "+verdictReason(v))
-	}
-	all = append(all, more...)
-	text := ""
-	for i, reason := range all {
-		if len(text) > 400 {
-			return fmt.Sprintf("%s; and %d more", text, len(all)-i)
+// line is a text in parts of which the first few are enough.
+type line struct {
+	parts []string
+	bytes int
+}
+
+func (l *line) add(part string) {
+	l.parts = append(l.parts, part)
+	l.bytes += len(part)
+}
+
+func (l *line) full() bool { return l.bytes > maxWhy }
+
+// undecided adds the rules that are absent.
+func (l *line) undecided(m rule.Matches) {
+	for i, v := range m.Verdicts {
+		if l.full() {
+			l.add(fmt.Sprintf("%d more could not be decided", len(m.Verdicts)-i))
+			return
 		}
-		if i > 0 {
-			text += "; "
+		if v.Truth == expression.Absent {
+			l.add(v.Rule.Name + ": " + verdictReason(v))
 		}
-		text += reason
 	}
-	return text
 }
 
 func verdictReason(v rule.Verdict) string {
@@ -280,5 +317,5 @@ func verdictReason(v rule.Verdict) string {
 			return c.Err.Error()
 		}
 	}
-	return "when is not true"
+	return "when is absent"
 }

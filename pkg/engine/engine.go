@@ -75,6 +75,8 @@ type Options struct {
 	Redact func(string) string
 	// Secret and Target serve the actions of a rule.
 	Secret func(action.SecretRef) (string, error)
+	// Quiet says which quiet time holds for a rule with the labels, and until when; nil is never.
+	Quiet func(labels map[string]string, at time.Time) (name string, until time.Time, ok bool)
 	// RunURL returns the address of a run's page, for texts; nil means none.
 	RunURL func(id string) string
 	// StepLog takes what an action has to say; secrets are redacted in it. nil logs to Logger.

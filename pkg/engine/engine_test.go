@@ -345,7 +345,7 @@ func TestAJournalThatDoesNotAnswerLosesNothing(t *testing.T) {
 	for name, kind := range map[string]fault{"nothing was written": failBefore, "all was written": failAfter} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, 1, "  - {id: a, uses: harm}\n  - {id: b, uses: harm}\n", func(t *testing.T, w *world) {
-				r := w.boot("a").grantAll()
+				r := w.boot("a")
 				var from time.Time
 				r.fault = func(op string) fault {
 					if !from.IsZero() && time.Since(from) < 30*time.Second && op != "follow" {
@@ -353,6 +353,7 @@ func TestAJournalThatDoesNotAnswerLosesNothing(t *testing.T) {
 					}
 					return none
 				}
+				r.grantAll()
 				first := w.send(1)
 				w.began(first, "a", 1)
 				w.update(func() { from = time.Now() })

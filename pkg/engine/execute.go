@@ -146,7 +146,7 @@ func (p *partition) get(ctx context.Context, a *active, id string) (*event.Event
 	if err != nil {
 		return nil, err
 	}
-	p.hold(a, en.Record.Event)
+	p.keep(a, en.Record.Event)
 	p.renormalise(en.Record.Event)
 	return en.Record.Event, nil
 }

@@ -227,7 +227,7 @@ func (p *partition) fire(pos event.Pos, all []fired) {
 	}
 	en := run.Entry{At: p.e.Now(), Kind: run.Fired, Pos: &pos, Revision: p.revision}
 	for _, f := range all {
-		en.Runs = append(en.Runs, f.create())
+		en.Runs = append(en.Runs, p.createFired(f))
 	}
 	p.entries = append(p.entries, en)
 	for _, c := range en.Runs {
@@ -235,8 +235,8 @@ func (p *partition) fire(pos event.Pos, all []fired) {
 	}
 }
 
-// create names the run of a firing. Its id is made of rule, group and window, so that it is the same whoever finds it.
-func (f *fired) create() run.Created {
+// createFired names the run of a firing. Its id is made of rule, group and window, so that it is the same whoever finds it.
+func (p *partition) createFired(f fired) run.Created {
 	c := run.Created{
 		ID:   groupID(f.rule.Name, f.Key) + "-" + f.rule.Name + "-" + strings.ReplaceAll(f.Window, ".", "-"),
 		Rule: f.rule.Name, Key: f.Key, Event: f.Event().ID, Rest: f.Rest,
@@ -248,7 +248,7 @@ func (f *fired) create() run.Created {
 	for _, ref := range refs {
 		c.Events = append(c.Events, run.EventRef{Part: ref.Part, ID: ref.ID, Pos: ref.Pos})
 	}
-	observe(&c, f.rule)
+	p.hold(&c, f.rule)
 	return c
 }
 

@@ -38,19 +38,24 @@ type Event struct {
 	PullRequest *PullRequest
 	Alert       *Alert
 
-	decode sync.Once
-	data   any
-	err    error
+	scan    sync.Once
+	outline *outline
+	scanErr error
+	decode  sync.Once
+	data    any
+	parts   parts
 }
 
-// Data returns the decoded body (see Decode), decoding it on first use.
+// Data returns the decoded body (see Decode), decoding it on first use. Part reads less where only some of it is needed.
 func (e *Event) Data() (any, error) {
+	_, err := e.scanned()
 	e.decode.Do(func() {
-		if len(e.Body) != 0 {
-			e.data, e.err = Decode(e.Body)
+		if len(e.Body) != 0 && err == nil {
+			r := reader{b: e.Body}
+			e.data = r.decode()
 		}
 	})
-	return e.data, e.err
+	return e.data, err
 }
 
 // The views say with yaml and doc tags how tests write them.

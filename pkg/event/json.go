@@ -21,8 +21,13 @@ func (e *SyntaxError) Error() string { return fmt.Sprintf("at byte %d: %s", e.Of
 // Validate reports whether the body is one JSON text: RFC 8259, in UTF-8, nested no deeper than MaxDepth. An error is a
 // *SyntaxError. It takes constant memory. A key may stand twice in an object, as RFC 8259 allows and GitLab sends.
 func Validate(body []byte) error {
-	s := scanner{b: body}
+	s := scanner{b: body, arrays: 1} // as within an array, so that nothing is outlined
 	s.space()
+	return s.all()
+}
+
+// all scans the whole text.
+func (s *scanner) all() error {
 	for {
 		if !s.value() {
 			return s.err
@@ -36,6 +41,9 @@ func Validate(body []byte) error {
 	}
 }
 
+// fullOutline stands for more arrays than can end.
+const fullOutline = 2 * MaxDepth
+
 // scanner walks a JSON text with a stack of one bit a level instead of recursion. Its methods report whether to go on;
 // what they fail with is in err.
 type scanner struct {
@@ -44,6 +52,9 @@ type scanner struct {
 	depth int
 	err   error
 	stack [MaxDepth/64 + 1]uint64 // a bit a level: 1 is an object
+
+	outline *outline
+	arrays  int // around the cursor; in them nothing is outlined
 }
 
 func (s *scanner) fail(msg string) bool {
@@ -111,8 +122,12 @@ func (s *scanner) open(object bool) bool {
 	bit := uint64(1) << (s.depth % 64)
 	if object {
 		s.stack[s.depth/64] |= bit
+		if s.arrays == 0 {
+			s.outline.enter()
+		}
 	} else {
 		s.stack[s.depth/64] &^= bit
+		s.arrays++
 	}
 	s.depth++
 	s.i++
@@ -129,15 +144,20 @@ func (s *scanner) key() bool {
 	if s.at() != '"' {
 		return s.fail("an object's key should be here, in double quotes")
 	}
+	from := s.i
 	if !s.str() {
 		return false
 	}
+	to := s.i
 	s.space()
 	if s.at() != ':' {
 		return s.fail("a colon should follow the key")
 	}
 	s.i++
 	s.space()
+	if s.arrays == 0 && !s.outline.add(from, to, s.i) {
+		s.arrays = fullOutline
+	}
 	return true
 }
 
@@ -157,12 +177,22 @@ func (s *scanner) after() bool {
 			return !object || s.key()
 		case object && c == '}', !object && c == ']':
 			s.i++
-			s.depth--
+			s.close(object)
 		case s.i >= len(s.b):
 			return s.fail("the text ends inside an object or array")
 		default:
 			return s.fail("a comma or the end of the object or array should be here")
 		}
+	}
+}
+
+func (s *scanner) close(object bool) {
+	s.depth--
+	switch {
+	case !object:
+		s.arrays--
+	case s.arrays == 0:
+		s.outline.leave()
 	}
 }
 

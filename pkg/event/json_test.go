@@ -232,6 +232,7 @@ func FuzzJSON(f *testing.F) {
 			t.Fatalf("%q: got %#v, want %#v", body, got, want)
 		}
 		compareLazy(t, body, want)
+		comparePart(t, body, want)
 	})
 }
 

@@ -63,7 +63,7 @@ func compile(whole string, start, end int, schema *Schema) (p *Program, err erro
 	top := c.condition(root, all)
 	return &Program{
 		source: src, root: top.eval, result: top.kind, slots: c.slots, builds: c.builds, refs: c.refs,
-		conjuncts: c.conjuncts(root, all), clauses: c.clauses,
+		conjuncts: c.conjuncts(root, all), constraints: c.constraintsOf(root, all), clauses: c.clauses,
 	}, nil
 }
 

@@ -21,6 +21,15 @@ type Object interface {
 	Fields() []string
 }
 
+// Lazy is an Object of which a part can be read at less cost than the whole.
+type Lazy interface {
+	Object
+	// Lazily is Field, but in the place of an object it may return another Lazy that stands for it.
+	Lazily(name string) (value any, ok bool)
+	// Value returns what it stands for, as Field would.
+	Value() any
+}
+
 // Schema says which names an expression may use, so that a misspelling in a closed view is found at load.
 type Schema struct {
 	// Fields maps the known names to their own schema. A nil Schema value is open: anything may be read below it.

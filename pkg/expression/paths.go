@@ -229,10 +229,19 @@ func (p *path) eval(e *evaluation) (any, error) {
 			return nil, e.absent(p, i, v)
 		}
 	}
+	v = value(v)
 	if e.report != nil {
 		e.note(p, v)
 	}
 	return v, nil
+}
+
+// value is v, or what it stands for: outside of a path nothing is lazy.
+func value(v any) any {
+	if l, ok := v.(Lazy); ok {
+		return normalise(l.Value())
+	}
+	return v
 }
 
 // rootFailed is the value of a path whose root is absent or fails.
@@ -250,6 +259,10 @@ func (p *path) rootFailed(e *evaluation, err error) (any, error) {
 // read takes the step from v; ok is false where there is nothing.
 func (s *step) read(e *evaluation, v any) (next any, ok bool, err error) {
 	if s.index == nil {
+		if l, lazy := v.(Lazy); lazy {
+			next, ok = l.Lazily(s.name)
+			return normalise(next), ok, nil
+		}
 		next, ok = member(v, s.name)
 		return next, ok, nil
 	}
@@ -257,7 +270,7 @@ func (s *step) read(e *evaluation, v any) (next any, ok bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	return e.index(v, k)
+	return e.index(value(v), k)
 }
 
 // index reads v[k] of lists, maps and texts; negative numbers count from the end of a list.

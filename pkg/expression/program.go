@@ -10,14 +10,15 @@ import (
 
 // Program is a compiled expression. It is immutable and safe for concurrent use.
 type Program struct {
-	source    *source
-	root      node
-	result    kind
-	slots     int  // let variables
-	builds    bool // makes lists or maps
-	refs      [][]string
-	conjuncts []string
-	clauses   []string
+	source      *source
+	root        node
+	result      kind
+	slots       int  // let variables
+	builds      bool // makes lists or maps
+	refs        [][]string
+	conjuncts   []string
+	constraints []Constraint
+	clauses     []string
 }
 
 // Compile compiles an expression; ${{ }} around the whole is accepted. A nil schema knows no names, so that any is
@@ -68,6 +69,14 @@ func (p *Program) Eval(ctx context.Context, s *Scope) (any, error) {
 func (p *Program) Test(ctx context.Context, s *Scope) Truth {
 	e := newEvaluation(ctx, p, s)
 	return truth(e.run())
+}
+
+// Decide is Test, and says of what is absent whether an evaluation that failed is the reason, and not an absent field.
+func (p *Program) Decide(ctx context.Context, s *Scope) (t Truth, failed bool) {
+	e := newEvaluation(ctx, p, s)
+	v, err := e.run()
+	t = truth(v, err)
+	return t, t == Absent && absent(err) == nil
 }
 
 // truth is what a value means as a condition.

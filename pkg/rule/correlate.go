@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -198,8 +197,10 @@ func (l *loader) correlation(d doc, r *Rule, spec *ruleSpec) {
 		out.Spec.Parts = append(out.Spec.Parts, parts[i].As)
 	}
 	l.flapping(d, out, c, item)
-	for _, err := range out.Spec.Validate() {
-		l.problem(d.file, item, "", "correlate.%v", err)
+	if len(document.Decode(d.file, item, &correlateSpec{})) == 0 { // otherwise what does not fit is told
+		for _, err := range out.Spec.Validate() {
+			l.problem(d.file, item, "", "correlate.%v", err)
+		}
 	}
 	out.Identity = identity(out)
 	l.set.correlating = append(l.set.correlating, r)
@@ -221,7 +222,7 @@ func (l *loader) kind(d doc, out *Correlation, c *correlateSpec, item *document.
 			out.Spec.Kind, parts, at = k.kind, k.parts, item.Get(string(k.kind))
 		}
 	}
-	if named != 1 {
+	if named != 1 && item.Kind == document.Map {
 		l.problem(d.file, item, "", "correlate has %d of count, sequence, all, absence, collect and flapping, and needs one", named)
 	}
 	return parts, at
@@ -229,11 +230,11 @@ func (l *loader) kind(d doc, out *Correlation, c *correlateSpec, item *document.
 
 func (l *loader) part(d doc, spec *partSpec, item *document.Item, by *document.Item) part {
 	p := part{name: spec.As, trigger: l.triggerOf(d.file, spec.Trigger, item.Get("trigger"))}
-	if !regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`).MatchString(spec.As) || spec.As == "events" || spec.As == "key" {
+	if as, ok := item.Get("as").Any().(string); ok && !isStepID(as) || spec.As == "events" || spec.As == "key" {
 		l.problem(d.file, item.Get("as"), "", "as: %q is not letters, digits and _, or it is events or key, which correlated has already", spec.As)
 	}
 	if spec.When != nil {
-		p.when = l.condition(d.file, spec.When, "when", eventSchema(nil, nil))
+		p.when = l.condition(d.file, spec.When, "when", l.schema(nil, nil))
 	}
 	if spec.By != nil {
 		by = spec.By
@@ -266,7 +267,7 @@ func (l *loader) expression(file string, i *document.Item, field string) *expres
 		l.problem(file, i, "", "%s must be an expression", field)
 		return nil
 	}
-	p, err := expression.Compile(text, eventSchema(nil, nil))
+	p, err := expression.Compile(text, l.schema(nil, nil))
 	if err != nil {
 		l.compileProblem(file, i, field, err)
 		return nil
@@ -306,14 +307,14 @@ func identity(c *Correlation) string {
 }
 
 // correlatedSchema says what a correlating rule's steps may read below `correlated`; nil where the rule does not correlate.
-func (r *Rule) correlatedSchema() *expression.Schema {
+func (r *Rule) correlatedSchema(event *expression.Schema) *expression.Schema {
 	if r.correlation == nil {
 		return nil
 	}
 	s := &expression.Schema{Closed: true, Fields: map[string]*expression.Schema{"key": nil, "events": nil, "rest": nil}}
 	for _, p := range r.correlation.parts {
 		if p.name != "" {
-			s.Fields[p.name] = oneEventSchema()
+			s.Fields[p.name] = event
 		}
 	}
 	return s

@@ -79,8 +79,8 @@ func TestAnEventJoinsTheGroupsOfItsParts(t *testing.T) {
 		{"another type", occurrence("github", "push", `{}`, nil), 0, -1, "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if verdicts := set.Match(t.Context(), tt.event, tt.event.ReceivedAt); len(verdicts) != 0 {
-				t.Errorf("a correlating rule was decided by one event: %v", verdicts)
+			if m := set.Match(t.Context(), tt.event, tt.event.ReceivedAt); m.Triggered != 0 {
+				t.Errorf("a correlating rule was decided by one event: %v", m.Verdicts)
 			}
 			if set.Selects(tt.event) != (tt.joins > 0) {
 				t.Errorf("selects: %t", set.Selects(tt.event))

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -101,6 +100,7 @@ type loader struct {
 	set      *Set
 	docs     []doc
 	places   map[string]string // by kind and name: where it is
+	event    *expression.Schema
 }
 
 type doc struct {
@@ -113,7 +113,7 @@ type doc struct {
 func Load(files []File, o Options) (*Set, error) {
 	files = slices.Clone(files)
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
-	l := &loader{opts: o, places: map[string]string{}, set: &Set{
+	l := &loader{opts: o, places: map[string]string{}, event: eventFields(), set: &Set{
 		Revision: revision(files), Files: files, Sources: map[string]*Source{}, Targets: map[string]action.Target{}, byName: map[string]*Rule{},
 	}}
 	for _, f := range files {
@@ -131,6 +131,8 @@ func Load(files []File, o Options) (*Set, error) {
 		l.problems.Sort()
 		return nil, l.problems
 	}
+	l.set.index = newIndex(l.set.Rules)
+	l.docs, l.places = nil, nil // sources keep what compiles their expressions, and with it the loader
 	return l.set, nil
 }
 
@@ -147,10 +149,9 @@ func (l *loader) read(f File) {
 	l.problems = append(l.problems, problems...)
 	for _, item := range items {
 		d := doc{file: f.Path, item: item}
-		before := len(l.problems)
 		l.problems = append(l.problems, document.Decode(f.Path, item, &d.envelope)...)
-		if len(l.problems) > before {
-			continue
+		if d.APIVersion == "" || d.Kind == "" || d.Metadata.Name == "" || d.Spec == nil {
+			continue // what it is can't be told
 		}
 		if l.known(d) {
 			l.docs = append(l.docs, d)
@@ -171,9 +172,8 @@ func (l *loader) known(d doc) bool {
 	case !slices.Contains(kinds, d.Kind):
 		l.problem(d.file, d.item.Get("kind"), didYouMean(d.Kind, kinds), "kind %q is none of %s", d.Kind, strings.Join(kinds, ", "))
 		return false
-	case !regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`).MatchString(d.Metadata.Name):
+	case !isName(d.Metadata.Name):
 		l.problem(d.file, d.item.Get("metadata").Get("name"), "", "name %q is not lower-case letters, digits and -, up to 63", d.Metadata.Name)
-		return false
 	}
 	id := d.Kind + " " + d.Metadata.Name
 	if at, dup := l.places[id]; dup {
@@ -182,6 +182,18 @@ func (l *loader) known(d doc) bool {
 	}
 	l.places[id] = fmt.Sprintf("%s:%d", d.file, d.item.Line)
 	return true
+}
+
+// isName reports whether a document may have the name.
+func isName(s string) bool {
+	const letters, dash = "abcdefghijklmnopqrstuvwxyz0123456789", "-"
+	return s != "" && len(s) <= 63 && strings.Trim(s, letters+dash) == "" && s[0] != '-' && s[len(s)-1] != '-'
+}
+
+// isStepID reports whether a step may have the id.
+func isStepID(s string) bool {
+	const digits, letters = "0123456789", "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"
+	return s != "" && strings.Trim(s, letters+digits) == "" && !strings.Contains(digits, s[:1])
 }
 
 func didYouMean(name string, known []string) string {
@@ -214,7 +226,7 @@ func (l *loader) decode(file string, item *document.Item, into any) bool {
 func (l *loader) source(d doc) {
 	common := []string{"type", "maxBody", "rate"}
 	var spec sourceSpec
-	if !l.decode(d.file, d.Spec.Without(except(d.Spec, common)...), &spec) {
+	if !l.decode(d.file, d.Spec.Without(except(d.Spec, common)...), &spec) && spec.Type == "" {
 		return
 	}
 	t, ok := l.opts.Sources[spec.Type]
@@ -264,7 +276,7 @@ func (l *loader) sourceEnv(d doc) source.Env {
 	return source.Env{
 		Name: d.Metadata.Name, Secret: l.opts.Secret, Now: l.opts.Now,
 		Compile: func(text string) (func(*event.Event) (any, error), error) {
-			p, err := expression.Compile(text, eventSchema(nil, nil))
+			p, err := expression.Compile(text, l.schema(nil, nil))
 			if err != nil {
 				return nil, err
 			}
@@ -290,9 +302,7 @@ func (l *loader) checkSecret(ref source.SecretRef) error {
 func (l *loader) target(d doc) {
 	common := []string{"type", "url", "rate", "fallback"}
 	var spec targetSpec
-	if !l.decode(d.file, d.Spec.Without(except(d.Spec, common)...), &spec) {
-		return
-	}
+	fits := l.decode(d.file, d.Spec.Without(except(d.Spec, common)...), &spec)
 	t := action.Target{Name: d.Metadata.Name, Type: spec.Type, Fallback: spec.Fallback}
 	t.Options, _ = d.Spec.Without(common...).Any().(map[string]any)
 	if spec.URL != nil {
@@ -304,7 +314,9 @@ func (l *loader) target(d doc) {
 	if spec.Rate != nil {
 		t.Rate = action.Rate{Messages: int(spec.Rate.Messages), Per: spec.Rate.Per}
 	}
-	l.checkTarget(d, t)
+	if fits {
+		l.checkTarget(d, t)
+	}
 	l.set.Targets[t.Name] = t
 }
 
@@ -385,7 +397,7 @@ func (l *loader) checkFallbacks() {
 
 func (l *loader) rule(d doc) {
 	var spec ruleSpec
-	if !l.decode(d.file, d.Spec, &spec) {
+	if l.decode(d.file, d.Spec, &spec); d.Spec.Kind != document.Map {
 		return
 	}
 	r := &Rule{
@@ -400,14 +412,14 @@ func (l *loader) rule(d doc) {
 		r.trigger = l.triggerOf(d.file, spec.Trigger, d.Spec.Get("trigger"))
 	}
 	if spec.When != nil {
-		r.when = l.condition(d.file, spec.When, "when", eventSchema(nil, nil))
+		r.when = l.condition(d.file, spec.When, "when", l.schema(nil, nil))
 	}
 	l.correlation(d, r, &spec)
 	if spec.Trigger == nil && (r.correlation == nil || len(r.correlation.Spec.Parts) == 0) {
 		l.problem(d.file, d.Spec, "", "trigger is missing: name a source, a type, or both")
 	}
-	if len(spec.Steps) == 0 {
-		l.problem(d.file, d.Spec.Get("steps"), "", "steps is empty: a rule does something")
+	if steps := d.Spec.Get("steps"); steps != nil && steps.Kind == document.List && len(steps.Elements) == 0 {
+		l.problem(d.file, steps, "", "steps is empty: a rule does something")
 	}
 	c := &stepCompiler{loader: l, doc: d, rule: r, outputs: map[string]*expression.Schema{}}
 	r.Plan.Steps = c.steps(run.Main, spec.Steps, d.Spec.Get("steps"))
@@ -451,6 +463,8 @@ func (l *loader) condition(file string, i *document.Item, field string, schema *
 		text = v
 	case bool:
 		text = fmt.Sprint(v)
+	case document.Unknown: // what is wrong with it is told
+		return nil
 	default:
 		l.problem(file, i, "", "%s must be an expression", field)
 		return nil
@@ -472,31 +486,12 @@ func (l *loader) compileProblem(file string, i *document.Item, field string, err
 	p := document.Problem{File: file, Line: i.Line, Column: i.Column, Msg: field + ": " + err.Error()}
 	if ce, ok := asCompileError(err); ok {
 		p.Msg, p.Hint, p.Snippet = field+": "+ce.Msg, ce.Hint, ce.Snippet()
-		if i.Block {
-			p.Line += ce.Line
-			p.Column = ce.Column + l.indent(file, i.Line)
-		} else if ce.Line == 1 {
-			p.Column += ce.Column - 1
-		}
+		p.Line, p.Column = l.set.Position(file, i, ce.Line, ce.Column)
 	}
 	if i.Comment != "" {
 		p.Hint = "what follows # is a YAML comment: put the expression into quotes if it belongs to it"
 	}
 	l.problems = append(l.problems, p)
-}
-
-// indent returns how far the block below a line is indented: the text of a block is read without it.
-func (l *loader) indent(file string, line int) int {
-	at := slices.IndexFunc(l.set.Files, func(f File) bool { return f.Path == file })
-	if at < 0 {
-		return 0
-	}
-	for _, text := range strings.Split(string(l.set.Files[at].Data), "\n")[line:] {
-		if rest := strings.TrimLeft(text, " "); strings.TrimSpace(rest) != "" {
-			return len(text) - len(rest)
-		}
-	}
-	return 0
 }
 
 // stepCompiler compiles the steps of one rule.
@@ -516,7 +511,7 @@ func (c *stepCompiler) steps(phase run.Phase, specs []stepSpec, at *document.Ite
 		if spec.ID == "" {
 			spec.ID = fmt.Sprintf("step%d", n+1)
 		}
-		if !regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`).MatchString(spec.ID) {
+		if !isStepID(spec.ID) {
 			c.problem(c.doc.file, item.Get("id"), "", "id %q is not letters, digits and _", spec.ID)
 		}
 		if seen[spec.ID] {
@@ -558,7 +553,7 @@ func (c *stepCompiler) retry(item *document.Item, r *retrySpec) run.Retry {
 	if r == nil {
 		return run.Retry{}
 	}
-	if r.Attempts < 1 || r.Attempts > 100 {
+	if given := item.Get("retry").Get("attempts").Any(); (r.Attempts < 1 || r.Attempts > 100) && (given == r.Attempts || given == float64(r.Attempts)) {
 		c.problem(c.doc.file, item.Get("retry"), "", "retry.attempts is %d, and must be 1 to 100", r.Attempts)
 	}
 	if r.Backoff == 0 {
@@ -569,13 +564,16 @@ func (c *stepCompiler) retry(item *document.Item, r *retrySpec) run.Retry {
 
 func (c *stepCompiler) step(phase run.Phase, spec stepSpec, item *document.Item, plan *run.StepPlan) {
 	def, ok := c.opts.Actions[spec.Uses]
+	if !ok && spec.Uses == "" && item.Get("uses").Any() != "" {
+		return // it is missing or no text, which is told
+	}
 	if !ok {
 		known := slices.Sorted(maps.Keys(c.opts.Actions))
 		c.problem(c.doc.file, item.Get("uses"), didYouMean(spec.Uses, known), "there is no action %q", spec.Uses)
 		return
 	}
 	plan.RetryInterrupted = spec.OnInterrupt == "retry" || spec.OnInterrupt == "" && def.RetryInterrupted
-	schema := eventSchema(c.outputs, c.rule.correlatedSchema())
+	schema := c.schema(c.outputs, c.rule.correlatedSchema(c.event))
 	s := &step{action: def}
 	if spec.If != nil {
 		if s.condition = c.condition(c.doc.file, spec.If, "if", schema); s.condition != nil {

@@ -208,9 +208,13 @@ func TestVerdicts(t *testing.T) {
 			if problems != nil {
 				t.Fatal(problems)
 			}
-			verdicts := set.Match(t.Context(), push(`{"n": 9007199254740993, "none": null}`), time.Now())
-			if len(verdicts) != 1 || verdicts[0].Truth != tc.want {
-				t.Fatalf("verdicts %+v, want %v", verdicts, tc.want)
+			m := set.Match(t.Context(), push(`{"n": 9007199254740993, "none": null}`), time.Now())
+			got := expression.False
+			if len(m.Verdicts) > 0 {
+				got = m.Verdicts[0].Truth
+			}
+			if m.Triggered != 1 || len(m.Verdicts)+len(m.False(2)) != 1 || got != tc.want {
+				t.Fatalf("matches %+v, want %v", m, tc.want)
 			}
 		})
 	}
@@ -225,7 +229,7 @@ func TestATriggerSelectsBySourceAndType(t *testing.T) {
 		if problems != nil {
 			t.Fatal(problems)
 		}
-		if got := set.Selects(push("{}")); got != want || len(set.Match(t.Context(), push("{}"), time.Now())) == 1 != want {
+		if got := set.Selects(push("{}")); got != want || len(set.Match(t.Context(), push("{}"), time.Now()).Verdicts) == 1 != want {
 			t.Errorf("trigger %s selects: %v, want %v", trigger, got, want)
 		}
 	}

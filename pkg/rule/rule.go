@@ -57,6 +57,7 @@ type Set struct {
 
 	byName      map[string]*Rule
 	correlating []*Rule
+	index       *index
 }
 
 // Source is a Source document that is ready to receive.
@@ -142,52 +143,93 @@ type Verdict struct {
 	// Candidate says that the trigger selects the event; only then are there clauses.
 	Candidate bool
 	Truth     expression.Truth
-	// Clauses are those of the condition; Match gives them only where it is not true.
+	// Failed says of an absent verdict of Match that an evaluation that failed is the reason, and not an absent field.
+	Failed bool
+	// Clauses are those of the condition; Match gives them for the first few absent verdicts only.
 	Clauses []expression.Clause
 }
 
 // Selects reports whether any rule's trigger selects the event, from its source and type alone: where none does, nothing
 // else of it need be read.
 func (s *Set) Selects(e *event.Event) bool {
-	return slices.ContainsFunc(s.Rules, func(r *Rule) bool { return r.selects(e) })
+	var room [4]*group
+	return len(s.index.triggered(room[:0], e)) > 0 ||
+		slices.ContainsFunc(s.correlating, func(r *Rule) bool { return r.correlation.selects(e) })
 }
 
-func (r *Rule) selects(e *event.Event) bool {
-	if r.correlation != nil {
-		return r.correlation.selects(e)
+// Matches is what the rules of a set say of one event.
+type Matches struct {
+	// Verdicts are those that are true or absent, in the order of the set: exactly those of Explain that are not false.
+	Verdicts []Verdict
+	// Triggered is how many rules have a trigger that selects the event.
+	Triggered int
+
+	set    *Set
+	groups []*group
+}
+
+// maxExplained is how many absent verdicts Match gives the clauses of: explaining is dear, and nobody reads more.
+const maxExplained = 16
+
+// Match asks those of the rules that one event decides that the index can't rule out. Of the body it reads what they ask for.
+func (s *Set) Match(ctx context.Context, e *event.Event, now time.Time) Matches {
+	m := Matches{set: s, groups: s.index.triggered(nil, e)}
+	for _, g := range m.groups {
+		m.Triggered += len(g.rules)
 	}
-	return r.trigger.matches(e)
-}
-
-// Match asks the rules that one event decides and whose trigger selects the event. Its body is not decoded when there is none.
-func (s *Set) Match(ctx context.Context, e *event.Event, now time.Time) []Verdict {
-	var out []Verdict
 	var scope *expression.Scope
-	for _, r := range s.Rules {
-		if r.correlation != nil || !r.trigger.matches(e) {
-			continue
-		}
+	explained := 0
+	s.index.candidates(m.groups, e, func(n int32) {
 		if scope == nil {
 			scope = EventScope(e, now)
 		}
-		v := Verdict{Rule: r, Candidate: true, Truth: expression.True}
-		if r.when != nil {
-			if v.Truth = r.when.Test(ctx, scope); v.Truth != expression.True {
-				_, v.Clauses = r.when.Explain(ctx, scope)
+		v := s.Rules[n].ask(ctx, scope)
+		if v.Truth == expression.Absent && explained < maxExplained {
+			explained++
+			_, v.Clauses = v.Rule.when.Explain(ctx, scope)
+		}
+		if v.Truth != expression.False {
+			m.Verdicts = append(m.Verdicts, v)
+		}
+	})
+	return m
+}
+
+func (r *Rule) ask(ctx context.Context, scope *expression.Scope) Verdict {
+	v := Verdict{Rule: r, Candidate: true, Truth: expression.True}
+	if r.when != nil {
+		v.Truth, v.Failed = r.when.Decide(ctx, scope)
+	}
+	return v
+}
+
+// False returns up to n of the rules whose trigger selects the event and whose condition is false.
+func (m Matches) False(n int) []*Rule {
+	var out []*Rule
+	other := map[*Rule]bool{}
+	for _, v := range m.Verdicts {
+		other[v.Rule] = true
+	}
+	for _, g := range m.groups {
+		for _, x := range g.rules {
+			if len(out) == n {
+				return out
+			}
+			if r := m.set.Rules[x.rule]; !other[r] {
+				out = append(out, r)
 			}
 		}
-		out = append(out, v)
 	}
 	return out
 }
 
-// Explain asks every rule, and gives every clause.
+// Explain asks every rule, and gives every clause. What a correlating rule says stands in Joins.
 func (s *Set) Explain(ctx context.Context, e *event.Event, now time.Time) []Verdict {
 	scope := EventScope(e, now)
 	out := make([]Verdict, len(s.Rules))
 	for i, r := range s.Rules {
-		out[i] = Verdict{Rule: r, Candidate: r.trigger.matches(e), Truth: expression.False}
-		if !out[i].Candidate {
+		out[i] = Verdict{Rule: r, Candidate: r.selects(e), Truth: expression.False}
+		if !out[i].Candidate || r.correlation != nil {
 			continue
 		}
 		out[i].Truth = expression.True
@@ -196,6 +238,13 @@ func (s *Set) Explain(ctx context.Context, e *event.Event, now time.Time) []Verd
 		}
 	}
 	return out
+}
+
+func (r *Rule) selects(e *event.Event) bool {
+	if r.correlation != nil {
+		return r.correlation.selects(e)
+	}
+	return r.trigger.matches(e)
 }
 
 // EventScope is what a condition can read: the event, and changed() of its list of paths.

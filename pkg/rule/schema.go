@@ -23,15 +23,8 @@ func asCompileError(err error) (*expression.CompileError, bool) {
 	return ce, ok
 }
 
-func closed(names []string) *expression.Schema {
-	s := &expression.Schema{Closed: true, Fields: map[string]*expression.Schema{}}
-	for _, n := range names {
-		s.Fields[n] = nil
-	}
-	return s
-}
-
-func oneEventSchema() *expression.Schema {
+// eventFields says what can be read of an event.
+func eventFields() *expression.Schema {
 	views := event.ViewFields()
 	e := closed(views["event"])
 	for _, view := range []string{"git", "pullRequest", "alert"} {
@@ -40,9 +33,17 @@ func oneEventSchema() *expression.Schema {
 	return e
 }
 
-// eventSchema says what an expression may read: event, and in steps also run, the steps above, and what was correlated.
-func eventSchema(steps map[string]*expression.Schema, correlated *expression.Schema) *expression.Schema {
-	root := &expression.Schema{Closed: true, Fields: map[string]*expression.Schema{"event": oneEventSchema()}}
+func closed(names []string) *expression.Schema {
+	s := &expression.Schema{Closed: true, Fields: map[string]*expression.Schema{}}
+	for _, n := range names {
+		s.Fields[n] = nil
+	}
+	return s
+}
+
+// schema says what an expression may read: event, and in steps also run, the steps above, and what was correlated.
+func (l *loader) schema(steps map[string]*expression.Schema, correlated *expression.Schema) *expression.Schema {
+	root := &expression.Schema{Closed: true, Fields: map[string]*expression.Schema{"event": l.event}}
 	if correlated != nil {
 		root.Fields["correlated"] = correlated
 	}
@@ -127,6 +128,9 @@ func actionPage(name string, d action.Definition) string {
 	page += "A step that is cut off " + interrupted + ", unless `onInterrupt` says otherwise."
 	if d.Fenced != "" {
 		page += " Protection from a stale owner: " + d.Fenced
+	}
+	if d.Unbounded {
+		page += " Only the step's `timeout` ends an attempt that hangs."
 	}
 	page += "\n\n" + document.Markdown(d.Params)
 	if d.Outputs != nil {

@@ -63,6 +63,9 @@ type Type struct {
 	// Spec is a pointer to the zero value of the preset's own part of the document; the reference page and schema are
 	// made from its yaml and doc tags.
 	Spec any
+	// Fields says which types of events there are and what is known of event.data for each, as ParseFields reads it, so that
+	// a misspelling is found before any event; empty where the bodies are anyone's.
+	Fields string
 	// New builds the source. decode fills a value of Spec's type strictly and reports unknown or misshapen fields with
 	// their position; an error of New itself is reported at the document's spec.
 	New func(decode func(spec any) error, env Env) (Source, error)

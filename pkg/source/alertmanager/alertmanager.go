@@ -29,8 +29,9 @@ func Type() source.Type {
 			"alert.firing or alert.resolved, whose data is the body with that one alert. What Alertmanager sends again every repeat_interval is the same event. " +
 			"It repeats on 5xx, and never on 4xx.",
 		Batch:    true,
-		Examples: examples,
 		Spec:     &spec{},
+		Fields:   fields,
+		Examples: examples,
 		New:      build,
 	}
 }

@@ -35,8 +35,9 @@ func Type() source.Type {
 		Headers: []string{
 			"X-Gitea-Event", "X-Gitea-Event-Type", "X-Gitea-Delivery", "X-Forgejo-Event", "X-Forgejo-Event-Type", "X-Forgejo-Delivery",
 		},
-		Examples: examples,
 		Spec:     &spec{},
+		Fields:   fields,
+		Examples: examples,
 		New:      build,
 	}
 }

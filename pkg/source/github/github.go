@@ -34,6 +34,7 @@ func Type() source.Type {
 		Redelivers: true,
 		Examples:   examples,
 		Spec:       &spec{},
+		Fields:     fields,
 		New:        build,
 	}
 }

@@ -38,6 +38,7 @@ func Type() source.Type {
 		Redelivers: true,
 		Examples:   examples,
 		Spec:       &spec{},
+		Fields:     fields,
 		New:        build,
 	}
 }

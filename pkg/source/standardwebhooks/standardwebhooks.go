@@ -24,6 +24,7 @@ func Type() source.Type {
 		SignsID:      true,
 		Examples:     examples,
 		Spec:         &spec{},
+		Fields:       "* = *", // any type and body, and no view
 		New:          build,
 	}
 }

@@ -1,0 +1,32 @@
+package rule_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/riposte-dev/riposte/pkg/rule"
+)
+
+func BenchmarkLoad(b *testing.B) {
+	files := []rule.File{{Path: "source.yaml", Data: []byte(githubDoc)}}
+	const rules = 5000
+	for f := range rules / 100 {
+		var text strings.Builder
+		for i := range 100 {
+			n := f*100 + i
+			fmt.Fprintf(&text, "---\napiVersion: riposte.dev/v1\nkind: Rule\nmetadata:\n  name: rule-%d\n  labels: {team: team-%d}\nspec:\n", n, n%20)
+			fmt.Fprintf(&text, "  trigger: {source: github, type: push}\n  when: 'event.type == \"push\" && event.data.ref == \"main\" && event.data.repository.full_name == \"acme/s-%d\" && event.data.pusher.name == \"u%d\"'\n", n, n%50)
+			text.WriteString("  steps:\n    - uses: do\n      with: {any: \"${{ event.data.repository.full_name }} was pushed\"}\n")
+		}
+		files = append(files, rule.File{Path: fmt.Sprintf("rules-%d.yaml", f), Data: []byte(text.String())})
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		set, err := rule.Load(files, options())
+		if err != nil || len(set.Rules) != rules {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/rules, "µs/rule")
+}
