@@ -57,6 +57,14 @@ func Open(r io.ReaderAt, size int64) (*Recording, error) {
 // Len is the number of events.
 func (r *Recording) Len() int { return len(r.index) }
 
+// Range returns when the first and the last event were accepted; ok is false where there are none.
+func (r *Recording) Range() (first, last time.Time, ok bool) {
+	if len(r.index) == 0 {
+		return first, last, false
+	}
+	return time.Unix(0, r.index[0].at).UTC(), time.Unix(0, r.index[len(r.index)-1].at).UTC(), true
+}
+
 // add notes an event, or those of a page.
 func (r *Recording) add(value []byte, offset int64) error {
 	if len(value) == 0 || value[0] != '{' {
