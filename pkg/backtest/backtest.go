@@ -66,12 +66,16 @@ func Run(ctx context.Context, rec *Recording, o Options) (*Report, error) {
 		}
 		sides = append(sides, against)
 	}
-	err = rec.Each(o.Since.Add(-Reach(o.Candidate, o.Against)), o.Until, func(r *Recorded) error {
-		c.saw(r)
+	prepare := func(r *Recorded) {
 		for _, s := range sides {
-			s.event(ctx, r)
+			r.prepared = append(r.prepared, s.prepare(ctx, r))
 		}
-		return ctx.Err()
+	}
+	err = rec.ahead(ctx, o.Since.Add(-Reach(o.Candidate, o.Against)), o.Until, prepare, func(r *Recorded) {
+		c.saw(r)
+		for i, s := range sides {
+			s.event(ctx, r, r.prepared[i])
+		}
 	})
 	if err != nil {
 		return nil, err
@@ -91,10 +95,11 @@ type side struct {
 	since      time.Time
 	sim        *simulate.Simulation
 	unreceived map[string]int // events of sources that the set does not have
+	views      views
 }
 
 func newSide(set *rule.Set, o *Options, add func(Start)) (*side, error) {
-	s := &side{set: set, since: o.Since, unreceived: map[string]int{}}
+	s := &side{set: set, since: o.Since, unreceived: map[string]int{}, views: views{printed: map[[2]string]bool{}}}
 	var err error
 	s.sim, err = simulate.New(simulate.Options{Set: set, Start: o.Since.Add(-Reach(o.Candidate, o.Against)), Started: func(r *simulate.Run) {
 		if !r.At.Before(o.Since) && r.At.Before(o.Until) {
@@ -105,23 +110,35 @@ func newSide(set *rule.Set, o *Options, add func(Start)) (*side, error) {
 	return s, err
 }
 
-// event decides an event with the set, where that would have received it.
-func (s *side) event(ctx context.Context, r *Recorded) {
+// prepared is what a side makes of an event, apart from its windows.
+type prepared struct {
+	unreceived bool         // the set has no such Source
+	event      *event.Event // nil where no rule's trigger selects it
+	decision   simulate.Decision
+}
+
+// prepare is called from several goroutines.
+func (s *side) prepare(ctx context.Context, r *Recorded) prepared {
 	src := s.set.Sources[r.Source]
 	if src == nil || src.Source == nil {
-		if !r.ReceivedAt.Before(s.since) {
-			s.unreceived[r.Source]++
-		}
-		return
+		return prepared{unreceived: true}
 	}
-	probe := event.Event{Source: r.Source, Type: r.Type}
-	if !s.set.Selects(&probe) {
-		s.sim.MoveTo(ctx, r.ReceivedAt)
-		return
+	if !s.set.Selects(&event.Event{Source: r.Source, Type: r.Type}) {
+		return prepared{}
 	}
 	e := r.event()
-	src.Source.Normalise(e)
-	s.sim.Event(ctx, e)
+	s.views.fill(src.Source, r, e)
+	return prepared{event: e, decision: simulate.Decide(ctx, s.set, e)}
+}
+
+// event takes in what was prepared.
+func (s *side) event(ctx context.Context, r *Recorded, p prepared) {
+	switch {
+	case p.event != nil:
+		s.sim.Decided(ctx, p.event, p.decision)
+	case p.unreceived && !r.ReceivedAt.Before(s.since):
+		s.unreceived[r.Source]++
+	}
 }
 
 // actions says in one text for each rule what its runs would do, so that two sets can be compared.

@@ -218,3 +218,20 @@ func TestComparisons(t *testing.T) {
 		})
 	}
 }
+
+// FuzzOpen demands of any bytes that they are refused, or give events that can be read or are refused one by one.
+func FuzzOpen(f *testing.F) {
+	f.Add([]byte(push("A", 0, "main") + "\n" + alert("B", 1, "shop")))
+	f.Add([]byte(`{"items": [` + alert("B", 1, "shop") + `,` + push("A", 0, "main") + `], "next": "1"}`))
+	set := load(f, ruleOf("deploy", "trigger: {type: push}\n  when: event.git.branch == \"main\""))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		rec, err := backtest.Open(bytes.NewReader(text), int64(len(text)))
+		if err != nil {
+			return
+		}
+		o := backtest.Options{Candidate: set, Since: start().Add(-time.Hour), Until: start().Add(time.Hour)}
+		if report, err := backtest.Run(t.Context(), rec, o); err == nil && report.Events > rec.Len() {
+			t.Errorf("%d events of %d", report.Events, rec.Len())
+		}
+	})
+}

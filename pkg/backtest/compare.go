@@ -65,24 +65,30 @@ type pair struct {
 	candidate, base []Start
 }
 
+// seen is what is known of an event that a decided run names.
+type seen struct {
+	at  time.Time
+	typ string
+}
+
 // comparison collects what both sides start.
 type comparison struct {
 	o       *Options
 	pairs   map[id]*pair
 	actions [2]map[string]string // of the candidate, and of what it is compared with
-	wanted  map[string]time.Time // events that decided runs name, and when they were accepted
+	wanted  map[string]seen      // events that decided runs name, as far as they are recorded
 	current *Recorded
 	events  int
 }
 
 func newComparison(o *Options) *comparison {
-	c := &comparison{o: o, pairs: map[id]*pair{}, wanted: map[string]time.Time{}}
+	c := &comparison{o: o, pairs: map[id]*pair{}, wanted: map[string]seen{}}
 	if o.Against != nil {
 		c.actions = [2]map[string]string{actions(o.Candidate), actions(o.Against)}
 		return c
 	}
 	for _, s := range o.Decided {
-		c.wanted[s.Event] = time.Time{}
+		c.wanted[s.Event] = seen{}
 	}
 	return c
 }
@@ -94,7 +100,7 @@ func (c *comparison) saw(r *Recorded) {
 		c.events++
 	}
 	if _, ok := c.wanted[r.ID]; ok {
-		c.wanted[r.ID] = r.ReceivedAt
+		c.wanted[r.ID] = seen{r.ReceivedAt, r.Type}
 	}
 }
 
@@ -124,14 +130,15 @@ const soon = time.Minute
 // decided adds the runs of then. The time of a run is that of its event, unless it started when a window ended.
 func (c *comparison) decided(all []Start) {
 	for _, s := range all {
-		if at := c.wanted[s.Event]; !at.IsZero() && s.At.Sub(at) < soon {
-			s.At = at
+		e := c.wanted[s.Event]
+		if !e.at.IsZero() && s.At.Sub(e.at) < soon {
+			s.At = e.at
 		}
 		if s.At.Before(c.o.Since) || !s.At.Before(c.o.Until) {
 			continue
 		}
 		p := c.pair(s)
-		p.base = append(p.base, s)
+		p.typ, p.base = e.typ, append(p.base, s)
 	}
 }
 
@@ -167,8 +174,8 @@ func (c *comparison) report(unreceived map[string]int) *Report {
 
 // gone reports whether a decided run's event is no longer recorded.
 func (c *comparison) gone(eventID string) bool {
-	at, decided := c.wanted[eventID]
-	return decided && at.IsZero()
+	e, decided := c.wanted[eventID]
+	return decided && e.at.IsZero()
 }
 
 func (c *comparison) compare(all []Difference, k id, p *pair, rr *RuleReport) []Difference {

@@ -3,9 +3,11 @@ package backtest
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"time"
 
@@ -55,57 +57,126 @@ func Open(r io.ReaderAt, size int64) (*Recording, error) {
 // Len is the number of events.
 func (r *Recording) Len() int { return len(r.index) }
 
+// Range returns when the first and the last event were accepted; ok is false where there are none.
+func (r *Recording) Range() (first, last time.Time, ok bool) {
+	if len(r.index) == 0 {
+		return first, last, false
+	}
+	return time.Unix(0, r.index[0].at).UTC(), time.Unix(0, r.index[len(r.index)-1].at).UTC(), true
+}
+
 // add notes an event, or those of a page.
 func (r *Recording) add(value []byte, offset int64) error {
 	if len(value) == 0 || value[0] != '{' {
 		return errors.New("it is neither an event nor a page of events")
 	}
-	if _, isEvent := event.Field(value, "receivedAt"); isEvent {
-		return r.note(value, offset)
+	if at, isEvent := event.Field(value, "receivedAt"); isEvent {
+		return r.note(at, offset, len(value))
 	}
 	items, isPage := event.Field(value, "items")
 	if !isPage {
 		return errors.New("it is neither an event nor a page of events: it has neither receivedAt nor items")
 	}
 	for item := range event.Elements(items) {
-		at := offset + int64(cap(value)-cap(item)) // item is a part of value
-		if err := r.note(item, at); err != nil {
+		at, _ := event.Field(item, "receivedAt")
+		if err := r.note(at, offset+int64(cap(value)-cap(item)), len(item)); err != nil { // item is a part of value
 			return err
 		}
 	}
 	return nil
 }
 
-func (r *Recording) note(value []byte, offset int64) error {
-	raw, _ := event.Field(value, "receivedAt")
-	at, err := time.Parse(time.RFC3339Nano, event.Text(raw))
+func (r *Recording) note(receivedAt []byte, offset int64, size int) error {
+	at, err := time.Parse(time.RFC3339Nano, event.Text(receivedAt))
 	if err != nil {
 		return errors.New("an event has no receivedAt")
 	}
-	r.index = append(r.index, entry{at.UnixNano(), offset, len(value)})
+	r.index = append(r.index, entry{at.UnixNano(), offset, size})
 	return nil
 }
 
 // Each calls fn with the events accepted from since to before until, oldest first. The event's memory is used again for
 // the next one.
 func (r *Recording) Each(since, until time.Time, fn func(*Recorded) error) error {
-	from, _ := slices.BinarySearchFunc(r.index, since.UnixNano(), func(e entry, at int64) int { return compare(e.at, at) })
-	end, _ := slices.BinarySearchFunc(r.index, until.UnixNano(), func(e entry, at int64) int { return compare(e.at, at) })
 	var b block
-	for _, en := range r.index[from:max(from, end)] {
-		text, err := b.read(r.r, en)
+	for _, en := range r.between(since, until) {
+		rec, err := b.event(r.r, en)
 		if err != nil {
-			return fmt.Errorf("read the events: %w", err)
-		}
-		rec, err := parse(text)
-		if err != nil {
-			return fmt.Errorf("the event at byte %d of the events: %w", en.offset, err)
+			return err
 		}
 		if err := fn(rec); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (r *Recording) between(since, until time.Time) []entry {
+	from, _ := slices.BinarySearchFunc(r.index, since.UnixNano(), func(e entry, at int64) int { return compare(e.at, at) })
+	end, _ := slices.BinarySearchFunc(r.index, until.UnixNano(), func(e entry, at int64) int { return compare(e.at, at) })
+	return r.index[from:max(from, end)]
+}
+
+// batch is how many events are read ahead at a time.
+const batch = 64
+
+// part is a batch that was read and prepared.
+type part struct {
+	events []*Recorded
+	err    error
+}
+
+// ahead is Each, reading ahead of fn. prepare is called for each event, in several goroutines at once that have ended when
+// ahead returns; fn is called in order. An event's memory is not used again.
+func (r *Recording) ahead(ctx context.Context, since, until time.Time, prepare func(*Recorded), fn func(*Recorded)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	queue := make(chan chan part, runtime.GOMAXPROCS(0))
+	go func() {
+		defer close(queue)
+		for list := range slices.Chunk(r.between(since, until), batch) {
+			done := make(chan part, 1)
+			select {
+			case queue <- done:
+				go func() { done <- r.part(list, prepare) }()
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	defer func() {
+		cancel()
+		for done := range queue {
+			<-done
+		}
+	}()
+	for done := range queue {
+		p := <-done
+		for _, rec := range p.events {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			fn(rec)
+		}
+		if p.err != nil {
+			return p.err
+		}
+	}
+	return ctx.Err()
+}
+
+func (r *Recording) part(list []entry, prepare func(*Recorded)) part {
+	b := block{keep: true}
+	p := part{events: make([]*Recorded, 0, len(list))}
+	for _, en := range list {
+		rec, err := b.event(r.r, en)
+		if err != nil {
+			p.err = err
+			break
+		}
+		prepare(rec)
+		p.events = append(p.events, rec)
+	}
+	return p
 }
 
 func compare(a, b int64) int {
@@ -122,9 +193,23 @@ func compare(a, b int64) int {
 type block struct {
 	data   []byte
 	offset int64
+	keep   bool // what was read is not written over, since events refer to it
 }
 
 const blockSize = 256 << 10
+
+// event reads the event at a place.
+func (b *block) event(r io.ReaderAt, en entry) (*Recorded, error) {
+	text, err := b.read(r, en)
+	if err != nil {
+		return nil, fmt.Errorf("read the events: %w", err)
+	}
+	rec, err := parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("the event at byte %d of the events: %w", en.offset, err)
+	}
+	return rec, nil
+}
 
 func (b *block) read(r io.ReaderAt, en entry) ([]byte, error) {
 	if en.offset < b.offset || en.offset+int64(en.size) > b.offset+int64(len(b.data)) {
@@ -133,7 +218,7 @@ func (b *block) read(r io.ReaderAt, en entry) ([]byte, error) {
 			start = max(0, en.offset+int64(en.size)-blockSize)
 			start = min(start, en.offset)
 		}
-		if want := max(blockSize, int(en.offset-start)+en.size); cap(b.data) < want {
+		if want := max(blockSize, int(en.offset-start)+en.size); b.keep || cap(b.data) < want {
 			b.data = make([]byte, want)
 		}
 		b.data, b.offset = b.data[:cap(b.data)], start
@@ -153,8 +238,11 @@ type Recorded struct {
 	Source     string
 	Type       string
 	ReceivedAt time.Time
-	text       []byte
-	data       []byte
+
+	time, deliveryID, subject, causedBy, headers, data []byte // raw
+	git, alert, pullRequest                            []byte // raw, as the API printed them
+
+	prepared []prepared // for each side
 }
 
 // parse reads what every event needs. The text was split off as one value, but may be no JSON inside.
@@ -162,7 +250,7 @@ func parse(text []byte) (*Recorded, error) {
 	if err := event.Validate(text); err != nil {
 		return nil, fmt.Errorf("it is not JSON %w", err)
 	}
-	r := &Recorded{text: text}
+	r := &Recorded{}
 	for key, value := range event.Members(text) {
 		switch string(key) {
 		case `"id"`:
@@ -173,8 +261,8 @@ func parse(text []byte) (*Recorded, error) {
 			r.Type = event.Text(value)
 		case `"receivedAt"`:
 			r.ReceivedAt, _ = time.Parse(time.RFC3339Nano, event.Text(value)) // it was read before
-		case `"data"`:
-			r.data = value
+		default:
+			r.keep(string(key), value)
 		}
 	}
 	if r.ID == "" || r.Source == "" {
@@ -183,27 +271,44 @@ func parse(text []byte) (*Recorded, error) {
 	return r, nil
 }
 
+// keep notes where a member stands that not every event is asked for.
+func (r *Recorded) keep(key string, value []byte) {
+	switch key {
+	case `"time"`:
+		r.time = value
+	case `"deliveryID"`:
+		r.deliveryID = value
+	case `"subject"`:
+		r.subject = value
+	case `"causedBy"`:
+		r.causedBy = value
+	case `"headers"`:
+		r.headers = value
+	case `"data"`:
+		r.data = value
+	case `"git"`:
+		r.git = value
+	case `"alert"`:
+		r.alert = value
+	case `"pullRequest"`:
+		r.pullRequest = value
+	}
+}
+
 // event makes the event anew, without its views.
 func (r *Recorded) event() *event.Event {
-	e := &event.Event{ID: r.ID, Source: r.Source, Type: r.Type, ReceivedAt: r.ReceivedAt, Time: r.ReceivedAt}
-	for key, value := range event.Members(r.text) {
-		switch string(key) {
-		case `"time"`:
-			if at, err := time.Parse(time.RFC3339Nano, event.Text(value)); err == nil {
-				e.Time = at
-			}
-		case `"deliveryID"`:
-			e.DeliveryID = event.Text(value)
-		case `"subject"`:
-			e.Subject = event.Text(value)
-		case `"causedBy"`:
-			e.CausedBy = event.Text(value)
-		case `"headers"`:
+	e := &event.Event{
+		ID: r.ID, Source: r.Source, Type: r.Type, ReceivedAt: r.ReceivedAt, Time: r.ReceivedAt,
+		DeliveryID: event.Text(r.deliveryID), Subject: event.Text(r.subject), CausedBy: event.Text(r.causedBy),
+	}
+	if at, err := time.Parse(time.RFC3339Nano, event.Text(r.time)); err == nil {
+		e.Time = at
+	}
+	for name, value := range event.Members(r.headers) {
+		if e.Headers == nil {
 			e.Headers = map[string]string{}
-			for name, v := range event.Members(value) {
-				e.Headers[event.Text(name)] = event.Text(v)
-			}
 		}
+		e.Headers[event.Text(name)] = event.Text(value)
 	}
 	if !bytes.Equal(r.data, []byte("null")) {
 		e.Body = r.data

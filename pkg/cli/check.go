@@ -139,7 +139,7 @@ func (r *checked) print(cmd *cobra.Command, output string) error {
 	if len(r.set.Tests) > 0 {
 		there += ", " + count(len(r.set.Tests), "test")
 	}
-	fmt.Fprintln(w, there+": "+verdict)
+	fmt.Fprintf(w, "%s: %s\n", there, verdict)
 	return nil
 }
 

@@ -38,7 +38,7 @@ func options() rule.Options {
 // UPDATE_TESTDATA=1 writes what is printed now.
 func TestDocuments(t *testing.T) {
 	names, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(names) < 1 {
+	if err != nil || len(names) < 5 {
 		t.Fatalf("%d archives, %v", len(names), err)
 	}
 	for _, name := range names {

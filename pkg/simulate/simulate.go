@@ -103,8 +103,27 @@ func New(o Options) (*Simulation, error) {
 // Runs lists the runs in the order in which they were created; only those of a simulation that acts are kept.
 func (s *Simulation) Runs() []*Run { return s.runs }
 
+// Decision is what a set says of an event, apart from its windows.
+type Decision struct {
+	verdicts []rule.Verdict
+	joins    []rule.Join
+}
+
+// Decide asks a set about an event whose views are made. It is a function of the two alone, and safe for concurrent use.
+func Decide(ctx context.Context, set *rule.Set, e *event.Event) Decision {
+	if !set.Selects(e) {
+		return Decision{}
+	}
+	return Decision{set.Match(ctx, e, e.ReceivedAt).Verdicts, set.Joins(ctx, e, e.ReceivedAt)}
+}
+
 // Event decides an event whose views are made, at its ReceivedAt; time never goes back.
 func (s *Simulation) Event(ctx context.Context, e *event.Event) {
+	s.Decided(ctx, e, Decide(ctx, s.o.Set, e))
+}
+
+// Decided is Event for a decision that Decide made of the simulation's set.
+func (s *Simulation) Decided(ctx context.Context, e *event.Event, d Decision) {
 	s.MoveTo(ctx, e.ReceivedAt)
 	s.seq++
 	pos := event.Pos{Seq: s.seq}
@@ -112,16 +131,13 @@ func (s *Simulation) Event(ctx context.Context, e *event.Event) {
 		s.events[e.ID] = e
 	}
 	s.trace(ctx, e)
-	if !s.o.Set.Selects(e) {
-		return
-	}
 	var created []*Run
-	for _, v := range s.o.Set.Match(ctx, e, e.ReceivedAt).Verdicts {
-		if v.Truth == expression.True {
+	for i := range d.verdicts {
+		if v := &d.verdicts[i]; v.Truth == expression.True {
 			created = append(created, s.create(v.Rule, e, pos))
 		}
 	}
-	s.begin(ctx, append(created, s.correlate(ctx, e, pos)...))
+	s.begin(ctx, append(created, s.correlate(e, d.joins, pos)...))
 	s.settle(s.now)
 }
 

@@ -12,12 +12,9 @@ import (
 )
 
 // correlate lets an event take part in what rules wait for, and returns the runs of what fires.
-func (s *Simulation) correlate(ctx context.Context, e *event.Event, pos event.Pos) []*Run {
-	if len(s.machines) == 0 {
-		return nil
-	}
+func (s *Simulation) correlate(e *event.Event, joins []rule.Join, pos event.Pos) []*Run {
 	var created []*Run
-	for _, j := range s.o.Set.Joins(ctx, e, e.ReceivedAt) {
+	for _, j := range joins {
 		m := s.byRule[j.Rule]
 		if m == nil || len(j.Matches) == 0 {
 			continue

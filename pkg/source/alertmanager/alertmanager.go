@@ -31,8 +31,8 @@ func Type() source.Type {
 		Batch:    true,
 		Spec:     &spec{},
 		Fields:   fields,
-		New:      build,
 		Examples: examples,
+		New:      build,
 	}
 }
 

@@ -37,8 +37,8 @@ func Type() source.Type {
 		},
 		Spec:     &spec{},
 		Fields:   fields,
-		New:      build,
 		Examples: examples,
+		New:      build,
 	}
 }
 
