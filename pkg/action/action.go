@@ -30,6 +30,13 @@ type Definition struct {
 	LocalOutputs bool
 	// RetryInterrupted says what to do with a step that a crash or stop cut off: true runs it again, false fails it.
 	RetryInterrupted bool
+	// Unbounded says that nothing ends an attempt that hangs but the step's own timeout.
+	Unbounded bool
+	// Causes are the events that it may make senders send, so that a rule that starts itself is found before it runs.
+	Causes []Cause
+	// Replaces names the labels and fields of an event that mean something else after the action: "pod", "instance",
+	// "fingerprint".
+	Replaces []string
 	// Fenced says whether and how the outside effect is protected from a stale owner; for the reference page.
 	Fenced string
 	// Check validates literal parameters at load, on a decoded Params value whose templated fields are zero; optional.
@@ -39,6 +46,16 @@ type Definition struct {
 	CheckTarget func(Target) error
 	// Run does it. params is a pointer of Params' type.
 	Run func(ctx context.Context, call *Call) (Outputs, error)
+}
+
+// Cause is an event that an action makes a sender send.
+type Cause struct {
+	Sources []string // presets: "github"
+	Types   []string // types of events: "push"
+	// Fields are paths of the event whose value is that of a parameter: "event.git.branch" to "branch".
+	Fields map[string]string
+	// Tells are paths by which a condition can tell the event from those of others: "event.git.pusher".
+	Tells []string
 }
 
 // Outputs are a step's results by name. Values are JSON values: nil, bool, int64, float64, string, []any, map[string]any.

@@ -22,6 +22,7 @@ import (
 
 	"github.com/riposte-dev/riposte/pkg/document"
 	"github.com/riposte-dev/riposte/pkg/event"
+	"github.com/riposte-dev/riposte/pkg/explain"
 	"github.com/riposte-dev/riposte/pkg/run"
 )
 
@@ -66,9 +67,12 @@ type Orders interface {
 
 // Options configure the API.
 type Options struct {
-	Events  Events
-	Runs    Runs
-	Orders  Orders
+	Events Events
+	Runs   Runs
+	Orders Orders
+	// Explain says what each rule made of an event; all lists also those whose trigger does not select it. Errors are as
+	// those of Events.Get.
+	Explain func(ctx context.Context, id string, all bool) (*explain.Explanation, error)
 	Rules   func() RuleSet
 	Sources func() []Source
 	// Backup writes a consistent copy of the store; nil where the store is not ours to copy.

@@ -102,7 +102,7 @@ func (s *store) Retry(_ context.Context, id string) error {
 
 func handler(s *store, tokens ...api.Token) http.Handler {
 	return api.New(api.Options{
-		Events: eventReader{s}, Runs: runReader{s}, Orders: s, Tokens: tokens, Version: "test",
+		Events: eventReader{s}, Runs: runReader{s}, Orders: s, Explain: s.Explain, Tokens: tokens, Version: "test",
 		Rules: func() api.RuleSet { return api.RuleSet{Revision: "abc"} }, Sources: func() []api.Source { return []api.Source{{Name: "zed"}, {Name: "abc", Problem: "its secret is empty"}} },
 		Backup: func(_ context.Context, w io.Writer) error {
 			_, _ = io.WriteString(w, "tar")

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/riposte-dev/riposte/pkg/explain"
 	"github.com/riposte-dev/riposte/pkg/run"
 )
 
@@ -30,6 +31,7 @@ func (a *api) operations() []operation {
 		{get, "/api/v1/version", "getVersion", "Version of the server", Viewer, nil, ok, Version{}, a.version},
 		{get, "/api/v1/events", "listEvents", "List events, newest first", Viewer, []string{"source", "type", "since", "limit", "cursor"}, ok, List[Event]{}, a.listEvents},
 		{get, "/api/v1/events/{id}", "getEvent", "One event and what was decided about it; the id can be shortened", Viewer, nil, ok, Event{}, a.getEvent},
+		{get, "/api/v1/events/{id}/explain", "explainEvent", "What each rule made of the event, clause by clause, and what waits in windows; the id can be shortened", Viewer, []string{"all"}, ok, explain.Explanation{}, a.explain},
 		{post, "/api/v1/events/{id}/replay", "replayEvent", "Append the event again under a new id", Operator, nil, taken, Named{}, a.replay},
 		{get, "/api/v1/runs", "listRuns", "List runs, newest first, without their steps", Viewer, []string{"rule", "event", "state", "limit", "cursor"}, ok, List[Run]{}, a.listRuns},
 		{get, "/api/v1/runs/{id}", "getRun", "One run with its steps; the id can be shortened", Viewer, nil, ok, Run{}, a.getRun},
@@ -53,6 +55,7 @@ func parameters() map[string]map[string]any {
 		"rule":   text("only of this rule"),
 		"event":  text("only those that the event with this whole id started"),
 		"cursor": text("next of the page before"),
+		"all":    {"description": "also the rules whose trigger does not select the event", "schema": map[string]any{"type": "boolean", "default": false}},
 		"state":  {"description": "only in this state", "schema": map[string]any{"type": "string", "enum": states()}},
 		"limit":  {"description": "at most so many", "schema": map[string]any{"type": "integer", "minimum": 1, "maximum": maxLimit, "default": defaultLimit}},
 	}
@@ -132,6 +135,10 @@ func (s schemas) of(t reflect.Type) map[string]any {
 		return map[string]any{}
 	case reflect.TypeFor[run.State]():
 		return map[string]any{"type": "string", "enum": states()}
+	case reflect.TypeFor[explain.State]():
+		return map[string]any{"type": "string", "enum": explain.States()}
+	case reflect.TypeFor[explain.Result]():
+		return map[string]any{"type": "string", "enum": explain.Results()}
 	}
 	switch t.Kind() {
 	case reflect.Pointer:

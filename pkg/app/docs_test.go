@@ -12,8 +12,10 @@ import (
 	"github.com/riposte-dev/riposte/pkg/app"
 	"github.com/riposte-dev/riposte/pkg/config"
 	"github.com/riposte-dev/riposte/pkg/document"
+	"github.com/riposte-dev/riposte/pkg/lint"
 	"github.com/riposte-dev/riposte/pkg/rule"
 	"github.com/riposte-dev/riposte/pkg/rulesync"
+	"github.com/riposte-dev/riposte/pkg/ruletest"
 )
 
 func options() rule.Options {
@@ -59,7 +61,10 @@ func TestDocumentedYAMLIsRight(t *testing.T) {
 
 func checkDocuments(t *testing.T, page, block string) {
 	t.Helper()
-	_, err := rule.Load([]rule.File{{Path: filepath.Base(page), Data: []byte(block)}}, options())
+	set, err := rule.Load([]rule.File{{Path: filepath.Base(page), Data: []byte(block)}}, options())
+	if err == nil {
+		runTests(t, set)
+	}
 	var problems document.Problems
 	if err != nil && !errors.As(err, &problems) {
 		t.Fatal(err)
@@ -94,12 +99,55 @@ func TestTheRepositorysOwnRulesAreRight(t *testing.T) {
 	if len(set.Rules) < 2 {
 		t.Errorf("%d rules", len(set.Rules))
 	}
+	found, err := lint.Run(set, lint.Options{Sources: options().Sources, Actions: options().Actions})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range found {
+		t.Error(f)
+	}
+}
+
+// TestTheRepositorysOwnTestsPass runs the tests of rules/ and examples/, which must make each rule run.
+func TestTheRepositorysOwnTestsPass(t *testing.T) {
+	files, err := rulesync.Read([]string{"../../rules", "../../examples"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := rule.Load(files, options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	report := runTests(t, set)
+	var b strings.Builder
+	report.Coverage.Print(&b)
+	if report.Coverage.Ran != len(set.Rules) || report.Coverage.Seen != report.Coverage.Clauses {
+		t.Errorf("a rule or clause has no test:\n%s", b.String())
+	}
+}
+
+func runTests(t *testing.T, set *rule.Set) *ruletest.Report {
+	t.Helper()
+	report, err := ruletest.Run(t.Context(), ruletest.Options{Set: set, ReadFile: func(doc, file string) ([]byte, error) {
+		return os.ReadFile(filepath.Join(filepath.Dir(doc), file))
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report.Failed > 0 {
+		var b strings.Builder
+		report.Print(&b)
+		t.Error(b.String())
+	}
+	return report
 }
 
 // TestReferencePagesAreUpToDate fails when make generate has to be run.
 func TestReferencePagesAreUpToDate(t *testing.T) {
 	r := app.Describe()
-	for name, want := range rule.Reference(r.Sources, r.Actions) {
+	pages := rule.Reference(r.Sources, r.Actions)
+	pages["check.md"] = lint.Reference()
+	for name, want := range pages {
 		got, err := os.ReadFile(filepath.Join("../../docs/reference", name))
 		if err != nil || string(got) != want {
 			t.Errorf("docs/reference/%s is not what the code says: run make generate (%v)", name, err)

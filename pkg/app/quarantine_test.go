@@ -16,6 +16,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/client"
 	"github.com/riposte-dev/riposte/pkg/config"
 	"github.com/riposte-dev/riposte/pkg/event"
+	"github.com/riposte-dev/riposte/pkg/explain"
 	"github.com/riposte-dev/riposte/pkg/source"
 )
 
@@ -136,6 +137,9 @@ func TestAnEventThatKillsTheProcessIsQuarantined(t *testing.T) {
 		t.Errorf("the process died %d times before the event was set aside", deaths)
 	}
 	s := &server{t: t, listen: l, log: &lockedBuffer{}}
+	if x := s.explained(id, ""); x.State != explain.Quarantined || !strings.Contains(x.Note, "nothing is evaluated") || len(x.Rules) > 0 {
+		t.Errorf("explained as %+v", x)
+	}
 	if r := s.ended(post(l, `"live"`) + "-r"); r.State != "succeeded" {
 		t.Errorf("another event's run: %+v", r)
 	}

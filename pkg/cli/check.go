@@ -17,6 +17,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/client"
 	"github.com/riposte-dev/riposte/pkg/config"
 	"github.com/riposte-dev/riposte/pkg/document"
+	"github.com/riposte-dev/riposte/pkg/lint"
 	"github.com/riposte-dev/riposte/pkg/rule"
 	"github.com/riposte-dev/riposte/pkg/rulesync"
 	"github.com/riposte-dev/riposte/pkg/source"
@@ -24,40 +25,68 @@ import (
 
 func newCheck() *cobra.Command {
 	var file, output string
-	var dev bool
+	var dev, fatal bool
 	cmd := &cobra.Command{
 		Use: "check DIR...", Short: "Check rules without running them",
-		Example: "  riposte check rules\n  riposte check --config /etc/riposte/riposte.yaml rules -o json",
+		Example: "  riposte check rules\n  riposte check --config /etc/riposte/riposte.yaml rules -o json\n  riposte check --lint-fatal rules -o github",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usage(cmd, "DIR is missing")
 			}
 			return nil
 		},
-		Long: "Check reports everything that is wrong with the rules below the directories, with file, line and column. It exits with 0 when all is well, 1 when something is wrong, and 2 when it could not be called like this.",
+		Long: "Check reports everything that is wrong with the rules below the directories, with file, line and column, and warns of what is right but suspicious: a field that the sender does not have, a rule that can never match, one that starts itself. " +
+			"It exits with 0 when all is well or there are warnings only, 1 when something is wrong, 2 when it could not be called like this, and 3 for warnings under --lint-fatal.\n\n" +
+			"The annotation " + lint.Ignore + " of a document silences warnings by their id.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOutput(cmd, output); err != nil {
+			if !slices.Contains(checkOutputs(), output) {
+				return usage(cmd, "--output %q is none of %s", output, strings.Join(checkOutputs(), ", "))
+			}
+			r, err := check(args, file, dev)
+			if err != nil {
 				return err
 			}
-			set, err := check(args, file, dev)
-			return report(cmd.OutOrStdout(), output, set, err)
+			if err := r.print(cmd, output); err != nil {
+				return err
+			}
+			return r.verdict(output, fatal)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&file, "config", "", "the server's configuration: checks that the secrets that rules name are declared there")
 	f.BoolVar(&dev, "dev", false, "allow {env: …}, as serve --dev does")
-	f.StringVarP(&output, "output", "o", "text", "text or json")
-	complete(cmd, "output", outputs()...)
+	f.BoolVar(&fatal, "lint-fatal", false, "exit with 3 when there are warnings")
+	f.StringVarP(&output, "output", "o", "text", "text, json, sarif for code scanning, or github for annotations of a workflow")
+	complete(cmd, "output", checkOutputs()...)
 	return cmd
 }
 
-func check(dirs []string, configFile string, dev bool) (*rule.Set, error) {
+// checkOutputs are the forms in which check prints.
+func checkOutputs() []string { return []string{"text", "json", "sarif", "github"} }
+
+// checked is what check found.
+type checked struct {
+	set      *rule.Set // nil where there are problems
+	problems document.Problems
+	warnings []lint.Finding // looked for where there are no problems
+}
+
+// rulesBelow reads the files of rules below directories.
+func rulesBelow(dirs []string) ([]rule.File, error) {
 	files, err := rulesync.Read(dirs)
 	if err != nil {
 		return nil, &failure{code: exitUsage, err: err}
 	}
 	if len(files) == 0 { // a mistyped directory must not look right in somebody's CI
-		return nil, &failure{code: exitUsage, err: fmt.Errorf("there are no rules below %s", strings.Join(dirs, ", ")), hint: "they stand in files that end with .yaml or .yml"}
+		return nil, noRules(dirs)
+	}
+	return files, nil
+}
+
+func check(dirs []string, configFile string, dev bool) (*checked, error) {
+	files, err := rulesBelow(dirs)
+	if err != nil {
+		return nil, err
 	}
 	c := config.Default()
 	o := rule.Options{Dev: dev, Secret: func(source.SecretRef) ([]byte, error) { return nil, errors.New("check resolves no secrets") }}
@@ -74,30 +103,55 @@ func check(dirs []string, configFile string, dev bool) (*rule.Set, error) {
 	}
 	r := app.Describe()
 	o.Sources, o.Actions = r.Sources, r.Actions
-	return rule.Load(files, o)
+	out := &checked{}
+	if out.set, err = rule.Load(files, o); err != nil {
+		if !errors.As(err, &out.problems) {
+			return nil, err
+		}
+		return out, nil
+	}
+	out.warnings, err = lint.Run(out.set, lint.Options{Sources: r.Sources, Actions: r.Actions})
+	return out, err
 }
 
-// report prints what check found.
-func report(w io.Writer, output string, set *rule.Set, err error) error {
-	var problems document.Problems
-	if err != nil && !errors.As(err, &problems) {
-		return err
+// print writes what was found. Of text, problems are the verdict's error.
+func (r *checked) print(cmd *cobra.Command, output string) error {
+	w := cmd.OutOrStdout()
+	switch output {
+	case "json":
+		return writeJSON(w, map[string]any{"problems": problemViews(r.problems), "warnings": warningViews(r.warnings)})
+	case "sarif":
+		return writeJSON(w, r.sarif(cmd.Root().Version))
+	case "github":
+		return r.annotate(w)
 	}
-	if output == "json" {
-		enc := json.NewEncoder(w)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		if err := enc.Encode(map[string]any{"problems": problemViews(problems)}); err != nil {
-			return err
-		}
+	if len(r.problems) > 0 {
+		return nil
 	}
+	for _, f := range r.warnings {
+		fmt.Fprintln(cmd.ErrOrStderr(), f)
+	}
+	verdict := "fine"
+	if n := len(r.warnings); n > 0 {
+		verdict = count(n, "warning")
+	}
+	there := count(len(r.set.Rules), "rule") + ", " + count(len(r.set.Sources), "source") + ", " + count(len(r.set.Targets), "target")
+	if len(r.set.Tests) > 0 {
+		there += ", " + count(len(r.set.Tests), "test")
+	}
+	fmt.Fprintf(w, "%s: %s\n", there, verdict)
+	return nil
+}
+
+// verdict is how the program ends.
+func (r *checked) verdict(output string, fatal bool) error {
 	switch {
-	case len(problems) > 0 && output == "json":
+	case len(r.problems) > 0 && output == "text":
+		return &failure{code: exitFailed, err: fmt.Errorf("%w\n\n%s", r.problems, count(len(r.problems), "problem")), plain: true}
+	case len(r.problems) > 0:
 		return &failure{code: exitFailed}
-	case len(problems) > 0:
-		return &failure{code: exitFailed, err: fmt.Errorf("%w\n\n%s", problems, count(len(problems), "problem")), plain: true}
-	case output == "text":
-		fmt.Fprintf(w, "%s, %s, %s: fine\n", count(len(set.Rules), "rule"), count(len(set.Sources), "source"), count(len(set.Targets), "target"))
+	case len(r.warnings) > 0 && fatal:
+		return &failure{code: exitWarnings}
 	}
 	return nil
 }
@@ -109,8 +163,16 @@ func count(n int, what string) string {
 	return fmt.Sprintf("%d %s", n, what)
 }
 
-// problemView is a problem in the JSON that check prints.
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// problemView is a problem in the JSON that check prints; a warning has an id.
 type problemView struct {
+	ID      string `json:"id,omitempty"`
 	File    string `json:"file,omitempty"`
 	Line    int    `json:"line,omitempty"`
 	Column  int    `json:"column,omitempty"`
@@ -122,7 +184,15 @@ type problemView struct {
 func problemViews(problems document.Problems) []problemView {
 	views := make([]problemView, len(problems))
 	for i, p := range problems {
-		views[i] = problemView{p.File, p.Line, p.Column, p.Msg, p.Hint, p.Snippet}
+		views[i] = problemView{"", p.File, p.Line, p.Column, p.Msg, p.Hint, p.Snippet}
+	}
+	return views
+}
+
+func warningViews(warnings []lint.Finding) []problemView {
+	views := make([]problemView, len(warnings))
+	for i, f := range warnings {
+		views[i] = problemView{f.ID, f.File, f.Line, f.Column, f.Msg, f.Hint, f.Snippet}
 	}
 	return views
 }
@@ -137,7 +207,9 @@ func newSchema() *cobra.Command {
 			r := app.Describe()
 			schemas := rule.Schemas(r.Sources, r.Actions)
 			if docs != "" {
-				return writePages(docs, rule.Reference(r.Sources, r.Actions))
+				pages := rule.Reference(r.Sources, r.Actions)
+				pages["check.md"] = lint.Reference()
+				return writePages(docs, pages)
 			}
 			if dir != "" {
 				return writeSchemas(dir, schemas)

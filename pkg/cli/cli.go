@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -22,13 +23,24 @@ import (
 // Main runs the command line and returns the exit code.
 func Main(ctx context.Context, args []string, stdout, stderr io.Writer, version string) int {
 	root := newRoot(version)
-	root.SetArgs(args)
+	root.SetArgs(goStyle(args))
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	if err := root.ExecuteContext(ctx); err != nil {
 		return tell(stderr, err)
 	}
 	return exitOK
+}
+
+// goStyle lets the test command take -run as go test does, besides --run.
+func goStyle(args []string) []string {
+	out := slices.Clone(args)
+	for i, arg := range args {
+		if i > 0 && args[0] == "test" && (arg == "-run" || strings.HasPrefix(arg, "-run=")) {
+			out[i] = "-" + arg
+		}
+	}
+	return out
 }
 
 func newRoot(version string) *cobra.Command {
@@ -41,7 +53,7 @@ func newRoot(version string) *cobra.Command {
 			SilenceUsage:  true,
 			SilenceErrors: true,
 		},
-		newServe(version), newCheck(), newSend(), newEvents(), newRuns(), newRules(), newSources(),
+		newServe(version), newCheck(), newTest(), newExplain(), newSend(), newEvents(), newRuns(), newRules(), newSources(), newBacktest(),
 		newBackup(), newRestore(), newSchema(), newVersion(version),
 	)
 	root.SetVersionTemplate("riposte {{.Version}}\n")

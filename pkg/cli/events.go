@@ -86,6 +86,9 @@ func printEvent(w io.Writer, e api.Event) {
 	}
 	fmt.Fprintln(w)
 	printDecision(w, e.Decision)
+	if e.Decision != nil {
+		fmt.Fprintf(w, "what each rule made of it: riposte explain %s\n", e.ID)
+	}
 	section(w, "headers", e.Headers, len(e.Headers) > 0)
 	section(w, "git", e.Git, e.Git != nil)
 	section(w, "pullRequest", e.PullRequest, e.PullRequest != nil)

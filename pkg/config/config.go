@@ -12,6 +12,8 @@ import (
 	"encoding/hex"
 	"net/netip"
 	"time"
+
+	"github.com/riposte-dev/riposte/pkg/quiet"
 )
 
 // Config is the whole configuration. Sizes are bytes.
@@ -34,6 +36,7 @@ type Config struct {
 	Secrets     map[string]Secret // by the name that rules use
 	Credentials []Credential
 	Tokens      []Token
+	QuietTimes  []QuietTime // when rules leave things alone
 
 	Limits    Limits
 	EventLog  EventLog
@@ -58,9 +61,23 @@ type KeyPair struct {
 // Enabled reports whether the listener speaks TLS.
 func (k KeyPair) Enabled() bool { return k.Cert != "" }
 
-// Rules says where the rules come from.
+// Rules says where the rules come from: directories or a repository.
 type Rules struct {
 	Dirs []string
+	Git  RulesGit
+}
+
+// RulesGit is the repository that rules come from. An empty URL is none.
+type RulesGit struct {
+	URL            string
+	Ref            string // branch, tag or full reference; empty for the repository's HEAD
+	Path           string // directory of the repository
+	Interval       time.Duration
+	AllowedSigners string // file in OpenSSH's format
+	AllowedGPGKeys string // file of armoured public keys
+	Forge          string // kind of the repository's host, where its name does not tell
+	API            string // address of the host's API, where it is not the usual one
+	StatusToken    string // name of a secret; empty for the token of the repository's credential
 }
 
 // Secret says where a secret's value is: in a variable or in a file, one of the two.
@@ -99,6 +116,28 @@ type Rate struct {
 	Requests int
 	Per      time.Duration
 	Burst    int
+}
+
+// QuietTime is a maintenance window: what rules would start in it is recorded as refused.
+type QuietTime struct {
+	Name     string            `json:"name"`
+	Cron     string            `json:"cron"`             // when it begins
+	Duration string            `json:"duration"`         // as Prometheus writes it: 8h, 1d
+	Zone     string            `json:"zone,omitempty"`   // of the IANA time zone database; default UTC
+	Labels   map[string]string `json:"labels,omitempty"` // of the rules it holds for; default all
+}
+
+// Quiet compiles the quiet times; validation has done so before.
+func (c *Config) Quiet() (quiet.Times, error) {
+	list := make([]quiet.Time, len(c.QuietTimes))
+	for i, q := range c.QuietTimes {
+		d, err := ParseDuration(q.Duration)
+		if err != nil {
+			return quiet.Times{}, &quiet.FieldError{Index: i, Field: "duration", Err: err}
+		}
+		list[i] = quiet.Time{Name: q.Name, Cron: q.Cron, Duration: d, Zone: q.Zone, Labels: q.Labels}
+	}
+	return quiet.Compile(list)
 }
 
 // Limits bound what senders may ask for.
@@ -162,6 +201,7 @@ func Default() *Config {
 		AdminListen:  "127.0.0.1:8081",
 		HealthListen: ":8082",
 		Data:         "./data",
+		Rules:        Rules{Git: RulesGit{Path: "/", Interval: time.Minute}},
 		Limits: Limits{
 			MaxBodyBytes: 25e6, // GitHub sends nothing above 25 MB
 			BodyBudget:   64 << 20,

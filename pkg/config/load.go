@@ -193,7 +193,9 @@ func (d *decoder) member(path string, data json.RawMessage) {
 		d.config.Credentials = decodeList[Credential](d, path, data)
 	case "tokens":
 		d.config.Tokens = decodeList[Token](d, path, data)
-	case "grants", "rules.git", "limits.storm":
+	case "quietTimes":
+		d.config.QuietTimes = decodeList[QuietTime](d, path, data)
+	case "grants", "limits.storm":
 		d.problem(path, "not supported by this version; remove it")
 	default:
 		d.setting(path, data)
@@ -215,7 +217,7 @@ func (d *decoder) setting(path string, data json.RawMessage) {
 }
 
 // sections are the keys that hold something else than a plain setting and are understood.
-func sections() []string { return []string{"secrets", "credentials", "tokens"} }
+func sections() []string { return []string{"secrets", "credentials", "tokens", "quietTimes"} }
 
 // known reports whether path is a setting, a section, or leads to one.
 func (d *decoder) known(path string) bool {

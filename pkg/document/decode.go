@@ -143,6 +143,13 @@ func (d *decoder) special(path string, i *Item, v reflect.Value) bool {
 			d.problem(i, "", "%s: %v", orSelf(path), err)
 		}
 		*p = t
+	case *time.Time:
+		s, _ := i.Value.(string)
+		t, err := time.Parse(time.RFC3339, s)
+		if err != nil {
+			d.wrong(path, i, "a time such as \"2026-11-23T10:00:00Z\"")
+		}
+		*p = t
 	default:
 		return false
 	}
@@ -439,7 +446,7 @@ func JSONSchema(v any) map[string]any { return schemaOf(reflect.TypeOf(v).Elem()
 
 func schemaOf(t reflect.Type) map[string]any {
 	switch t {
-	case reflect.TypeFor[Text](), reflect.TypeFor[time.Duration]():
+	case reflect.TypeFor[Text](), reflect.TypeFor[time.Duration](), reflect.TypeFor[time.Time]():
 		return map[string]any{"type": "string"}
 	case reflect.TypeFor[Strings]():
 		return map[string]any{"anyOf": []any{map[string]any{"type": "string"}, map[string]any{"type": "array", "items": map[string]any{"type": "string"}}}}
@@ -528,7 +535,7 @@ func structBelow(t reflect.Type) reflect.Type {
 	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
 		t = t.Elem()
 	}
-	if t.Kind() != reflect.Struct || t == reflect.TypeFor[Text]() || t == reflect.TypeFor[Item]() {
+	if t.Kind() != reflect.Struct || t == reflect.TypeFor[Text]() || t == reflect.TypeFor[time.Time]() || t == reflect.TypeFor[Item]() {
 		return nil
 	}
 	return t
@@ -540,6 +547,8 @@ func typeName(t reflect.Type) string {
 		return "text"
 	case reflect.TypeFor[time.Duration]():
 		return "duration"
+	case reflect.TypeFor[time.Time]():
+		return "time"
 	case reflect.TypeFor[Strings]():
 		return "text or list"
 	case reflect.TypeFor[Size]():

@@ -140,7 +140,8 @@ func (i *Item) Without(names ...string) *Item {
 	return &c
 }
 
-// Parse reads all documents of a file. Empty documents are left out.
+// Parse reads all documents of a file. Empty documents are left out. What is wrong with one value hides no other: it reads
+// as Unknown. Only what is no YAML, or beyond the bounds, ends the reading.
 func Parse(file string, data []byte) ([]*Item, Problems) {
 	if len(data) > maxDocumentBytes {
 		return nil, Problems{{File: file, Msg: fmt.Sprintf("the file has %d bytes, more than the %d that are read", len(data), maxDocumentBytes)}}
@@ -151,19 +152,21 @@ func Parse(file string, data []byte) ([]*Item, Problems) {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	d := yaml.NewDecoder(bytes.NewReader(data))
 	var out []*Item
+	var problems Problems
 	for {
 		var n yaml.Node
 		err := d.Decode(&n)
 		if errors.Is(err, io.EOF) {
-			return out, nil
+			return out, problems
 		}
 		if err != nil {
-			return out, Problems{syntax(file, data, err)}
+			return out, append(problems, syntax(file, data, err))
 		}
 		r := &reader{file: file}
 		item := r.read(&n, 0)
-		if len(r.problems) > 0 {
-			return out, r.problems
+		problems = append(problems, r.problems...)
+		if r.items > maxItems {
+			return out, problems
 		}
 		if item != nil && (item.Kind != Scalar || item.Value != nil) {
 			out = append(out, item)
@@ -206,10 +209,11 @@ func (r *reader) read(n *yaml.Node, depth int) *Item {
 		r.items = maxItems + 2
 		return nil
 	}
-	if !r.plainTag(n) {
-		return nil
-	}
 	item := &Item{Line: n.Line, Column: n.Column}
+	if !r.plainTag(n) && n.Kind == yaml.ScalarNode {
+		item.Value = Unknown{} // the tag was the value, most often
+		return item
+	}
 	switch n.Kind {
 	case yaml.DocumentNode:
 		if len(n.Content) == 0 {
@@ -218,8 +222,11 @@ func (r *reader) read(n *yaml.Node, depth int) *Item {
 		return r.read(n.Content[0], depth+1)
 	case yaml.AliasNode:
 		if r.aliases++; r.aliases > maxAliases {
-			r.problem(n, "", "more than %d aliases", maxAliases)
-			return nil
+			if r.aliases == maxAliases+1 {
+				r.problem(n, "", "more than %d aliases", maxAliases)
+			}
+			item.Value = Unknown{}
+			return item
 		}
 		return r.read(n.Alias, depth+1)
 	case yaml.MappingNode:
@@ -279,6 +286,9 @@ func scalar(n *yaml.Node) any {
 		return true
 	case "false", "False", "FALSE":
 		return false
+	}
+	if strings.Trim(n.Value[:1], "+-.0123456789") != "" {
+		return n.Value // most are words, and patterns are dear
 	}
 	if regexp.MustCompile(`^[-+]?[0-9]+$`).MatchString(n.Value) {
 		if v, err := strconv.ParseInt(n.Value, 10, 64); err == nil {

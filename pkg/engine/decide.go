@@ -81,6 +81,7 @@ func (p *partition) activate(ctx context.Context, en event.Entry) bool {
 	if err == nil {
 		p.set, p.revision, p.stuck, p.wait = set, revision, nil, 0
 		p.e.setProblem(p.id, nil)
+		p.e.Activated(set)
 		return true
 	}
 	p.stuck, p.wait = err, min(max(2*p.wait, 100*time.Millisecond), 5*time.Second)
@@ -141,6 +142,7 @@ type question struct {
 	joins    []rule.Join
 	fired    []fired     // windows that the event completes
 	paths    event.Paths // that it changed
+	aside    bool        // it waited for a diff
 	diffed   bool        // paths are what a diff found
 	undiffed error       // why no diff found them, where one was needed
 }
@@ -157,15 +159,23 @@ func (p *partition) decide(ctx context.Context, r *record) {
 	q.fired = p.correlate(ctx, r)
 	q.joins = p.joins(ctx, r)
 	p.countJoins(q.joins)
+	p.watch(r)
 	if repository, ok := p.needsDiff(ctx, r); ok {
 		p.putAside(q, repository)
 		return
 	}
-	p.answer(ctx, q, func() { p.views(r) })
+	p.answer(ctx, q, func() error { return p.views(r) })
+}
+
+// watch tells of an event those who want to know.
+func (p *partition) watch(r *record) {
+	if e := r.Record.Event; p.e.Watches(e) && p.views(r) == nil {
+		p.e.Watched(e)
+	}
 }
 
 // answer asks the rules; views makes the event's views.
-func (p *partition) answer(ctx context.Context, q question, views func()) {
+func (p *partition) answer(ctx context.Context, q question, views func() error) {
 	matches, err := q.match(ctx, views)
 	if err != nil {
 		p.log.Error("event could not be decided", "event", q.id, "error", err)
@@ -173,14 +183,14 @@ func (p *partition) answer(ctx context.Context, q question, views func()) {
 	var created []run.Created
 	for _, v := range matches.Verdicts {
 		if v.Truth == expression.True {
-			c := create(q.id, v.Rule)
+			c := p.create(q, v.Rule)
 			c.AsksChanged = q.diffed && v.Rule.StepsAsk()
 			created = append(created, c)
 		}
 		p.count(v)
 	}
 	for _, f := range q.fired {
-		created = append(created, f.create())
+		created = append(created, p.createFired(f))
 	}
 	result, reason := "run", unanswered(q, matches)
 	switch {
@@ -196,20 +206,31 @@ func (p *partition) answer(ctx context.Context, q question, views func()) {
 	}
 }
 
-func create(eventID string, r *rule.Rule) run.Created {
-	c := run.Created{ID: eventID + "-" + r.Name, Rule: r.Name}
-	observe(&c, r)
+func (p *partition) create(q question, r *rule.Rule) run.Created {
+	c := run.Created{ID: q.id + "-" + r.Name, Rule: r.Name}
+	if p.hold(&c, r, p.windows.log); c.State == "" && q.aside {
+		p.hold(&c, r, q.event.ReceivedAt) // the quiet time it came in, too
+	}
 	return c
 }
 
-func observe(c *run.Created, r *rule.Rule) {
-	if r.Mode == "observe" {
-		c.State, c.Message = run.Observed, "the rule's mode is observe: nothing was done"
+// hold ends a run at once that must not do anything at a time, and says why.
+func (p *partition) hold(c *run.Created, r *rule.Rule, at time.Time) {
+	if message, observes := r.Observes(); observes {
+		c.State, c.Message = run.Observed, message
+		return
+	}
+	if p.e.Quiet == nil {
+		return
+	}
+	if name, until, ok := p.e.Quiet(r.Labels, at); ok {
+		c.State, c.Reason = run.Refused, run.ReasonQuietTime
+		c.Message = fmt.Sprintf("it is quiet time %s until %s", name, until.Format(time.RFC3339))
 	}
 }
 
 // match makes the event's views and asks the rules. What an event makes panic is an error of that event alone.
-func (q *question) match(ctx context.Context, views func()) (m rule.Matches, err error) {
+func (q *question) match(ctx context.Context, views func() error) (m rule.Matches, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("deciding the event panicked: %v", v)
@@ -218,21 +239,29 @@ func (q *question) match(ctx context.Context, views func()) (m rule.Matches, err
 	if !q.set.Selects(q.event) {
 		return m, nil
 	}
-	views()
+	if err := views(); err != nil {
+		return m, err
+	}
 	if !q.diffed {
 		q.paths = q.event.ListedPaths()
 	}
 	return q.set.MatchPaths(ctx, q.event, q.paths, q.event.ReceivedAt), nil
 }
 
-// normalise makes an event's views.
-func normalise(set *rule.Set, e *event.Event) {
+// normalise makes an event's views. What the event makes panic is its own fault.
+func normalise(set *rule.Set, e *event.Event) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("reading the event panicked: %v", v)
+		}
+	}()
 	if s := set.Sources[e.Source]; s != nil && s.Source != nil {
 		s.Source.Normalise(e)
 	}
 	if e.Time.IsZero() {
 		e.Time = e.ReceivedAt
 	}
+	return nil
 }
 
 func (p *partition) decision(q question, created []run.Created, why string) {
@@ -252,7 +281,7 @@ func (p *partition) begin(c run.Created, e *event.Event, set *rule.Set) {
 	}
 	a := &active{run: r, rule: set.Rule(c.Rule)}
 	if e != nil && e.ID == r.Event {
-		p.hold(a, e)
+		p.keep(a, e)
 		a.event = e
 	}
 	p.runs[r.ID] = a
@@ -261,8 +290,8 @@ func (p *partition) begin(c run.Created, e *event.Event, set *rule.Set) {
 	a.queued = true
 }
 
-// hold counts an event's body among what is held for a run.
-func (p *partition) hold(a *active, e *event.Event) {
+// keep counts an event's body among what is kept in memory for a run.
+func (p *partition) keep(a *active, e *event.Event) {
 	a.bytes += len(e.Body)
 	p.bytes += len(e.Body)
 }
@@ -292,20 +321,22 @@ func why(q question, m rule.Matches) string {
 	var l line
 	l.undiffed(q)
 	l.undecided(m)
-	for _, reason := range more {
-		if !l.full() {
-			l.add(reason)
+	for i, reason := range more {
+		if l.full() {
+			l.rest("%d more correlate", len(more)-i)
+			break
 		}
+		l.add(reason)
 	}
 	untrue := m.Triggered - len(m.Verdicts)
 	if untrue > maxFalse || untrue > 0 && l.full() {
-		l.add(fmt.Sprintf("%d whose when is not true", untrue))
+		l.rest("%d whose when is not true", untrue)
 		untrue = 0
 	}
 	for _, r := range m.False(untrue) {
 		l.add(r.Name + ": when is not true")
 	}
-	return strings.Join(l.parts, "; ")
+	return l.text(q.id)
 }
 
 // unanswered says in a line which rules could not be asked while others matched: those that read an absent field or failed.
@@ -313,18 +344,25 @@ func unanswered(q question, m rule.Matches) string {
 	var l line
 	l.undiffed(q)
 	l.undecided(m)
-	return strings.Join(l.parts, "; ")
+	return l.text(q.id)
 }
 
 // line is a text in parts of which the first few are enough.
 type line struct {
 	parts []string
 	bytes int
+	short bool // some are only counted
 }
 
 func (l *line) add(part string) {
 	l.parts = append(l.parts, part)
 	l.bytes += len(part)
+}
+
+// rest counts what is not written out.
+func (l *line) rest(format string, n int) {
+	l.add(fmt.Sprintf(format, n))
+	l.short = true
 }
 
 func (l *line) full() bool { return l.bytes > maxWhy }
@@ -336,11 +374,18 @@ func (l *line) undiffed(q question) {
 	}
 }
 
+func (l *line) text(eventID string) string {
+	if l.short {
+		l.add("riposte explain " + eventID + " says it of each")
+	}
+	return strings.Join(l.parts, "; ")
+}
+
 // undecided adds the rules that are absent.
 func (l *line) undecided(m rule.Matches) {
 	for i, v := range m.Verdicts {
 		if l.full() {
-			l.add(fmt.Sprintf("%d more could not be decided", len(m.Verdicts)-i))
+			l.rest("%d more could not be decided", len(m.Verdicts)-i)
 			return
 		}
 		if v.Truth == expression.Absent {

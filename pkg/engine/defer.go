@@ -30,7 +30,7 @@ const (
 	maxDeferred = 10_000
 
 	// What is kept of the changed paths, in bytes: for people, and where steps ask for them.
-	shownPaths, askedPaths = 4 << 10, 64 << 10
+	shownPaths, askedPaths = 16 << 10, 64 << 10
 )
 
 // deferred is an event that waits until a diff has told its changed paths, so that the log goes on meanwhile. The event
@@ -59,14 +59,16 @@ type found struct {
 	cause error // why the context ended early, if it did
 }
 
-// needsDiff reports whether an event must wait, and for which repository. What it makes panic is said when it is decided.
+// needsDiff reports whether an event must wait, and for which repository. What fails is said when it is decided.
 func (p *partition) needsDiff(ctx context.Context, r *record) (repository string, needs bool) {
 	defer func() { _ = recover() }()
 	e := r.Record.Event
 	if p.e.Diff == nil || !p.set.Selects(e) {
 		return "", false
 	}
-	p.views(r)
+	if p.views(r) != nil {
+		return "", false
+	}
 	c, ok := e.Comparison()
 	return c.CloneURL, ok && p.set.NeedsDiff(ctx, e, e.ReceivedAt)
 }
@@ -80,7 +82,7 @@ func (p *partition) putAside(q question, repository string) {
 	}
 	en := d.entry()
 	for _, f := range q.fired {
-		en.Runs = append(en.Runs, f.create())
+		en.Runs = append(en.Runs, p.createFired(f))
 	}
 	p.entries = append(p.entries, en)
 	delete(p.noted, d.id)
@@ -133,17 +135,17 @@ func (p *partition) resumeDeferred(ctx context.Context) {
 }
 
 func (d *deferred) question() question {
-	return question{id: d.id, pos: d.pos, set: d.set, revision: d.revision}
+	return question{id: d.id, pos: d.pos, set: d.set, revision: d.revision, aside: true}
 }
 
 // enqueue puts an event among those whose diff can begin.
 func (p *partition) enqueue(d *deferred) {
-	p.waiting[d.repository] = append(p.waiting[d.repository], d)
+	p.ready[d.repository] = append(p.ready[d.repository], d)
 }
 
 // startDiffs begins as many diffs as may run.
 func (p *partition) startDiffs(ctx context.Context) {
-	for repository, queue := range p.waiting {
+	for repository, queue := range p.ready {
 		if p.leaving || ctx.Err() != nil {
 			return
 		}
@@ -152,9 +154,9 @@ func (p *partition) startDiffs(ctx context.Context) {
 			continue
 		}
 		queue[0] = nil
-		p.waiting[repository] = queue[1:]
+		p.ready[repository] = queue[1:]
 		if len(queue) == 1 {
-			delete(p.waiting, repository)
+			delete(p.ready, repository)
 		}
 		if !p.startDiff(ctx, d) {
 			p.e.diffs.release(repository, d.suspect)
@@ -210,7 +212,9 @@ func (e *Engine) look(ctx context.Context, id string, set *rule.Set) (ev *event.
 		return nil, nil, fmt.Errorf("read the event: %w", err)
 	}
 	ev = en.Record.Event
-	normalise(set, ev)
+	if err := normalise(set, ev); err != nil {
+		return ev, nil, action.Permanent(err)
+	}
 	c, ok := ev.Comparison()
 	if !ok {
 		return ev, nil, action.Permanent(errors.New("the event names no commits to compare"))
@@ -274,7 +278,7 @@ func (p *partition) decideDeferred(ctx context.Context, d *deferred, f found) {
 		q.paths, q.diffed = f.event.FoundPaths(f.paths), true
 	}
 	q.joins = q.joinsAgain(ctx)
-	p.answer(ctx, q, func() {})
+	p.answer(ctx, q, func() error { return nil })
 }
 
 // joinsAgain asks again how the event took part in windows, for the reasons.

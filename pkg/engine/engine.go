@@ -78,6 +78,14 @@ type Options struct {
 	// Diff returns the paths in which two commits differ. An error that is permanent (action.IsPermanent) settles that they
 	// can't be told. nil: changed() knows the paths that events list.
 	Diff func(ctx context.Context, c event.Comparison) ([]string, error)
+	// Activated is told each set that a partition begins to decide with. It may not wait; nil tells nobody.
+	Activated func(*rule.Set)
+	// Watched is told each event that is decided and that Watches wants by its source and type alone, with its views. It may
+	// neither wait nor change the event; nil for both tells nobody.
+	Watches func(*event.Event) bool
+	Watched func(*event.Event)
+	// Quiet says which quiet time holds for a rule with the labels, and until when; nil is never.
+	Quiet func(labels map[string]string, at time.Time) (name string, until time.Time, ok bool)
 	// RunURL returns the address of a run's page, for texts; nil means none.
 	RunURL func(id string) string
 	// StepLog takes what an action has to say; secrets are redacted in it. nil logs to Logger.
@@ -111,6 +119,12 @@ func (o *Options) withDefaults() error {
 	}
 	if o.StopTimeout == 0 {
 		o.StopTimeout = 25 * time.Second
+	}
+	if o.Activated == nil {
+		o.Activated = func(*rule.Set) {}
+	}
+	if o.Watches == nil || o.Watched == nil {
+		o.Watches = func(*event.Event) bool { return false }
 	}
 	if o.StepLog == nil {
 		o.StepLog = logSteps(o.Logger, o.Redact)

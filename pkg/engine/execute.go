@@ -150,14 +150,13 @@ func (p *partition) get(ctx context.Context, a *active, id string) (*event.Event
 	if err != nil {
 		return nil, err
 	}
-	p.hold(a, en.Record.Event)
-	renormalise(set, en.Record.Event)
+	p.keep(a, en.Record.Event)
+	_ = normalise(set, en.Record.Event) // the views of an event that was decided before; one that can't be made now is absent
 	return en.Record.Event, nil
 }
 
 // join makes what expressions read as `correlated`. Only those events are fetched that the rule's steps read.
 func (p *partition) join(ctx context.Context, a *active, c *rule.Correlation) (map[string]any, error) {
-	out := map[string]any{"key": a.run.Key, "rest": int64(a.run.Rest)}
 	known := map[string]*event.Event{a.run.Event: a.event}
 	read := func(id string) (*event.Event, error) {
 		if known[id] == nil {
@@ -169,69 +168,27 @@ func (p *partition) join(ctx context.Context, a *active, c *rule.Correlation) (m
 		}
 		return known[id], nil
 	}
-	events := []any{}
+	var took []rule.Participant
 	for _, ref := range a.run.Events {
-		named := ref.Part != "" && c.Reads(ref.Part)
-		if !named && !c.Reads("events") {
+		if (ref.Part == "" || !c.Reads(ref.Part)) && !c.Reads("events") {
 			continue
 		}
 		e, err := read(ref.ID)
 		if err != nil {
 			return nil, err
 		}
-		events = append(events, e)
-		if named {
-			out[ref.Part] = e
-		}
+		took = append(took, rule.Participant{Part: ref.Part, Event: e})
 	}
-	if c.Reads("events") {
-		out["events"] = events
-	}
-	return out, nil
-}
-
-// renormalise makes the views of an event that was decided before; one that can't be made now is absent.
-func renormalise(set *rule.Set, e *event.Event) {
-	defer func() { _ = recover() }()
-	normalise(set, e)
+	return rule.Correlated(a.run.Key, a.run.Rest, took), nil
 }
 
 // scope is what a step's expressions can read.
 func (p *partition) scope(r *run.Run, e *event.Event, joined map[string]any) *expression.Scope {
-	paths := e.ListedPaths()
-	if r.Changed != nil {
-		paths = event.Paths{List: r.Changed.List, Complete: r.Changed.More == 0}
-	}
-	s := rule.PathsScope(e, paths, p.e.Now())
-	steps := map[string]any{}
-	for i := range r.Steps {
-		st := &r.Steps[i]
-		fields := map[string]any{"state": string(st.State), "outputs": map[string]any(st.Outputs)}
-		if st.Outputs == nil {
-			fields["outputs"] = map[string]any{}
-		}
-		if st.Error != "" {
-			fields["error"] = st.Error
-		}
-		steps[st.ID] = fields
-	}
-	s.Vars["steps"] = steps
-	s.Vars["run"] = p.runVars(r)
-	if joined != nil {
-		s.Vars["correlated"] = joined
-	}
-	return s
-}
-
-func (p *partition) runVars(r *run.Run) map[string]any {
-	v := map[string]any{"id": r.ID, "rule": r.Rule, "attempt": int64(r.Attempt)}
-	if r.Outcome != "" {
-		v["state"], v["reason"], v["message"] = string(r.Outcome), r.Reason, r.Message
-	}
+	m := rule.Moment{Run: r, Event: e, Correlated: joined, Now: p.e.Now()}
 	if p.e.RunURL != nil {
-		v["url"] = p.e.RunURL(r.ID)
+		m.URL = p.e.RunURL(r.ID)
 	}
-	return v
+	return m.Scope()
 }
 
 // work makes one attempt at a step, in its own goroutine.
@@ -248,7 +205,7 @@ func (p *partition) work(ctx context.Context, at attempt) {
 	if r.err != nil {
 		r.cause = context.Cause(ctx)
 		if r.cause == nil && limited.Err() != nil {
-			r.err = fmt.Errorf("timed out after %s: %w", at.plan.Timeout, r.err)
+			r.err = at.plan.TimedOut(r.err)
 		}
 	}
 	r.took = time.Since(began)
@@ -330,13 +287,9 @@ func (p *partition) rebuild(ctx context.Context, at *attempt) (map[string]run.Va
 }
 
 func (p *partition) call(ctx context.Context, at *attempt, phase run.Phase, step string) (action.Outputs, error) {
-	params, _, err := at.rule.With(ctx, phase, step, p.scope(&at.run, at.event, at.joined))
-	var absent *expression.AbsentError
-	if errors.As(err, &absent) {
-		return nil, action.Refused(run.ReasonAbsentField, err)
-	}
+	params, _, err := at.rule.Prepare(ctx, phase, step, p.scope(&at.run, at.event, at.joined))
 	if err != nil {
-		return nil, action.Permanent(err)
+		return nil, err
 	}
 	log := p.e.StepLog(at.run.ID, step)
 	defer log.Close()
@@ -376,26 +329,17 @@ func (p *partition) finished(ctx context.Context, r result) {
 
 // outcome turns an attempt's result into the entry that records it.
 func (p *partition) outcome(a *active, r result) run.Entry {
-	var refused *action.RefusedError
 	outputs, err := p.outputs(a.run, r)
 	switch {
 	case err == nil:
-		return run.Entry{StepState: run.StepSucceeded, Outputs: outputs}
 	case errors.Is(r.cause, errStopping) || errors.Is(r.cause, errLost):
 		en := run.Interrupt(a.run, a.run.Step(r.phase, r.plan.ID), r.plan, p.e.Now())
 		en.Error += " (" + err.Error() + ")"
 		return en
 	case errors.Is(r.cause, errCancelled):
 		return run.Entry{StepState: run.StepCancelled, Error: err.Error()}
-	case action.IsSuperseded(err):
-		return run.Entry{StepState: run.StepCancelled, Error: err.Error(), State: run.Superseded, Reason: run.ReasonSuperseded}
-	case errors.As(err, &refused):
-		return run.Entry{StepState: run.StepFailed, Error: refused.Err.Error(), State: run.Refused, Reason: refused.Reason}
-	case !action.IsPermanent(err) && r.plan.Retry.Again(r.attempt):
-		wait := r.plan.Retry.Wait(r.attempt, p.e.Random())
-		return run.Entry{StepState: run.StepWaiting, Error: err.Error(), NotBefore: p.e.Now().Add(wait)}
 	}
-	return run.Entry{StepState: run.StepFailed, Error: err.Error()}
+	return run.Attempted{Plan: r.plan, Attempt: r.attempt, Outputs: outputs, Err: err, Now: p.e.Now(), Random: p.e.Random}.Entry()
 }
 
 // outputs checks and redacts what an action returned for a step of the run.

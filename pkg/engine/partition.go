@@ -32,8 +32,8 @@ const (
 	carryAfter = 20_000
 )
 
-// partition is the state of one partition while this replica owns it. Only its loop touches it, but for inbox, results, woken
-// and gone, and for fed, which is the feed's.
+// partition is the state of one partition while this replica owns it. Only its loop touches it, but for inbox, results, woken,
+// asks and gone, and for fed, which is the feed's.
 type partition struct {
 	e       *Engine
 	id      int
@@ -48,6 +48,7 @@ type partition struct {
 	wait     time.Duration
 	results  chan result
 	woken    chan struct{}
+	asks     chan func() // questions of others, answered by the loop
 	gone     chan struct{}
 	handover <-chan struct{}
 
@@ -61,7 +62,7 @@ type partition struct {
 	setAside map[string]bool // events that are quarantined
 
 	deferred map[string]*deferred   // events that wait for a diff
-	waiting  map[string][]*deferred // of those, by repository, the ones whose turn it is
+	ready    map[string][]*deferred // of those, by repository, the ones whose turn it is
 	diffing  int
 	diffed   chan found
 
@@ -119,9 +120,9 @@ func (e *Engine) home(en event.Entry) int {
 func (e *Engine) take(ctx context.Context, id int, log *slog.Logger) (*partition, error) {
 	p := &partition{
 		e: e, id: id, log: log,
-		inbox: make(chan batch, 4), results: make(chan result, e.Workers), woken: make(chan struct{}, 1), gone: make(chan struct{}),
+		inbox: make(chan batch, 4), results: make(chan result, e.Workers), woken: make(chan struct{}, 1), asks: make(chan func()), gone: make(chan struct{}),
 		noted: map[string]int{}, setAside: map[string]bool{}, runs: map[string]*active{},
-		deferred: map[string]*deferred{}, waiting: map[string][]*deferred{}, diffed: make(chan found, maxDiffs),
+		deferred: map[string]*deferred{}, ready: map[string][]*deferred{}, diffed: make(chan found, maxDiffs),
 	}
 	var last run.EntryKind // of an owner: how the one before us came or went
 	journal, from, err := e.Store.Take(ctx, id, e.Owner, func(seq uint64, en run.Entry) error {
@@ -256,6 +257,8 @@ func (p *partition) loop(ctx context.Context) {
 		case f := <-p.diffed:
 			p.found(ctx, f)
 		case <-p.woken:
+		case answer := <-p.asks:
+			answer()
 		case <-timer.C:
 			p.wake(ctx)
 		case <-tick.C:
@@ -363,14 +366,7 @@ func (p *partition) resume(ctx context.Context) {
 }
 
 func stepPlan(r *rule.Rule, s *run.Step) run.StepPlan {
-	steps := r.Plan.Steps
-	switch s.Phase {
-	case run.OnFailure:
-		steps = r.Plan.OnFailure
-	case run.Finally:
-		steps = r.Plan.Finally
-	}
-	for _, sp := range steps {
+	for _, sp := range r.Plan.Of(s.Phase) {
 		if sp.ID == s.ID {
 			return sp
 		}

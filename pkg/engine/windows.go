@@ -191,9 +191,10 @@ func (p *partition) correlate(ctx context.Context, r *record) []fired {
 
 // shared is what partitions of this replica find out about a record once for all of them.
 type shared struct {
-	views sync.Once
-	asked sync.Once
-	joins []rule.Join
+	views  sync.Once
+	unmade error // why there are no views
+	asked  sync.Once
+	joins  []rule.Join
 }
 
 // joins asks the correlating rules, once for all partitions: at one place of the log all have the same revision. What an
@@ -211,14 +212,20 @@ func (p *partition) joins(ctx context.Context, r *record) []rule.Join {
 		if !p.set.Selects(r.Record.Event) {
 			return
 		}
-		p.views(r)
+		if err := p.views(r); err != nil {
+			p.log.Error("the correlating rules could not be asked", "event", r.Record.Event.ID, "error", err)
+			return
+		}
 		r.joins = p.set.Joins(ctx, r.Record.Event, r.Record.Event.ReceivedAt)
 	})
 	return r.joins
 }
 
 // views makes the event's views, once for all partitions.
-func (p *partition) views(r *record) { r.views.Do(func() { normalise(p.set, r.Record.Event) }) }
+func (p *partition) views(r *record) error {
+	r.views.Do(func() { r.unmade = normalise(p.set, r.Record.Event) })
+	return r.unmade
+}
 
 // fire records the runs of windows that ended at a place in the log where the partition decides no event.
 func (p *partition) fire(pos event.Pos, all []fired) {
@@ -227,7 +234,7 @@ func (p *partition) fire(pos event.Pos, all []fired) {
 	}
 	en := run.Entry{At: p.e.Now(), Kind: run.Fired, Pos: &pos, Revision: p.revision}
 	for _, f := range all {
-		en.Runs = append(en.Runs, f.create())
+		en.Runs = append(en.Runs, p.createFired(f))
 	}
 	p.entries = append(p.entries, en)
 	for _, c := range en.Runs {
@@ -235,8 +242,8 @@ func (p *partition) fire(pos event.Pos, all []fired) {
 	}
 }
 
-// create names the run of a firing. Its id is made of rule, group and window, so that it is the same whoever finds it.
-func (f *fired) create() run.Created {
+// createFired names the run of a firing. Its id is made of rule, group and window, so that it is the same whoever finds it.
+func (p *partition) createFired(f fired) run.Created {
 	c := run.Created{
 		ID:   groupID(f.rule.Name, f.Key) + "-" + f.rule.Name + "-" + strings.ReplaceAll(f.Window, ".", "-"),
 		Rule: f.rule.Name, Key: f.Key, Event: f.Event().ID, Rest: f.Rest,
@@ -248,7 +255,7 @@ func (f *fired) create() run.Created {
 	for _, ref := range refs {
 		c.Events = append(c.Events, run.EventRef{Part: ref.Part, ID: ref.ID, Pos: ref.Pos})
 	}
-	observe(&c, f.rule)
+	p.hold(&c, f.rule, p.windows.log)
 	return c
 }
 

@@ -58,47 +58,49 @@ func (e *Event) Data() (any, error) {
 	return e.data, err
 }
 
+// The views say with yaml and doc tags how tests write them.
+
 // Git is what a Git host's event says about a repository and one of its refs.
 type Git struct {
-	Repo          string   `json:"repo"`             // owner and name, as in the host's addresses: "acme/shop"
-	Owner         string   `json:"owner"`            // the first part of Repo; for nested groups all but the last
-	CloneURL      string   `json:"cloneURL"`         // https address to fetch from
-	Ref           string   `json:"ref,omitempty"`    // full name: "refs/heads/main"
-	Branch        string   `json:"branch,omitempty"` // set when Ref is a branch, or for a pull request its head branch
-	Tag           string   `json:"tag,omitempty"`    // set when Ref is a tag
-	Commit        string   `json:"commit,omitempty"` // object id after the change; empty when the ref was deleted
-	Before        string   `json:"before,omitempty"` // object id before the change; empty when the ref was created
-	Forced        bool     `json:"forced"`           // history was rewritten, where the sender says so
-	Created       bool     `json:"created"`          // the ref is new
-	Deleted       bool     `json:"deleted"`          // the ref is gone
-	Pusher        string   `json:"pusher,omitempty"` // account that caused it
-	Paths         []string `json:"paths,omitempty"`  // changed paths that the event lists, sorted, each once
-	PathsComplete bool     `json:"pathsComplete"`    // whether Paths is all that changed
+	Repo          string   `json:"repo" yaml:"repo" doc:"owner and name, as in the host's addresses: 'acme/shop'"`
+	Owner         string   `json:"owner" yaml:"owner" doc:"the first part of repo; for nested groups all but the last"`
+	CloneURL      string   `json:"cloneURL" yaml:"cloneURL" doc:"https address to fetch from"`
+	Ref           string   `json:"ref,omitempty" yaml:"ref" doc:"full name: 'refs/heads/main'"`
+	Branch        string   `json:"branch,omitempty" yaml:"branch" doc:"set when ref is a branch, or for a pull request its head branch"`
+	Tag           string   `json:"tag,omitempty" yaml:"tag" doc:"set when ref is a tag"`
+	Commit        string   `json:"commit,omitempty" yaml:"commit" doc:"object id after the change; empty when the ref was deleted"`
+	Before        string   `json:"before,omitempty" yaml:"before" doc:"object id before the change; empty when the ref was created"`
+	Forced        bool     `json:"forced" yaml:"forced" doc:"history was rewritten, where the sender says so"`
+	Created       bool     `json:"created" yaml:"created" doc:"the ref is new"`
+	Deleted       bool     `json:"deleted" yaml:"deleted" doc:"the ref is gone"`
+	Pusher        string   `json:"pusher,omitempty" yaml:"pusher" doc:"account that caused it"`
+	Paths         []string `json:"paths,omitempty" yaml:"paths" doc:"changed paths that the event lists, sorted, each once"`
+	PathsComplete bool     `json:"pathsComplete" yaml:"pathsComplete" doc:"whether paths is all that changed; default in tests: true where there are paths"`
 }
 
 // PullRequest is a proposed change: a pull request, or GitLab's merge request.
 type PullRequest struct {
-	Number int64  `json:"number"`
-	Action string `json:"action"` // GitHub's words for all senders: opened, reopened, synchronize, closed, edited, …
-	Base   string `json:"base"`   // branch it would change
-	Head   string `json:"head"`   // branch it comes from
-	Fork   bool   `json:"fork"`   // Head is in another repository than Base
-	Merged bool   `json:"merged"`
-	Author string `json:"author"`
-	URL    string `json:"url"` // for people
+	Number int64  `json:"number" yaml:"number" doc:"its number"`
+	Action string `json:"action" yaml:"action" doc:"GitHub's words for all senders: opened, reopened, synchronize, closed, edited, …"`
+	Base   string `json:"base" yaml:"base" doc:"branch it would change"`
+	Head   string `json:"head" yaml:"head" doc:"branch it comes from"`
+	Fork   bool   `json:"fork" yaml:"fork" doc:"head is in another repository than base"`
+	Merged bool   `json:"merged" yaml:"merged" doc:"it was merged"`
+	Author string `json:"author" yaml:"author" doc:"who proposed it"`
+	URL    string `json:"url" yaml:"url" doc:"for people"`
 }
 
 // Alert is one alert of a monitoring system.
 type Alert struct {
-	Name         string            `json:"name"`
-	Status       string            `json:"status"` // firing or resolved
-	Severity     string            `json:"severity,omitempty"`
-	Labels       map[string]string `json:"labels"`
-	Annotations  map[string]string `json:"annotations"`
-	Fingerprint  string            `json:"fingerprint,omitempty"`
-	StartsAt     time.Time         `json:"startsAt,omitzero"`
-	EndsAt       time.Time         `json:"endsAt,omitzero"`
-	GeneratorURL string            `json:"generatorURL,omitempty"`
+	Name         string            `json:"name" yaml:"name" doc:"the alert's name; default: the label alertname"`
+	Status       string            `json:"status" yaml:"status" doc:"firing or resolved"`
+	Severity     string            `json:"severity,omitempty" yaml:"severity" doc:"how bad it is; default: the label severity"`
+	Labels       map[string]string `json:"labels" yaml:"labels" doc:"its labels"`
+	Annotations  map[string]string `json:"annotations" yaml:"annotations" doc:"its annotations"`
+	Fingerprint  string            `json:"fingerprint,omitempty" yaml:"fingerprint" doc:"what names it among all alerts"`
+	StartsAt     time.Time         `json:"startsAt,omitzero" yaml:"startsAt" doc:"when it began"`
+	EndsAt       time.Time         `json:"endsAt,omitzero" yaml:"endsAt" doc:"when it ended"`
+	GeneratorURL string            `json:"generatorURL,omitempty" yaml:"generatorURL" doc:"what raised it"`
 }
 
 // MarshalJSON writes the event in the form of the API.

@@ -42,7 +42,7 @@ func (c *compiler) condition(n ast.Node, r span) *compiled {
 	}
 	defer func() { c.nesting-- }()
 	if op := c.logical(n); op != "" {
-		return c.clauses(op, n, r)
+		return c.junction(op, n, r)
 	}
 	if child, ok := isNot(n); ok && c.logical(child) != "" {
 		inner := c.tokens.strip(span{n.Location().To, r.to})
@@ -60,6 +60,7 @@ func (c *compiler) condition(n ast.Node, r span) *compiled {
 func (c *compiler) clause(n ast.Node, r span) *compiled {
 	inner := *c.node(n)
 	text, at, eval := c.tokens.text(c.source, r), r.from, inner.eval
+	c.clauses = append(c.clauses, text)
 	inner.eval = func(e *evaluation) (any, error) {
 		if e.report == nil {
 			return eval(e)
@@ -83,7 +84,7 @@ func (c *compiler) operands(op string, n ast.Node, r span) (nodes []ast.Node, te
 	return nodes, texts
 }
 
-func (c *compiler) clauses(op string, n ast.Node, r span) *compiled {
+func (c *compiler) junction(op string, n ast.Node, r span) *compiled {
 	nodes, texts := c.operands(op, n, r)
 	evals, tests := make([]node, len(nodes)), make([]test, len(nodes))
 	for i := range nodes {

@@ -34,6 +34,7 @@ type compiler struct {
 	builds  bool
 	changed bool
 	refs    [][]string
+	clauses []string
 }
 
 // variable is a let name that is in scope.
@@ -63,7 +64,7 @@ func compile(whole string, start, end int, schema *Schema) (p *Program, err erro
 	top := c.condition(root, all)
 	return &Program{
 		source: src, root: top.eval, result: top.kind, slots: c.slots, builds: c.builds, changed: c.changed, refs: c.refs,
-		conjuncts: c.conjuncts(root, all), constraints: c.constraintsOf(root, all),
+		conjuncts: c.conjuncts(root, all), constraints: c.constraintsOf(root, all), clauses: c.clauses,
 	}, nil
 }
 

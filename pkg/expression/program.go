@@ -19,6 +19,7 @@ type Program struct {
 	refs        [][]string
 	conjuncts   []string
 	constraints []Constraint
+	clauses     []string
 }
 
 // Compile compiles an expression; ${{ }} around the whole is accepted. A nil schema knows no names, so that any is
@@ -56,6 +57,9 @@ func (p *Program) CallsChanged() bool { return p.changed }
 // Conjuncts returns the texts of the operands of && at the top of the expression, all of which must be true for the
 // whole to be true; for any other expression its own text alone.
 func (p *Program) Conjuncts() []string { return p.conjuncts }
+
+// Clauses returns the texts of the clauses that Explain gives verdicts of, in the order of the text.
+func (p *Program) Clauses() []string { return p.clauses }
 
 // Eval returns the expression's value. The error is an *AbsentError or an *EvalError. Integers are int64, or
 // event.Integer where they don't fit; the value must not be modified.

@@ -197,8 +197,10 @@ func (l *loader) correlation(d doc, r *Rule, spec *ruleSpec) {
 		out.Spec.Parts = append(out.Spec.Parts, parts[i].As)
 	}
 	l.flapping(d, out, c, item)
-	for _, err := range out.Spec.Validate() {
-		l.problem(d.file, item, "", "correlate.%v", err)
+	if len(document.Decode(d.file, item, &correlateSpec{})) == 0 { // otherwise what does not fit is told
+		for _, err := range out.Spec.Validate() {
+			l.problem(d.file, item, "", "correlate.%v", err)
+		}
 	}
 	out.Identity = identity(out)
 	l.set.correlating = append(l.set.correlating, r)
@@ -220,7 +222,7 @@ func (l *loader) kind(d doc, out *Correlation, c *correlateSpec, item *document.
 			out.Spec.Kind, parts, at = k.kind, k.parts, item.Get(string(k.kind))
 		}
 	}
-	if named != 1 {
+	if named != 1 && item.Kind == document.Map {
 		l.problem(d.file, item, "", "correlate has %d of count, sequence, all, absence, collect and flapping, and needs one", named)
 	}
 	return parts, at
@@ -228,7 +230,7 @@ func (l *loader) kind(d doc, out *Correlation, c *correlateSpec, item *document.
 
 func (l *loader) part(d doc, spec *partSpec, item *document.Item, by *document.Item) part {
 	p := part{name: spec.As, trigger: l.triggerOf(d.file, spec.Trigger, item.Get("trigger"))}
-	if !isStepID(spec.As) || spec.As == "events" || spec.As == "key" {
+	if as, ok := item.Get("as").Any().(string); ok && !isStepID(as) || spec.As == "events" || spec.As == "key" {
 		l.problem(d.file, item.Get("as"), "", "as: %q is not letters, digits and _, or it is events or key, which correlated has already", spec.As)
 	}
 	if spec.When != nil {

@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -26,7 +27,7 @@ type metadata struct {
 
 type envelope struct {
 	APIVersion string         `yaml:"apiVersion" required:"true" doc:"riposte.dev/v1"`
-	Kind       string         `yaml:"kind" required:"true" doc:"Rule, Source or Target"`
+	Kind       string         `yaml:"kind" required:"true" doc:"Rule, Source, Target or RuleTest"`
 	Metadata   metadata       `yaml:"metadata" required:"true" doc:"name and labels"`
 	Spec       *document.Item `yaml:"spec" required:"true" doc:"see the kind"`
 }
@@ -109,21 +110,29 @@ type doc struct {
 	envelope
 }
 
-// Load builds a set. The error is document.Problems: everything that is wrong in all files.
+// Load builds a set. The error is document.Problems, everything that is wrong in all files, or that of Options.Stop.
 func Load(files []File, o Options) (*Set, error) {
 	files = slices.Clone(files)
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
 	l := &loader{opts: o, places: map[string]string{}, event: eventFields(), set: &Set{
-		Revision: revision(files), Files: files, Sources: map[string]*Source{}, Targets: map[string]action.Target{}, byName: map[string]*Rule{},
+		Digest: digest(files), Files: files, Sources: map[string]*Source{}, Targets: map[string]action.Target{}, byName: map[string]*Rule{},
 	}}
+	l.set.Revision = cmp.Or(o.Revision, l.set.Digest)
 	for _, f := range files {
+		if err := l.stopped(); err != nil {
+			return nil, fmt.Errorf("reading the rules was stopped at %s: %w", f.Path, err)
+		}
 		l.read(f)
 	}
-	for _, kind := range []string{"Source", "Target", "Rule"} { // rules refer to the others
+	for _, kind := range []string{"Source", "Target", "Rule", "RuleTest"} { // each refers to those before it
 		for _, d := range l.docs {
-			if d.Kind == kind {
-				l.build(d)
+			if d.Kind != kind {
+				continue
 			}
+			if err := l.stopped(); err != nil {
+				return nil, fmt.Errorf("compiling the rules was stopped at %s:%d: %w", d.file, d.item.Line, err)
+			}
+			l.build(d)
 		}
 	}
 	l.checkFallbacks()
@@ -134,6 +143,13 @@ func Load(files []File, o Options) (*Set, error) {
 	l.set.index = newIndex(l.set.Rules)
 	l.docs, l.places = nil, nil // sources keep what compiles their expressions, and with it the loader
 	return l.set, nil
+}
+
+func (l *loader) stopped() error {
+	if l.opts.Stop == nil {
+		return nil
+	}
+	return l.opts.Stop()
 }
 
 func (l *loader) problem(file string, i *document.Item, hint, format string, args ...any) {
@@ -149,10 +165,9 @@ func (l *loader) read(f File) {
 	l.problems = append(l.problems, problems...)
 	for _, item := range items {
 		d := doc{file: f.Path, item: item}
-		before := len(l.problems)
 		l.problems = append(l.problems, document.Decode(f.Path, item, &d.envelope)...)
-		if len(l.problems) > before {
-			continue
+		if d.APIVersion == "" || d.Kind == "" || d.Metadata.Name == "" || d.Spec == nil {
+			continue // what it is can't be told
 		}
 		if l.known(d) {
 			l.docs = append(l.docs, d)
@@ -162,12 +177,12 @@ func (l *loader) read(f File) {
 
 // known checks what all documents have in common.
 func (l *loader) known(d doc) bool {
-	kinds := []string{"Source", "Target", "Rule"}
+	kinds := []string{"Source", "Target", "Rule", "RuleTest"}
 	switch {
 	case d.APIVersion != APIVersion:
 		l.problem(d.file, d.item.Get("apiVersion"), "", "apiVersion is %q, and this version reads %s", d.APIVersion, APIVersion)
 		return false
-	case d.Kind == "Workflow" || d.Kind == "RuleTest":
+	case d.Kind == "Workflow":
 		l.problem(d.file, d.item.Get("kind"), "", "kind %s is not supported by this version", d.Kind)
 		return false
 	case !slices.Contains(kinds, d.Kind):
@@ -175,7 +190,6 @@ func (l *loader) known(d doc) bool {
 		return false
 	case !isName(d.Metadata.Name):
 		l.problem(d.file, d.item.Get("metadata").Get("name"), "", "name %q is not lower-case letters, digits and -, up to 63", d.Metadata.Name)
-		return false
 	}
 	id := d.Kind + " " + d.Metadata.Name
 	if at, dup := l.places[id]; dup {
@@ -213,6 +227,8 @@ func (l *loader) build(d doc) {
 		l.target(d)
 	case "Rule":
 		l.rule(d)
+	case "RuleTest":
+		l.test(d)
 	}
 }
 
@@ -226,7 +242,7 @@ func (l *loader) decode(file string, item *document.Item, into any) bool {
 func (l *loader) source(d doc) {
 	common := []string{"type", "maxBody", "rate"}
 	var spec sourceSpec
-	if !l.decode(d.file, d.Spec.Without(except(d.Spec, common)...), &spec) {
+	if !l.decode(d.file, d.Spec.Without(except(d.Spec, common)...), &spec) && spec.Type == "" {
 		return
 	}
 	t, ok := l.opts.Sources[spec.Type]
@@ -302,9 +318,7 @@ func (l *loader) checkSecret(ref source.SecretRef) error {
 func (l *loader) target(d doc) {
 	common := []string{"type", "url", "rate", "fallback"}
 	var spec targetSpec
-	if !l.decode(d.file, d.Spec.Without(except(d.Spec, common)...), &spec) {
-		return
-	}
+	fits := l.decode(d.file, d.Spec.Without(except(d.Spec, common)...), &spec)
 	t := action.Target{Name: d.Metadata.Name, Type: spec.Type, Fallback: spec.Fallback}
 	t.Options, _ = d.Spec.Without(common...).Any().(map[string]any)
 	if spec.URL != nil {
@@ -316,7 +330,9 @@ func (l *loader) target(d doc) {
 	if spec.Rate != nil {
 		t.Rate = action.Rate{Messages: int(spec.Rate.Messages), Per: spec.Rate.Per}
 	}
-	l.checkTarget(d, t)
+	if fits {
+		l.checkTarget(d, t)
+	}
 	l.set.Targets[t.Name] = t
 }
 
@@ -397,7 +413,7 @@ func (l *loader) checkFallbacks() {
 
 func (l *loader) rule(d doc) {
 	var spec ruleSpec
-	if !l.decode(d.file, d.Spec, &spec) {
+	if l.decode(d.file, d.Spec, &spec); d.Spec.Kind != document.Map {
 		return
 	}
 	r := &Rule{
@@ -418,8 +434,8 @@ func (l *loader) rule(d doc) {
 	if spec.Trigger == nil && (r.correlation == nil || len(r.correlation.Spec.Parts) == 0) {
 		l.problem(d.file, d.Spec, "", "trigger is missing: name a source, a type, or both")
 	}
-	if len(spec.Steps) == 0 {
-		l.problem(d.file, d.Spec.Get("steps"), "", "steps is empty: a rule does something")
+	if steps := d.Spec.Get("steps"); steps != nil && steps.Kind == document.List && len(steps.Elements) == 0 {
+		l.problem(d.file, steps, "", "steps is empty: a rule does something")
 	}
 	c := &stepCompiler{loader: l, doc: d, rule: r, outputs: map[string]*expression.Schema{}}
 	r.Plan.Steps = c.steps(run.Main, spec.Steps, d.Spec.Get("steps"))
@@ -463,6 +479,8 @@ func (l *loader) condition(file string, i *document.Item, field string, schema *
 		text = v
 	case bool:
 		text = fmt.Sprint(v)
+	case document.Unknown: // what is wrong with it is told
+		return nil
 	default:
 		l.problem(file, i, "", "%s must be an expression", field)
 		return nil
@@ -484,31 +502,12 @@ func (l *loader) compileProblem(file string, i *document.Item, field string, err
 	p := document.Problem{File: file, Line: i.Line, Column: i.Column, Msg: field + ": " + err.Error()}
 	if ce, ok := asCompileError(err); ok {
 		p.Msg, p.Hint, p.Snippet = field+": "+ce.Msg, ce.Hint, ce.Snippet()
-		if i.Block {
-			p.Line += ce.Line
-			p.Column = ce.Column + l.indent(file, i.Line)
-		} else if ce.Line == 1 {
-			p.Column += ce.Column - 1
-		}
+		p.Line, p.Column = l.set.Position(file, i, ce.Line, ce.Column)
 	}
 	if i.Comment != "" {
 		p.Hint = "what follows # is a YAML comment: put the expression into quotes if it belongs to it"
 	}
 	l.problems = append(l.problems, p)
-}
-
-// indent returns how far the block below a line is indented: the text of a block is read without it.
-func (l *loader) indent(file string, line int) int {
-	at := slices.IndexFunc(l.set.Files, func(f File) bool { return f.Path == file })
-	if at < 0 {
-		return 0
-	}
-	for _, text := range strings.Split(string(l.set.Files[at].Data), "\n")[line:] {
-		if rest := strings.TrimLeft(text, " "); strings.TrimSpace(rest) != "" {
-			return len(text) - len(rest)
-		}
-	}
-	return 0
 }
 
 // stepCompiler compiles the steps of one rule.
@@ -570,7 +569,7 @@ func (c *stepCompiler) retry(item *document.Item, r *retrySpec) run.Retry {
 	if r == nil {
 		return run.Retry{}
 	}
-	if r.Attempts < 1 || r.Attempts > 100 {
+	if given := item.Get("retry").Get("attempts").Any(); (r.Attempts < 1 || r.Attempts > 100) && (given == r.Attempts || given == float64(r.Attempts)) {
 		c.problem(c.doc.file, item.Get("retry"), "", "retry.attempts is %d, and must be 1 to 100", r.Attempts)
 	}
 	if r.Backoff == 0 {
@@ -581,6 +580,9 @@ func (c *stepCompiler) retry(item *document.Item, r *retrySpec) run.Retry {
 
 func (c *stepCompiler) step(phase run.Phase, spec stepSpec, item *document.Item, plan *run.StepPlan) {
 	def, ok := c.opts.Actions[spec.Uses]
+	if !ok && spec.Uses == "" && item.Get("uses").Any() != "" {
+		return // it is missing or no text, which is told
+	}
 	if !ok {
 		known := slices.Sorted(maps.Keys(c.opts.Actions))
 		c.problem(c.doc.file, item.Get("uses"), didYouMean(spec.Uses, known), "there is no action %q", spec.Uses)

@@ -44,16 +44,22 @@ type Options struct {
 	// Dev lets documents name environment variables.
 	Dev bool
 	Now func() time.Time
+	// Revision names the set; empty for its digest.
+	Revision string
+	// Stop is asked before each document; its error ends the load. nil never stops.
+	Stop func() error
 }
 
 // Set is a whole rules repository.
 type Set struct {
-	// Revision is the hash of all files.
+	// Revision is the set's name: the commit it came from, or else its digest. Digest is the hash of all files.
 	Revision string
+	Digest   string
 	Files    []File
 	Rules    []*Rule
 	Sources  map[string]*Source
 	Targets  map[string]action.Target
+	Tests    []*Test
 
 	byName      map[string]*Rule
 	correlating []*Rule
@@ -361,7 +367,7 @@ func (r *Rule) With(ctx context.Context, phase run.Phase, id string, scope *expr
 	if err != nil {
 		return nil, nil, fmt.Errorf("with: %w", err)
 	}
-	shown, _ = value.(map[string]any)
+	shown, _ = plain(value).(map[string]any)
 	params, err = decodeParams(s.action, shown)
 	return params, shown, err
 }
@@ -383,8 +389,8 @@ func (r *Rule) Target(name string) (action.Target, error) {
 	return t, nil
 }
 
-// revision hashes the files, in the order of their paths.
-func revision(files []File) string {
+// digest hashes the files, in the order of their paths.
+func digest(files []File) string {
 	h := sha256.New()
 	for _, f := range files {
 		var n [16]byte

@@ -53,14 +53,14 @@ func (t *template) eval(ctx context.Context, scope *expression.Scope, render boo
 	return t.literal, nil
 }
 
-// decodeParams reads evaluated parameters into the action's struct.
+// decodeParams reads evaluated parameters, which are plain values, into the action's struct.
 func decodeParams(def action.Definition, value map[string]any) (any, error) {
 	params := reflect.New(reflect.TypeOf(def.Params).Elem())
 	reflect.Indirect(params).Set(reflect.ValueOf(def.Params).Elem())
 	if value == nil {
 		value = map[string]any{}
 	}
-	if err := document.DecodeValue(plain(value), params.Interface()); err != nil {
+	if err := document.DecodeValue(value, params.Interface()); err != nil {
 		return nil, fmt.Errorf("parameters of %s: %w", def.Name, err)
 	}
 	return params.Interface(), nil

@@ -33,3 +33,14 @@ type Retry struct {
 	MaxBackoff time.Duration // 0 means 1h
 	Jitter     float64       // share of the wait that is random, 0 to 1
 }
+
+// Of returns the steps of a phase.
+func (p *Plan) Of(phase Phase) []StepPlan {
+	switch phase {
+	case OnFailure:
+		return p.OnFailure
+	case Finally:
+		return p.Finally
+	}
+	return p.Steps
+}

@@ -18,6 +18,7 @@ const (
 	ReasonSuperseded  = "Superseded"
 	ReasonRuleInvalid = "RuleInvalid"
 	ReasonEventGone   = "EventGone"
+	ReasonQuietTime   = "QuietTime"
 )
 
 // Orders that a command gives to a run.

@@ -58,9 +58,14 @@ type Type struct {
 	Redelivers   bool     // a repeated delivery is a person's deliberate act, so it may revive a failed run
 	Batch        bool     // one request carries any number of events, so the answer always lists ids
 	SignsID      bool     // the delivery id is covered by the signature
+	// Examples returns deliveries for tests of rules, which name them TYPE/NAME; nil where a sender has no form of its own.
+	Examples func() []Example
 	// Spec is a pointer to the zero value of the preset's own part of the document; the reference page and schema are
 	// made from its yaml and doc tags.
 	Spec any
+	// Fields says which types of events there are and what is known of event.data for each, as ParseFields reads it, so that
+	// a misspelling is found before any event; empty where the bodies are anyone's.
+	Fields string
 	// New builds the source. decode fills a value of Spec's type strictly and reports unknown or misshapen fields with
 	// their position; an error of New itself is reported at the document's spec.
 	New func(decode func(spec any) error, env Env) (Source, error)

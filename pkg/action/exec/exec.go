@@ -56,14 +56,15 @@ func Definitions(o Options) []action.Definition {
 	}
 	r := &runner{o}
 	return []action.Definition{{
-		Name:    "exec.run",
-		Doc:     "Runs a command on the server, in a process group of its own that ends with the step. It sees only the variables that the server's configuration allows and those given here.",
-		Params:  &Params{},
-		Outputs: Outputs{},
-		Changes: true,
-		Fenced:  "none: what a command does outside can't be called back. Its process group is killed when the lease is lost.",
-		Check:   check,
-		Run:     r.run,
+		Name:      "exec.run",
+		Doc:       "Runs a command on the server, in a process group of its own that ends with the step. It sees only the variables that the server's configuration allows and those given here.",
+		Params:    &Params{},
+		Outputs:   Outputs{},
+		Changes:   true,
+		Unbounded: true,
+		Fenced:    "none: what a command does outside can't be called back. Its process group is killed when the lease is lost.",
+		Check:     check,
+		Run:       r.run,
 	}}
 }
 

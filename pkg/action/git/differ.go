@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -41,16 +42,13 @@ func (d *Differ) Paths(ctx context.Context, c event.Comparison) ([]string, error
 			return nil, action.Permanent(fmt.Errorf("git diff %s: %q is no commit id of 40 digits", addr, id))
 		}
 	}
-	r := d.p.remote(addr)
+	r := d.p.remote("git diff", addr)
 	defer r.close()
 	paths, err := d.diff(ctx, r, c)
-	if errors.Is(err, errMirror) && ctx.Err() == nil {
-		paths, err = d.diff(ctx, r, c) // in a new one
-	}
 	if err == nil {
 		return paths, nil
 	}
-	said, _ := r.say(ctx, "git diff", err)
+	said, _ := r.say(ctx, err)
 	if ctx.Err() == nil && (errors.Is(err, errSettled) || errors.Is(err, errTooLarge) || errors.Is(err, errNotCommit) || errors.Is(err, errTree)) {
 		said = action.Permanent(said)
 	}
@@ -58,7 +56,7 @@ func (d *Differ) Paths(ctx context.Context, c event.Comparison) ([]string, error
 }
 
 func (d *Differ) diff(ctx context.Context, r *remote, c event.Comparison) (paths []string, err error) {
-	err = d.p.withMirror(ctx, r, func(l *lease, repo *repository) error {
+	err = d.p.mirrored(ctx, r, io.Discard, func(l *lease, repo *repository) error {
 		b := &bringer{p: d.p, r: r, repo: repo, c: c}
 		var from, to plumbing.Hash
 		err := d.p.timed(ctx, func(ctx context.Context) (err error) {

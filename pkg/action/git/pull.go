@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -68,7 +69,7 @@ func (p *puller) run(ctx context.Context, call *action.Call) (action.Outputs, er
 	if err != nil {
 		return nil, err
 	}
-	r := p.remote(addr)
+	r := p.remote("git.pull", addr)
 	defer r.close()
 	out, err := p.pull(ctx, call, r, dir)
 	if err != nil {
@@ -78,8 +79,9 @@ func (p *puller) run(ctx context.Context, call *action.Call) (action.Outputs, er
 	return out.values(), nil
 }
 
-func (p *puller) remote(a address) *remote {
-	return &remote{addr: a, cred: credentialFor(p.Credentials, a), dial: p.Dial, caFile: p.CAFile, meter: newMeter(p.MaxBytes)}
+// remote prepares to talk to a repository; doing stands before errors.
+func (p *puller) remote(doing string, a address) *remote {
+	return &remote{doing: doing, addr: a, cred: credentialFor(p.Credentials, a), dial: p.Dial, caFile: p.CAFile, meter: newMeter(p.MaxBytes)}
 }
 
 // stepDir is the checkout's place, empty.
@@ -97,40 +99,42 @@ func stepDir(call *action.Call) (string, error) {
 	return dir, nil
 }
 
-// pull tries a second time with a new mirror where the first one was broken.
-func (p *puller) pull(ctx context.Context, call *action.Call, r *remote, dir string) (PullOutputs, error) {
-	out, err := p.pullOnce(ctx, call, r, dir)
-	if !errors.Is(err, errMirror) || ctx.Err() != nil {
-		return out, err
-	}
-	fmt.Fprintf(call.Log, "%v; fetching it anew\n", err)
-	if err := os.RemoveAll(dir); err != nil {
-		return out, fmt.Errorf("clear the checkout: %w", err)
-	}
-	return p.pullOnce(ctx, call, r, dir)
-}
-
-func (p *puller) pullOnce(ctx context.Context, call *action.Call, r *remote, dir string) (out PullOutputs, err error) {
-	err = p.withMirror(ctx, r, func(l *lease, repo *repository) error {
-		found, commit, err := p.fetch(ctx, call, r, repo)
-		if err != nil {
-			return err
+func (p *puller) pull(ctx context.Context, call *action.Call, r *remote, dir string) (out PullOutputs, err error) {
+	err = p.mirrored(ctx, r, call.Log, func(l *lease, repo *repository) error {
+		if err := os.RemoveAll(dir); err != nil { // of a first try
+			return fmt.Errorf("clear the checkout: %w", err)
 		}
-		l.fetched()
-		t := target{commit: commit, branch: found.branch, url: r.addr.String()}
-		if err := writeCheckout(ctx, repo, dir, t, checkoutFactor*p.MaxBytes, call.Log); err != nil {
-			return err
-		}
-		fmt.Fprintf(call.Log, "%s of %s is checked out at %s\n", found.ref, r.addr, commit)
-		out = PullOutputs{Dir: dir, Commit: commit.String(), Branch: found.branch, Ref: found.ref, URL: r.addr.String()}
-		return nil
+		out, err = p.pullInto(ctx, call, r, l, repo, dir)
+		return err
 	})
 	return out, err
 }
 
-// withMirror calls use with the remote's mirror, when its turn to fetch has come. A mirror that is of no more use is
-// replaced by a new one the next time.
-func (p *puller) withMirror(ctx context.Context, r *remote, use func(*lease, *repository) error) (err error) {
+func (p *puller) pullInto(ctx context.Context, call *action.Call, r *remote, l *lease, repo *repository, dir string) (out PullOutputs, err error) {
+	found, commit, err := p.fetch(ctx, call, r, repo)
+	if err != nil {
+		return out, err
+	}
+	l.fetched()
+	t := target{commit: commit, branch: found.branch, url: r.addr.String()}
+	if err := writeCheckout(ctx, repo, dir, t, checkoutFactor*p.MaxBytes, call.Log); err != nil {
+		return out, err
+	}
+	fmt.Fprintf(call.Log, "%s of %s is checked out at %s\n", found.ref, r.addr, commit)
+	return PullOutputs{Dir: dir, Commit: commit.String(), Branch: found.branch, Ref: found.ref, URL: r.addr.String()}, nil
+}
+
+// mirrored calls use with the remote's mirror, and a second time with a new one where the first was broken.
+func (p *puller) mirrored(ctx context.Context, r *remote, log io.Writer, use func(*lease, *repository) error) error {
+	err := p.mirroredOnce(ctx, r, use)
+	if !errors.Is(err, errMirror) || ctx.Err() != nil {
+		return err
+	}
+	fmt.Fprintf(log, "%v; fetching it anew\n", err)
+	return p.mirroredOnce(ctx, r, use)
+}
+
+func (p *puller) mirroredOnce(ctx context.Context, r *remote, use func(*lease, *repository) error) (err error) {
 	l, err := p.mirrors.acquire(ctx, r.addr)
 	if err != nil {
 		return err
@@ -374,19 +378,20 @@ func (r *remote) explain(ctx context.Context, err error) error {
 	if action.IsSuperseded(err) {
 		return err
 	}
-	said, permanent := r.say(ctx, "git.pull", err)
+	said, permanent := r.say(ctx, err)
 	if permanent {
 		return action.Permanent(said)
 	}
 	return said
 }
 
-func (r *remote) say(ctx context.Context, doing string, err error) (said error, permanent bool) {
+// say is explain without the mark.
+func (r *remote) say(ctx context.Context, err error) (said error, permanent bool) {
 	if ctx.Err() != nil {
-		return fmt.Errorf("%s %s: %w", doing, r.addr, context.Cause(ctx)), false
+		return fmt.Errorf("%s %s: %w", r.doing, r.addr, context.Cause(ctx)), false
 	}
 	hint, permanent := r.hint(err)
-	return &pullError{text: doing + " " + r.addr.String() + ": " + r.redact(err.Error()) + hint, err: err}, permanent
+	return &pullError{text: r.doing + " " + r.addr.String() + ": " + r.redact(err.Error()) + hint, err: err}, permanent
 }
 
 // pullError shows a redacted text and keeps the cause for errors.Is.
@@ -435,6 +440,8 @@ func (r *remote) hint(err error) (hint string, permanent bool) {
 		return "; a host also answers so where credentials are missing: " + strings.TrimPrefix(r.credentialHint(), "; "), true
 	case errors.Is(err, transport.ErrEmptyRemoteRepository):
 		return "; push a first commit", true
+	case errors.Is(err, errTooManyFiles):
+		return "; narrow the path, or move files elsewhere", true
 	case errors.Is(err, errUnknownRef), errors.Is(err, errNotCommit):
 		return "; check ref", true
 	case errors.Is(err, errTree):

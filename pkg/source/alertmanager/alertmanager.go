@@ -28,9 +28,11 @@ func Type() source.Type {
 		Doc: "The webhook of Prometheus Alertmanager. It signs nothing, so it needs a bearer token or basic authentication. Each alert is an event " +
 			"alert.firing or alert.resolved, whose data is the body with that one alert. What Alertmanager sends again every repeat_interval is the same event. " +
 			"It repeats on 5xx, and never on 4xx.",
-		Batch: true,
-		Spec:  &spec{},
-		New:   build,
+		Batch:    true,
+		Spec:     &spec{},
+		Fields:   fields,
+		Examples: examples,
+		New:      build,
 	}
 }
 

@@ -45,8 +45,9 @@ func Type() source.Type {
 		Name: "generic",
 		Doc: "Any sender of JSON, proved by an HMAC in a header, a bearer token or basic authentication. Without any of them insecure: true must be written. " +
 			"Two equal bodies are two events, unless key names what makes them one.",
-		Spec: &spec{},
-		New:  build,
+		Spec:   &spec{},
+		Fields: "* = *", // any type and body, and no view
+		New:    build,
 	}
 }
 

@@ -35,8 +35,10 @@ func Type() source.Type {
 		Headers: []string{
 			"X-Gitea-Event", "X-Gitea-Event-Type", "X-Gitea-Delivery", "X-Forgejo-Event", "X-Forgejo-Event-Type", "X-Forgejo-Delivery",
 		},
-		Spec: &spec{},
-		New:  build,
+		Spec:     &spec{},
+		Fields:   fields,
+		Examples: examples,
+		New:      build,
 	}
 }
 

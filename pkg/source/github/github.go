@@ -32,7 +32,9 @@ func Type() source.Type {
 			typeHeader, deliveryHeader, "X-Github-Hook-Id", "X-Github-Hook-Installation-Target-Id", "X-Github-Hook-Installation-Target-Type",
 		},
 		Redelivers: true,
+		Examples:   examples,
 		Spec:       &spec{},
+		Fields:     fields,
 		New:        build,
 	}
 }

@@ -36,7 +36,9 @@ func Type() source.Type {
 			"A push of more than three branches sends no event.",
 		Headers:    []string{typeHeader, keyHeader, source.StandardID, "X-Gitlab-Event-Uuid", "X-Gitlab-Webhook-Uuid", "X-Gitlab-Instance"},
 		Redelivers: true,
+		Examples:   examples,
 		Spec:       &spec{},
+		Fields:     fields,
 		New:        build,
 	}
 }

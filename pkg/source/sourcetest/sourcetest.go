@@ -109,6 +109,7 @@ func (c *Case) request(body string) *source.Request {
 func Run(t *testing.T, typ source.Type, cases []Case) {
 	t.Helper()
 	t.Run("type", func(t *testing.T) { checkType(t, typ) })
+	t.Run("examples", func(t *testing.T) { checkExamples(t, typ, cases[0]) })
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
 			t.Run("accepts", func(t *testing.T) { c.accepts(t, typ) })
@@ -134,6 +135,32 @@ func checkType(t *testing.T, typ source.Type) {
 	}
 	if _, err := typ.New(Decode("{misspelled: true}"), Env(nil)); err == nil {
 		t.Error("an unknown field is accepted")
+	}
+}
+
+// checkExamples demands that each example is one delivery or more that the preset can read.
+func checkExamples(t *testing.T, typ source.Type, c Case) {
+	if typ.Examples == nil {
+		return
+	}
+	s := c.build(t, typ, c.Secret, true)
+	for _, example := range typ.Examples() {
+		header := http.Header{}
+		for name, value := range example.Headers {
+			header.Set(name, value)
+		}
+		deliveries, err := s.Split(&source.Request{Method: http.MethodPost, Header: header, Body: example.Body, ReceivedAt: Now()})
+		if err != nil || len(deliveries) == 0 {
+			t.Errorf("example %s: %d events, %v", example.Name, len(deliveries), err)
+		}
+		for _, d := range deliveries {
+			e := Event(d)
+			s.Normalise(e)
+			CheckEvent(t, e)
+			if e.Type == "unknown" || e.Git == nil && e.Alert == nil && e.Time.IsZero() {
+				t.Errorf("example %s: type %q, and nothing else is read of it", example.Name, e.Type)
+			}
+		}
 	}
 }
 

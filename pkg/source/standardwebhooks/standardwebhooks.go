@@ -22,7 +22,9 @@ func Type() source.Type {
 		Headers:      []string{source.StandardID, source.StandardTimestamp},
 		RetriesOn429: true,
 		SignsID:      true,
+		Examples:     examples,
 		Spec:         &spec{},
+		Fields:       "* = *", // any type and body, and no view
 		New:          build,
 	}
 }

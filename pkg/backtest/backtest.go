@@ -1,0 +1,161 @@
+// Package backtest decides recorded events again with a candidate set of rules, and says which runs appear, disappear or
+// change: compared with what was decided then, or with a second set. Nothing runs: steps count as done as soon as a run
+// starts, and which runs start is all that is compared.
+//
+// The package is pure: events come from a reader, windows end on the events' own clock. Equal recordings and sets give
+// equal reports.
+package backtest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/riposte-dev/riposte/pkg/document"
+	"github.com/riposte-dev/riposte/pkg/event"
+	"github.com/riposte-dev/riposte/pkg/rule"
+	"github.com/riposte-dev/riposte/pkg/simulate"
+)
+
+// Start is a run that started, or that a rule in observe mode would have started.
+type Start struct {
+	Rule     string
+	Event    string // id of the event on whose account it ran
+	Key      string // of a correlating rule
+	Observed bool
+	At       time.Time
+}
+
+// Options say what is compared.
+type Options struct {
+	Candidate *rule.Set
+	// Against is the set to compare with; without it, Decided is what the runs are compared with.
+	Against *rule.Set
+	Decided []Start
+	// Since and Until bound the runs that count; events before Since only open windows.
+	Since, Until time.Time
+}
+
+// Reach is how far before Since events can matter: the longest window of the sets.
+func Reach(sets ...*rule.Set) time.Duration {
+	var longest time.Duration
+	for _, set := range sets {
+		if set == nil {
+			continue
+		}
+		for _, r := range set.Correlating() {
+			longest = max(longest, r.Correlation().Spec.Within)
+		}
+	}
+	return longest
+}
+
+// Run plays a recording. It can be stopped between events.
+func Run(ctx context.Context, rec *Recording, o Options) (*Report, error) {
+	c := newComparison(&o)
+	candidate, err := newSide(o.Candidate, &o, func(s Start) { c.add(s, true) })
+	if err != nil {
+		return nil, err
+	}
+	sides := []*side{candidate}
+	if o.Against != nil {
+		against, err := newSide(o.Against, &o, func(s Start) { c.add(s, false) })
+		if err != nil {
+			return nil, err
+		}
+		sides = append(sides, against)
+	}
+	prepare := func(r *Recorded) {
+		for _, s := range sides {
+			r.prepared = append(r.prepared, s.prepare(ctx, r))
+		}
+	}
+	err = rec.ahead(ctx, o.Since.Add(-Reach(o.Candidate, o.Against)), o.Until, prepare, func(r *Recorded) {
+		c.saw(r)
+		for i, s := range sides {
+			s.event(ctx, r, r.prepared[i])
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range sides {
+		s.sim.MoveTo(ctx, o.Until)
+	}
+	if o.Against == nil {
+		c.decided(o.Decided)
+	}
+	return c.report(candidate.unreceived), nil
+}
+
+// side is one of the sets that are compared.
+type side struct {
+	set        *rule.Set
+	since      time.Time
+	sim        *simulate.Simulation
+	unreceived map[string]int // events of sources that the set does not have
+	views      views
+}
+
+func newSide(set *rule.Set, o *Options, add func(Start)) (*side, error) {
+	s := &side{set: set, since: o.Since, unreceived: map[string]int{}, views: views{printed: map[[2]string]bool{}}}
+	var err error
+	s.sim, err = simulate.New(simulate.Options{Set: set, Start: o.Since.Add(-Reach(o.Candidate, o.Against)), Started: func(r *simulate.Run) {
+		if !r.At.Before(o.Since) && r.At.Before(o.Until) {
+			_, observed := r.Of.Observes()
+			add(Start{Rule: r.Rule, Event: r.Run.Event, Key: r.Key, Observed: observed, At: r.At})
+		}
+	}})
+	return s, err
+}
+
+// prepared is what a side makes of an event, apart from its windows.
+type prepared struct {
+	unreceived bool         // the set has no such Source
+	event      *event.Event // nil where no rule's trigger selects it
+	decision   simulate.Decision
+}
+
+// prepare is called from several goroutines.
+func (s *side) prepare(ctx context.Context, r *Recorded) prepared {
+	src := s.set.Sources[r.Source]
+	if src == nil || src.Source == nil {
+		return prepared{unreceived: true}
+	}
+	if !s.set.Selects(&event.Event{Source: r.Source, Type: r.Type}) {
+		return prepared{}
+	}
+	e := r.event()
+	s.views.fill(src.Source, r, e)
+	return prepared{event: e, decision: simulate.Decide(ctx, s.set, e)}
+}
+
+// event takes in what was prepared.
+func (s *side) event(ctx context.Context, r *Recorded, p prepared) {
+	switch {
+	case p.event != nil:
+		s.sim.Decided(ctx, p.event, p.decision)
+	case p.unreceived && !r.ReceivedAt.Before(s.since):
+		s.unreceived[r.Source]++
+	}
+}
+
+// actions says in one text for each rule what its runs would do, so that two sets can be compared.
+func actions(set *rule.Set) map[string]string {
+	out := map[string]string{}
+	for _, f := range set.Files {
+		items, _ := document.Parse(f.Path, f.Data) // it was loaded
+		for _, item := range items {
+			if kind := item.Get("kind"); kind == nil || kind.Value != "Rule" {
+				continue
+			}
+			spec := item.Get("spec")
+			text, err := json.Marshal([]any{spec.Get("steps").Any(), spec.Get("onFailure").Any()})
+			if err == nil {
+				out[fmt.Sprint(item.Get("metadata").Get("name").Value)] = string(text)
+			}
+		}
+	}
+	return out
+}
