@@ -275,7 +275,7 @@ func (a *api) getEvent(w http.ResponseWriter, r *http.Request) error {
 	}
 	v := viewEvent(e)
 	if en, ok := a.Runs.Decision(e.ID); ok {
-		v.Decision = &Decision{At: en.At, Revision: en.Revision, Runs: append([]string{}, en.RunIDs()...), Why: en.Why}
+		v.Decision = &Decision{At: en.At, Revision: en.Revision, Runs: append([]string{}, en.RunIDs()...), Why: en.Why, Changed: viewChanged(en.Changed)}
 	}
 	return writeJSON(w, http.StatusOK, v)
 }

@@ -35,6 +35,21 @@ type Decision struct {
 	Revision string    `json:"ruleRevision"`
 	Runs     []string  `json:"runs"`
 	Why      string    `json:"why,omitempty"` // there are no runs
+	// Changed are the changed paths that a diff found, where the event does not list them all.
+	Changed *Changed `json:"changed,omitempty"`
+}
+
+// Changed are changed paths, of which the first ones are listed.
+type Changed struct {
+	Paths []string `json:"paths"`
+	More  int      `json:"more,omitempty"` // paths that are not listed
+}
+
+func viewChanged(p *run.Paths) *Changed {
+	if p == nil {
+		return nil
+	}
+	return &Changed{append([]string{}, p.List...), p.More}
 }
 
 func viewEvent(e *event.Event) Event {

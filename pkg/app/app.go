@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/riposte-dev/riposte/pkg/action/git"
 	"github.com/riposte-dev/riposte/pkg/api"
 	"github.com/riposte-dev/riposte/pkg/broker"
 	"github.com/riposte-dev/riposte/pkg/client"
@@ -62,6 +63,7 @@ type App struct {
 	leases   *runstore.Leases
 	rules    *rules
 	engine   *engine.Engine
+	differ   *git.Differ
 	servers  []*server
 	runner   *command.Runner
 	stopAct  func(ctx context.Context) error
@@ -190,7 +192,7 @@ func (a *App) buildEngine(ctx context.Context) (err error) {
 		Quiet: times.At,
 		Log:   a.events, Store: journals{a.store, a.history}, States: a.store, Leases: a.leases, Owner: owner,
 		Revision: a.rules.revision, Activated: a.rules.note, Watches: a.rules.watches, Watched: a.rules.watched,
-		Redact: a.redactor.String, Secret: a.secrets.action, RunURL: a.runURL,
+		Redact: a.redactor.String, Secret: a.secrets.action, RunURL: a.runURL, Diff: a.differ.Paths,
 		Partitions: a.config.Engine.Partitions, Workers: a.config.Engine.Workers, StopTimeout: a.config.Engine.StopTimeout,
 		Dir: filepath.Join(a.config.Data, "runs"), Now: time.Now, Random: rand.Float64,
 		Logger: a.log, Registerer: a.metrics,

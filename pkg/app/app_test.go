@@ -164,7 +164,10 @@ type answer struct {
 	Error     string
 }
 
-func (s *server) push(body string) answer {
+func (s *server) push(body string) answer { s.t.Helper(); return s.deliver("push", body) }
+
+// deliver posts an event of GitHub's.
+func (s *server) deliver(kind, body string) answer {
 	s.t.Helper()
 	m := hmac.New(sha256.New, []byte(secret))
 	m.Write([]byte(body))
@@ -172,7 +175,7 @@ func (s *server) push(body string) answer {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	req.Header.Set("X-GitHub-Event", "push")
+	req.Header.Set("X-GitHub-Event", kind)
 	req.Header.Set("X-Hub-Signature-256", "sha256="+hex.EncodeToString(m.Sum(nil)))
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

@@ -41,13 +41,16 @@ func forges() forge.Registry {
 	return forge.NewRegistry(forgegithub.Type(), forgegitlab.Type(), forgegitea.Type())
 }
 
-// actions builds the integrations; the function returned stops what they keep running.
+// actions builds the integrations, and the differ that shares the mirrors of git.pull; the function returned stops what
+// they keep running.
 func (a *App) actions(runner *command.Runner) (action.Registry, func(context.Context) error) {
 	c := a.config
+	pull, differ := git.Open(a.gitOptions(runner))
+	a.differ = differ
 	client := outbound.New(outbound.Options{AllowPrivate: c.Outbound.AllowPrivate})
 	sender := notify.New(notify.Options{Client: client, Logger: a.log, Now: time.Now})
 	return action.NewRegistry(
-		git.Definitions(a.gitOptions(runner)),
+		pull,
 		terraform.Definitions(terraform.Options{
 			Dir: filepath.Join(c.Data, "terraform"), Binary: c.Terraform.Binary, Runner: runner, Env: environment(c.Exec.Env),
 		}),

@@ -89,6 +89,9 @@ func printEvent(w io.Writer, e api.Event) {
 	if e.Decision != nil {
 		fmt.Fprintf(w, "what each rule made of it: riposte explain %s\n", e.ID)
 	}
+	if e.Decision != nil {
+		section(w, "changed", e.Decision.Changed, e.Decision.Changed != nil)
+	}
 	section(w, "headers", e.Headers, len(e.Headers) > 0)
 	section(w, "git", e.Git, e.Git != nil)
 	section(w, "pullRequest", e.PullRequest, e.PullRequest != nil)

@@ -267,7 +267,7 @@ func normalise(set *rule.Set, e *event.Event) (err error) {
 func (p *partition) decision(q question, created []run.Created, why string) {
 	p.entries = append(p.entries, run.Entry{
 		At: p.e.Now(), Kind: run.Decided, Event: q.id, Pos: &q.pos, Revision: q.revision, Runs: created,
-		Why: clip(p.e.Redact(why)), Changed: q.changed(created),
+		Why: clip(p.e.Redact(why)), Changed: p.changed(q, created),
 	})
 	delete(p.noted, q.id)
 }

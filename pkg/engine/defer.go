@@ -288,7 +288,7 @@ func (q *question) joinsAgain(ctx context.Context) []rule.Join {
 }
 
 // changed is what a decision keeps of the paths that a diff found.
-func (q *question) changed(created []run.Created) *run.Paths {
+func (p *partition) changed(q question, created []run.Created) *run.Paths {
 	if !q.diffed {
 		return nil
 	}
@@ -296,7 +296,11 @@ func (q *question) changed(created []run.Created) *run.Paths {
 	if slices.ContainsFunc(created, func(c run.Created) bool { return c.AsksChanged }) {
 		bytes = askedPaths
 	}
-	return run.NewPaths(q.paths.List, bytes)
+	kept := run.NewPaths(q.paths.List, bytes)
+	for i, path := range kept.List {
+		kept.List[i] = p.e.Redact(path)
+	}
+	return kept
 }
 
 // carryDeferred writes events again that have waited for long, so that the journal behind their entries can be purged.

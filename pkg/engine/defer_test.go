@@ -477,7 +477,10 @@ func TestEventsThatWaitAreCarried(t *testing.T) {
 		w.update(func() { w.seq += 2 * carryAfter })
 		w.append(eventOf("none", 1))
 		time.Sleep(20 * time.Second)
-		if c := w.parts[0].checkpoint; c.Replay <= 2*carryAfter || c.EventsFrom != (event.Pos{Seq: 2}) {
+		w.mu.Lock()
+		c := w.parts[0].checkpoint
+		w.mu.Unlock()
+		if c.Replay <= 2*carryAfter || c.EventsFrom != (event.Pos{Seq: 2}) {
 			t.Errorf("checkpoint %+v", c)
 		}
 		r.kill()
@@ -530,7 +533,11 @@ func TestPathsAreBoundedInDecisions(t *testing.T) {
 		many = append(many, fmt.Sprintf("docs/%040d", i))
 	}
 	q := question{diffed: true, paths: event.Paths{List: many, Complete: true}}
-	shown, asked := q.changed(nil), q.changed([]run.Created{{AsksChanged: true}})
+	p := &partition{e: &Engine{Options: Options{Redact: strings.ToUpper}}}
+	shown, asked := p.changed(q, nil), p.changed(q, []run.Created{{AsksChanged: true}})
+	if !strings.HasPrefix(shown.List[0], "DOCS/") || many[0] == shown.List[0] {
+		t.Errorf("%q is kept as it is", shown.List[0])
+	}
 	if n := len(shown.List); n == 0 || n > shownPaths/44 || n+shown.More != 5000 {
 		t.Errorf("shown are %d paths and %d more", n, shown.More)
 	}
