@@ -20,7 +20,7 @@ func main() {
 	binary := flag.String("binary", "bin/riposte", "riposte to measure")
 	pattern := flag.String("run", "", "only figures whose group matches this expression")
 	out := flag.String("json", "", "also write the figures to this file, as JSON lines")
-	seconds := flag.Int("seconds", 10, "length of each load, in seconds")
+	seconds := flag.Int("seconds", 5, "length of each load, in seconds")
 	bare := flag.String("bare", "", "serve as the bare handler on this address (used by the command itself)")
 	flag.Parse()
 	if *bare != "" {

@@ -163,7 +163,8 @@ type Source struct {
 // RuleSet is the active rules and how they came to be.
 type RuleSet struct {
 	Items    []Rule    `json:"items"`
-	Revision string    `json:"revision"`
+	Revision string    `json:"revision"`         // the commit, where they come from Git
+	Origin   string    `json:"origin,omitempty"` // the repository, where they come from Git
 	LoadedAt time.Time `json:"loadedAt,omitzero"`
 	// Error is why a newer state of the rules is not active, with all its problems.
 	Error string `json:"error,omitempty"`

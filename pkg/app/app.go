@@ -63,6 +63,7 @@ type App struct {
 	rules    *rules
 	engine   *engine.Engine
 	servers  []*server
+	runner   *command.Runner
 	stopAct  func(ctx context.Context) error
 }
 
@@ -136,8 +137,6 @@ func (a *App) openStore(ctx context.Context) (err error) {
 	return err
 }
 
-// openRules loads the rules and makes them the active ones. A server that was given broken rules goes on with those it
-// had; one that never had any does not start.
 func (a *App) openRules(ctx context.Context) error {
 	registries, stop, err := a.registries(ctx)
 	if err != nil {
@@ -148,13 +147,25 @@ func (a *App) openRules(ctx context.Context) error {
 		a.o.Extend(&registries)
 	}
 	a.rules = newRules(registries, a.secrets, a.events, a.config.Dev)
-	a.rules.sync, err = rulesync.New(rulesync.Options{
+	if a.config.Rules.Git.URL != "" {
+		err = a.openGitRules(ctx)
+	} else {
+		err = a.openDirRules(ctx)
+	}
+	return err
+}
+
+// openDirRules loads rules from directories and makes them the active ones. A server that was given broken rules goes on
+// with those it had; one that never had any does not start.
+func (a *App) openDirRules(ctx context.Context) error {
+	dir, err := rulesync.New(rulesync.Options{
 		Dirs: a.config.Rules.Dirs, Load: a.rules.load, OnChange: a.rules.activate, Logger: a.log, Registerer: a.metrics,
 	})
 	if err != nil {
 		return fmt.Errorf("open the rules: %w", err)
 	}
-	err = a.rules.sync.Load(ctx)
+	a.rules.sync = dir
+	err = dir.Load(ctx)
 	if err == nil {
 		return nil
 	}
@@ -178,7 +189,8 @@ func (a *App) buildEngine(ctx context.Context) (err error) {
 	a.engine, err = engine.New(engine.Options{
 		Quiet: times.At,
 		Log:   a.events, Store: journals{a.store, a.history}, States: a.store, Leases: a.leases, Owner: owner,
-		Revision: a.rules.revision, Redact: a.redactor.String, Secret: a.secrets.action, RunURL: a.runURL,
+		Revision: a.rules.revision, Activated: a.rules.note, Watches: a.rules.watches, Watched: a.rules.watched,
+		Redact: a.redactor.String, Secret: a.secrets.action, RunURL: a.runURL,
 		Partitions: a.config.Engine.Partitions, Workers: a.config.Engine.Workers, StopTimeout: a.config.Engine.StopTimeout,
 		Dir: filepath.Join(a.config.Data, "runs"), Now: time.Now, Random: rand.Float64,
 		Logger: a.log, Registerer: a.metrics,
@@ -231,6 +243,7 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	parts.start("janitor", func() error { return a.janitor(working) })
 	parts.start("rules", func() error { return a.rules.sync.Run(working) })
+	parts.start("active rules", func() error { return a.rules.follow(working, a.log) })
 	parts.start("engine", func() error {
 		return errors.Join(a.engine.Run(working), a.stopServers("admin", "health"))
 	})
@@ -279,18 +292,19 @@ func (a *App) sweep(ctx context.Context) error {
 
 // registries lists the senders and the actions there are; the function returned stops what actions keep running.
 func (a *App) registries(ctx context.Context) (Registries, func(context.Context) error, error) {
-	runner, err := command.New(command.Options{Dir: a.config.Data, Env: a.config.Exec.Env, Logger: a.log})
+	var err error
+	a.runner, err = command.New(command.Options{Dir: a.config.Data, Env: a.config.Exec.Env, Logger: a.log})
 	if err != nil {
 		return Registries{}, nil, fmt.Errorf("open the register of child processes: %w", err)
 	}
-	a.teardown.add("register of child processes", time.Second, func(context.Context) error { return runner.Close() })
-	survivors, err := runner.KillSurvivors(ctx)
+	a.teardown.add("register of child processes", time.Second, func(context.Context) error { return a.runner.Close() })
+	survivors, err := a.runner.KillSurvivors(ctx)
 	if err != nil {
 		return Registries{}, nil, fmt.Errorf("end the child processes of the last crash: %w", err)
 	}
 	for _, pid := range survivors {
 		a.log.Warn("a child process had survived the last crash and was killed", "pid", pid)
 	}
-	actions, stop := a.actions(runner)
+	actions, stop := a.actions(a.runner)
 	return Registries{Sources: Sources(), Actions: actions}, stop, nil
 }

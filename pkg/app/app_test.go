@@ -67,14 +67,29 @@ func ruleDoc(name, spec string) string {
 // start runs a server on data with the rules; actions are added to the real ones.
 func start(t *testing.T, data, rules string, actions ...action.Definition) *server {
 	t.Helper()
-	s := &server{t: t, data: data, rules: t.TempDir(), log: &lockedBuffer{}}
-	s.write(rules)
+	dir := t.TempDir()
+	(&server{t: t, rules: dir}).write(rules)
+	c := testConfig(t, data)
+	c.Rules.Dirs = []string{dir}
+	s := launch(t, c, actions...)
+	s.rules = dir
+	return s
+}
+
+func testConfig(t *testing.T, data string) *config.Config {
+	t.Helper()
 	c := config.Default()
 	c.HooksListen, c.AdminListen, c.HealthListen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
-	c.Data, c.Rules.Dirs, c.EventLog.ReserveBytes = data, []string{s.rules}, 1<<20
+	c.Data, c.EventLog.ReserveBytes = data, 1<<20
 	c.Engine.StopTimeout = 200 * time.Millisecond
 	t.Setenv("APP_TEST_SECRET", secret)
 	c.Secrets = map[string]config.Secret{"hook": {Env: "APP_TEST_SECRET"}}
+	return c
+}
+
+func launch(t *testing.T, c *config.Config, actions ...action.Definition) *server {
+	t.Helper()
+	s := &server{t: t, data: c.Data, log: &lockedBuffer{}}
 	started := make(chan client.Listen, 1)
 	a, err := app.New(t.Context(), app.Options{
 		Config: c, Version: "test", LogOutput: s.log, Started: func(l client.Listen) { started <- l },

@@ -15,6 +15,10 @@ import (
 	"github.com/riposte-dev/riposte/pkg/action/terraform"
 	"github.com/riposte-dev/riposte/pkg/command"
 	"github.com/riposte-dev/riposte/pkg/config"
+	"github.com/riposte-dev/riposte/pkg/forge"
+	forgegitea "github.com/riposte-dev/riposte/pkg/forge/gitea"
+	forgegithub "github.com/riposte-dev/riposte/pkg/forge/github"
+	forgegitlab "github.com/riposte-dev/riposte/pkg/forge/gitlab"
 	"github.com/riposte-dev/riposte/pkg/outbound"
 	"github.com/riposte-dev/riposte/pkg/source"
 	"github.com/riposte-dev/riposte/pkg/source/alertmanager"
@@ -30,6 +34,11 @@ func Sources() source.Registry {
 	return source.NewRegistry(
 		alertmanager.Type(), generic.Type(), gitea.Type(), github.Type(), gitlab.Type(), standardwebhooks.Type(),
 	)
+}
+
+// forges lists the kinds of hosts that commit statuses can be set on.
+func forges() forge.Registry {
+	return forge.NewRegistry(forgegithub.Type(), forgegitlab.Type(), forgegitea.Type())
 }
 
 // actions builds the integrations; the function returned stops what they keep running.

@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/action"
 	"github.com/riposte-dev/riposte/pkg/api"
-	"github.com/riposte-dev/riposte/pkg/broker"
 	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/eventlog"
 	"github.com/riposte-dev/riposte/pkg/receive"
@@ -31,15 +31,28 @@ type rules struct {
 	secrets    *secrets
 	events     *eventlog.Log
 	dev        bool
-	sync       *rulesync.Dir
+	sync       ruleSync
+	origin     string                  // the repository they come from, for people; empty for directories
+	activated  chan *rule.Set          // the newest that a partition decides with
+	watches    func(*event.Event) bool // the events that may be about the rules' own repository
+	watched    func(*event.Event)
+
+	// activating is held while this replica activates a set, so that follow does not show it before it is said to be active.
+	activating sync.Mutex
 
 	mu        sync.Mutex
 	set       *rule.Set
 	endpoints map[string]*receive.Endpoint
 }
 
+// ruleSync brings rules from where they are written.
+type ruleSync interface {
+	Run(ctx context.Context) error
+	Status() rulesync.Status
+}
+
 func newRules(r Registries, s *secrets, events *eventlog.Log, dev bool) *rules {
-	return &rules{registries: r, secrets: s, events: events, dev: dev, set: &rule.Set{}}
+	return &rules{registries: r, secrets: s, events: events, dev: dev, set: &rule.Set{}, activated: make(chan *rule.Set, 1)}
 }
 
 func (r *rules) options() rule.Options {
@@ -50,42 +63,50 @@ func (r *rules) options() rule.Options {
 }
 
 // load builds a set from files, with every check.
-func (r *rules) load(files []rule.File) (*rule.Set, error) { return rule.Load(files, r.options()) }
+func (r *rules) load(ctx context.Context, files []rule.File, revision string) (*rule.Set, error) {
+	o := r.options()
+	o.Revision = revision
+	o.Stop = func() error { return context.Cause(ctx) }
+	return rule.Load(files, o)
+}
 
 // revision builds the set of a revision from the store. It was checked when it was activated; a secret that was removed
 // since fails where it is used.
-func (r *rules) revision(ctx context.Context, digest string) (*rule.Set, error) {
-	text, err := r.events.Revision(ctx, digest)
+func (r *rules) revision(ctx context.Context, name string) (*rule.Set, error) {
+	text, err := r.events.Revision(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	var files []rule.File
 	if err := json.Unmarshal(text, &files); err != nil {
-		return nil, fmt.Errorf("read rule revision %.12s: %w", digest, err)
+		return nil, fmt.Errorf("read rule revision %.12s: %w", name, err)
 	}
 	o := r.options()
-	o.CheckSecret = nil
+	o.Revision, o.CheckSecret = name, nil
 	return rule.Load(files, o)
 }
 
-// activate stores a set and puts its activation into the log; events that follow it there are decided with it, on every replica.
+// activate stores a set and puts its activation into the log, unless it is the active one; events that follow it there are
+// decided with it, on every replica.
 func (r *rules) activate(ctx context.Context, set *rule.Set) error {
-	text, err := json.Marshal(set.Files)
+	r.activating.Lock()
+	defer r.activating.Unlock()
+	want := eventlog.Active{Revision: set.Revision, Digest: set.Digest}
+	active, err := r.events.Active(ctx)
 	if err != nil {
-		return fmt.Errorf("store the rules: %w", err)
+		return fmt.Errorf("ask for the active rules: %w", err)
 	}
-	if err := r.events.PutRevision(ctx, set.Revision, text); err != nil {
-		return fmt.Errorf("store the rules: %w", err)
+	if active != want {
+		text, err := json.Marshal(set.Files)
+		if err != nil {
+			return fmt.Errorf("store the rules: %w", err)
+		}
+		if err := r.events.PutRevision(ctx, set.Revision, text); err != nil {
+			return fmt.Errorf("store the rules: %w", err)
+		}
 	}
-	_, err = r.events.Append(ctx, []event.Record{{
-		Kind:  event.KindActivate,
-		Event: &event.Event{ID: event.RandomID(), Subject: set.Revision, ReceivedAt: time.Now()},
-	}})
-	if err != nil {
+	if err := r.events.Activate(ctx, want); err != nil {
 		return fmt.Errorf("activate the rules: %w", err)
-	}
-	if err := r.events.PutRevision(ctx, broker.ActiveRule, []byte(set.Revision)); err != nil {
-		return fmt.Errorf("note the active rules: %w", err)
 	}
 	r.use(set)
 	return nil
@@ -93,11 +114,14 @@ func (r *rules) activate(ctx context.Context, set *rule.Set) error {
 
 // resume goes on receiving with the set that was active last.
 func (r *rules) resume(ctx context.Context) error {
-	digest, err := r.events.Revision(ctx, broker.ActiveRule)
+	active, err := r.events.Active(ctx)
 	if err != nil {
 		return err
 	}
-	set, err := r.revision(ctx, string(digest))
+	if active.Revision == "" {
+		return errNoRules
+	}
+	set, err := r.revision(ctx, active.Revision)
 	if err != nil {
 		return err
 	}
@@ -105,7 +129,54 @@ func (r *rules) resume(ctx context.Context) error {
 	return nil
 }
 
+var errNoRules = errors.New("no rules are loaded yet")
+
+// note takes a set that a partition begins to decide with, for follow. It never waits.
+func (r *rules) note(set *rule.Set) {
+	for {
+		select {
+		case r.activated <- set:
+			return
+		default:
+		}
+		select {
+		case <-r.activated:
+		default:
+		}
+	}
+}
+
+// follow makes this replica receive with the set that any replica activated. A partition that reads old records names old
+// sets too, so that the store is asked.
+func (r *rules) follow(ctx context.Context, log *slog.Logger) error {
+	for {
+		var set *rule.Set
+		select {
+		case <-ctx.Done():
+			return nil
+		case set = <-r.activated:
+		}
+		if err := r.useIfActive(ctx, set); err != nil && ctx.Err() == nil {
+			log.Warn("which rules are active could not be asked; sources are taken from the last ones known", "error", err)
+		}
+	}
+}
+
+func (r *rules) useIfActive(ctx context.Context, set *rule.Set) error {
+	r.activating.Lock()
+	defer r.activating.Unlock()
+	active, err := r.events.Active(ctx)
+	if err == nil && active == (eventlog.Active{Revision: set.Revision, Digest: set.Digest}) {
+		r.use(set)
+	}
+	return err
+}
+
+// use receives with a set from now on.
 func (r *rules) use(set *rule.Set) {
+	if now := r.current(); now.Revision == set.Revision && now.Digest == set.Digest {
+		return
+	}
 	endpoints := make(map[string]*receive.Endpoint, len(set.Sources))
 	for name, s := range set.Sources {
 		endpoints[name] = &receive.Endpoint{Name: name, Type: s.Type, Source: s.Source, MaxBody: s.MaxBodyBytes, Rate: receive.Rate(s.Rate), Batch: s.Type.Batch}
@@ -140,7 +211,7 @@ func (r *rules) normalise(e *event.Event) {
 
 func (r *rules) view() api.RuleSet {
 	set, status := r.current(), r.sync.Status()
-	view := api.RuleSet{Revision: set.Revision, LoadedAt: status.LastSuccess}
+	view := api.RuleSet{Revision: set.Revision, Origin: r.origin, LoadedAt: status.LastSuccess}
 	if status.Err != nil {
 		view.Error = status.Err.Error()
 	}
@@ -168,8 +239,11 @@ func (r *rules) sources() []api.Source {
 
 // ready never fails for a bad change of the rules: the last good set works on, and the failure shows elsewhere.
 func (r *rules) ready() error {
-	if r.current().Revision == "" {
-		return errors.New("no rules are loaded yet")
+	if r.current().Revision != "" {
+		return nil
 	}
-	return nil
+	if err := r.sync.Status().Err; err != nil {
+		return fmt.Errorf("%w: %w", errNoRules, err)
+	}
+	return errNoRules
 }

@@ -14,8 +14,9 @@ const (
 	IDStream     = "IDS"
 	IDSubject    = "riposte.ids"
 	BodyBucket   = "BODIES"    // objects: large bodies
-	RuleBucket   = "REVISIONS" // objects: sets of rules by digest, and ActiveRule
-	ActiveRule   = "active"    // the object that holds the digest of the set that was activated last
+	RuleBucket   = "REVISIONS" // objects: sets of rules by revision
+	ActiveBucket = "ACTIVE"    // keys: ActiveRules
+	ActiveRules  = "rules"     // the key that names the set that was activated last
 
 	// The run store; the subject of a partition is RunSubject's.
 	RunStream        = "RUNS"

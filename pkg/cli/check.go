@@ -130,7 +130,7 @@ func (r *checked) print(cmd *cobra.Command, output string) error {
 	if len(r.set.Tests) > 0 {
 		there += ", " + count(len(r.set.Tests), "test")
 	}
-	fmt.Fprintf(w, "%s: %s\n", there, verdict)
+	fmt.Fprintln(w, there+": "+verdict)
 	return nil
 }
 

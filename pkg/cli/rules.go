@@ -92,7 +92,12 @@ func printRules(w io.Writer, set api.RuleSet) {
 		rows = append(rows, []string{rl.Name, rl.Mode, fmt.Sprintf("%s:%d", rl.File, rl.Line), strings.Join(rl.Steps, ",")})
 	}
 	table(w, "RULE MODE FILE STEPS", "no rules", rows)
-	fmt.Fprintf(w, "\nrevision %.12s, loaded %s\n", set.Revision, when(set.LoadedAt))
+	if set.Revision != "" {
+		fmt.Fprintf(w, "\nrevision %.12s, loaded %s\n", set.Revision, when(set.LoadedAt))
+	}
+	if set.Origin != "" {
+		fmt.Fprintf(w, "from %s\n", set.Origin)
+	}
 	if set.Error != "" {
 		fmt.Fprintf(w, "\na newer state of the rules is not active:\n%s\n", set.Error)
 	}

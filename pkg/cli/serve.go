@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -15,6 +16,9 @@ import (
 	"github.com/riposte-dev/riposte/pkg/client"
 	"github.com/riposte-dev/riposte/pkg/config"
 )
+
+// gcPercent spends memory on time: what lives is little, and each request leaves several copies of its body behind.
+const gcPercent = 300
 
 func newServe(version string) *cobra.Command {
 	var file string
@@ -62,10 +66,13 @@ func configError(err error) error {
 }
 
 func serve(cmd *cobra.Command, c *config.Config, version string) error {
-	if len(c.Rules.Dirs) == 0 {
+	if len(c.Rules.Dirs) == 0 && c.Rules.Git.URL == "" {
 		fmt.Fprintln(cmd.ErrOrStderr(), "riposte: no rules are given, so nothing can be received; --rules names their directory")
 	}
 	data := c.Data // as it was given, before it is made absolute
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	server, err := app.New(cmd.Context(), app.Options{
 		Config: c, Version: version, LogOutput: cmd.ErrOrStderr(),
 		Started: func(l client.Listen) {

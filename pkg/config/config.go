@@ -61,9 +61,23 @@ type KeyPair struct {
 // Enabled reports whether the listener speaks TLS.
 func (k KeyPair) Enabled() bool { return k.Cert != "" }
 
-// Rules says where the rules come from.
+// Rules says where the rules come from: directories or a repository.
 type Rules struct {
 	Dirs []string
+	Git  RulesGit
+}
+
+// RulesGit is the repository that rules come from. An empty URL is none.
+type RulesGit struct {
+	URL            string
+	Ref            string // branch, tag or full reference; empty for the repository's HEAD
+	Path           string // directory of the repository
+	Interval       time.Duration
+	AllowedSigners string // file in OpenSSH's format
+	AllowedGPGKeys string // file of armoured public keys
+	Forge          string // kind of the repository's host, where its name does not tell
+	API            string // address of the host's API, where it is not the usual one
+	StatusToken    string // name of a secret; empty for the token of the repository's credential
 }
 
 // Secret says where a secret's value is: in a variable or in a file, one of the two.
@@ -187,6 +201,7 @@ func Default() *Config {
 		AdminListen:  "127.0.0.1:8081",
 		HealthListen: ":8082",
 		Data:         "./data",
+		Rules:        Rules{Git: RulesGit{Path: "/", Interval: time.Minute}},
 		Limits: Limits{
 			MaxBodyBytes: 25e6, // GitHub sends nothing above 25 MB
 			BodyBudget:   64 << 20,

@@ -56,7 +56,7 @@ tls:
   hooks: {cert: /tls/crt, key: /tls/key}
 trustedProxies: [10.0.0.0/8, 192.0.2.1]
 rules:
-  dirs: [rules, "more,rules"]
+  git: {url: "git@github.com:acme/rules.git", ref: main, path: /teams, interval: 5m, allowedSigners: /etc/signers, allowedGPGKeys: /etc/keys, forge: gitea, api: "https://git.example.com/api/v1", statusToken: github-webhook}
 secrets:
   github-webhook: {env: GITHUB_WEBHOOK_SECRET}
   deploy-key: {file: /etc/riposte/deploy-key}
@@ -82,7 +82,9 @@ log: {format: json}
 	want.HooksListen, want.AdminListen, want.PublicURL = ":9000", "0.0.0.0:9001", "https://hooks.example.com"
 	want.TLS.Hooks = KeyPair{"/tls/crt", "/tls/key"}
 	want.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32")}
-	want.Rules.Dirs = []string{"rules", "more,rules"}
+	want.Rules.Git = RulesGit{
+		"git@github.com:acme/rules.git", "main", "/teams", 5 * time.Minute, "/etc/signers", "/etc/keys", "gitea", "https://git.example.com/api/v1", "github-webhook",
+	}
 	want.Secrets = map[string]Secret{"github-webhook": {Env: "GITHUB_WEBHOOK_SECRET"}, "deploy-key": {File: "/etc/riposte/deploy-key"}}
 	want.Credentials = []Credential{
 		{URL: "https://github.com/acme/", Token: "github-webhook"},
@@ -103,6 +105,26 @@ log: {format: json}
 	}
 }
 
+func TestRulesComeFromOnePlace(t *testing.T) {
+	for text, want := range map[string]string{
+		"rules: {dirs: [a], git: {url: x}}":            "rules.git.url: rules come from a repository or from directories",
+		"rules: {git: {ref: main}}":                    "rules.git.url: is missing",
+		"rules: {git: {url: x, path: a/../..}}":        "rules.git.path: must be a directory",
+		"rules: {git: {url: x, statusToken: t}}":       `rules.git.statusToken: no secret "t"`,
+		"rules: {git: {url: x, api: git.example.com}}": "rules.git.api: must be an address",
+		"rules: {git: {url: x, ref: 7}}":               "rules.git.ref: must be a string",
+		"rules: {git: git@github.com:acme/rules.git}":  "rules.git: must be a mapping",
+	} {
+		if _, err := load(t, text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+	c, err := load(t, `rules: {dirs: [rules, "more,rules"]}`)
+	if err != nil || !reflect.DeepEqual(c.Rules.Dirs, []string{"rules", "more,rules"}) {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
 func TestAllProblemsAtOnce(t *testing.T) {
 	_, err := load(t, `hooksListens: ":8080"
 adminListen: 8081
@@ -112,7 +134,7 @@ limits:
 tls:
   hooks: {cert: a}
 rules:
-  git: {url: x}
+  git: {url: x, interval: 0, signers: y}
 grants: []
 secrets:
   one: a-secret-by-mistake
@@ -132,7 +154,8 @@ tokens:
 		`4: limits.maxBodyBytes: "25 apples" is not a size`,
 		"5: limits.perAddres: unknown field; did you mean perAddress?",
 		"7: tls.hooks: needs both cert and key",
-		"9: rules.git: not supported by this version",
+		"9: rules.git.signers: unknown field",
+		"9: rules.git.interval: 0 is less than 1s",
 		"10: grants: not supported by this version",
 		"12: secrets.one: must be {env: VARIABLE} or {file: PATH}",
 		"13: secrets.two: needs either env or file",

@@ -195,7 +195,7 @@ func (d *decoder) member(path string, data json.RawMessage) {
 		d.config.Tokens = decodeList[Token](d, path, data)
 	case "quietTimes":
 		d.config.QuietTimes = decodeList[QuietTime](d, path, data)
-	case "grants", "rules.git", "limits.storm":
+	case "grants", "limits.storm":
 		d.problem(path, "not supported by this version; remove it")
 	default:
 		d.setting(path, data)

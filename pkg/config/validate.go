@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/riposte-dev/riposte/pkg/quiet"
 )
@@ -48,6 +49,7 @@ func (c *Config) problems() []Problem {
 		c.checkCredential(k, fmt.Sprintf("credentials[%d]", i), cred)
 	}
 	c.checkTokens(k)
+	c.checkRulesGit(k)
 	c.checkBounds(k)
 	k.require(slices.Contains([]string{"go-git", "git"}, c.Git.Backend), "git.backend", "%q is neither go-git nor git", c.Git.Backend)
 	k.require(slices.Contains([]string{"text", "json"}, c.Log.Format), "log.format", "%q is neither text nor json", c.Log.Format)
@@ -162,6 +164,23 @@ func checkPrefix(cred Credential) error {
 		return fmt.Errorf("%q is neither https nor ssh", cred.URL)
 	}
 	return nil
+}
+
+func (c *Config) checkRulesGit(k *checks) {
+	g := c.Rules.Git
+	if g.URL == "" {
+		k.require(g == Default().Rules.Git, "rules.git.url", "is missing beside the other settings of rules.git")
+		return
+	}
+	k.require(len(c.Rules.Dirs) == 0, "rules.git.url", "rules come from a repository or from directories: remove one, rules.git or rules.dirs (--rules)")
+	k.require(g.Interval >= time.Second, "rules.git.interval", "%s is less than 1s", FormatDuration(g.Interval))
+	k.require(!slices.Contains(strings.Split(g.Path, "/"), ".."), "rules.git.path", "must be a directory of the repository")
+	_, declared := c.Secrets[g.StatusToken]
+	k.require(g.StatusToken == "" || declared, "rules.git.statusToken", "no secret %q is declared under secrets", g.StatusToken)
+	if g.API != "" {
+		u, err := url.Parse(g.API)
+		k.require(err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http"), "rules.git.api", "must be an address like https://git.example.com/api/v4")
+	}
 }
 
 func hasPassword(u *url.URL) bool {

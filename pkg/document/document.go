@@ -287,6 +287,9 @@ func scalar(n *yaml.Node) any {
 	case "false", "False", "FALSE":
 		return false
 	}
+	if strings.Trim(n.Value[:1], "+-.0123456789") != "" {
+		return n.Value // most are words, and patterns are dear
+	}
 	if regexp.MustCompile(`^[-+]?[0-9]+$`).MatchString(n.Value) {
 		if v, err := strconv.ParseInt(n.Value, 10, 64); err == nil {
 			return v

@@ -81,6 +81,7 @@ func (p *partition) activate(ctx context.Context, en event.Entry) bool {
 	if err == nil {
 		p.set, p.revision, p.stuck, p.wait = set, revision, nil, 0
 		p.e.setProblem(p.id, nil)
+		p.e.Activated(set)
 		return true
 	}
 	p.stuck, p.wait = err, min(max(2*p.wait, 100*time.Millisecond), 5*time.Second)
@@ -187,6 +188,10 @@ func (p *partition) match(ctx context.Context, r *record) (m rule.Matches, err e
 		}
 	}()
 	e := r.Record.Event
+	if p.e.Watches(e) {
+		p.views(r)
+		p.e.Watched(e)
+	}
 	if !p.set.Selects(e) {
 		return m, nil
 	}

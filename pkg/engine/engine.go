@@ -75,6 +75,12 @@ type Options struct {
 	Redact func(string) string
 	// Secret and Target serve the actions of a rule.
 	Secret func(action.SecretRef) (string, error)
+	// Activated is told each set that a partition begins to decide with. It may not wait; nil tells nobody.
+	Activated func(*rule.Set)
+	// Watched is told each event that is decided and that Watches wants by its source and type alone, with its views. It may
+	// neither wait nor change the event; nil for both tells nobody.
+	Watches func(*event.Event) bool
+	Watched func(*event.Event)
 	// Quiet says which quiet time holds for a rule with the labels, and until when; nil is never.
 	Quiet func(labels map[string]string, at time.Time) (name string, until time.Time, ok bool)
 	// RunURL returns the address of a run's page, for texts; nil means none.
@@ -110,6 +116,12 @@ func (o *Options) withDefaults() error {
 	}
 	if o.StopTimeout == 0 {
 		o.StopTimeout = 25 * time.Second
+	}
+	if o.Activated == nil {
+		o.Activated = func(*rule.Set) {}
+	}
+	if o.Watches == nil || o.Watched == nil {
+		o.Watches = func(*event.Event) bool { return false }
 	}
 	if o.StepLog == nil {
 		o.StepLog = logSteps(o.Logger, o.Redact)

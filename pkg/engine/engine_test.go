@@ -181,7 +181,7 @@ func TestAnEventThatEndsTheProcessIsQuarantined(t *testing.T) {
 	}{{"at once", 0}, {"after checkpoints", 12 * time.Second}} {
 		t.Run(tc.name, func(t *testing.T) {
 			bubble(t, 1, "  - {uses: do}\n", func(t *testing.T, w *world) {
-				var id string
+				id, sent := eventOf("go", 1).Event.ID+"-r", false // sent is w.mu's
 				kills := 0
 				for ; ; kills++ {
 					r := w.boot("a")
@@ -191,15 +191,16 @@ func TestAnEventThatEndsTheProcessIsQuarantined(t *testing.T) {
 						switch {
 						case op == "follow" && time.Since(began) < tc.quiet:
 							return failBefore
-						case op == "append" && id != "" && (kills == 0 || entries[len(entries)-1].Kind == run.Deciding) && kills < 6:
+						case op == "append" && sent && (kills == 0 || entries[len(entries)-1].Kind == run.Deciding) && kills < 6:
 							return crashBefore
 						}
 						return none
 					}
 					r.grantAll()
 					time.Sleep(tc.quiet)
-					if id == "" {
-						id = w.send(1)
+					if kills == 0 {
+						w.update(func() { sent = true })
+						w.send(1)
 					}
 					w.await("a crash or a decision", func() bool { return r.dead || len(w.decided) > 0 })
 					if !r.dead {

@@ -28,7 +28,7 @@ func (l *twoSegments) Follow(ctx context.Context, after event.Pos, fn func([]eve
 			continue
 		}
 		if err := fn(segment); err != nil {
-			return nil
+			return nil //nolint:nilerr // it was told to stop
 		}
 		if between := l.between; between != nil {
 			l.between = nil

@@ -24,8 +24,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	m := &metrics{
 		decisions: counter("riposte_decisions_total", "Events decided, by what came of them.", "result"),
-		absent:    counter("riposte_rule_absent_fields_total", "Clauses that read an absent field, by rule.", "rule"),
-		errors:    counter("riposte_rule_errors_total", "Clauses that failed, by rule.", "rule"),
+		absent:    counter("riposte_rule_absent_fields_total", "Events that a rule could not be decided for because a field was absent, by rule.", "rule"),
+		errors:    counter("riposte_rule_errors_total", "Events that a rule could not be decided for because a clause failed, by rule.", "rule"),
 		runs:      counter("riposte_runs_total", "Runs that ended, by rule and state.", "rule", "state"),
 		steps: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "riposte_step_duration_seconds", Help: "How long attempts at steps took, by action.",

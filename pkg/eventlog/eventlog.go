@@ -156,6 +156,10 @@ func (l *Log) makeStreams(ctx context.Context) error {
 			return fmt.Errorf("open object store %s: %w", cfg.Bucket, err)
 		}
 	}
+	active := jetstream.KeyValueConfig{Bucket: broker.ActiveBucket, Storage: jetstream.FileStorage, Replicas: replicas}
+	if _, err := js.CreateOrUpdateKeyValue(ctx, active); err != nil {
+		return fmt.Errorf("open bucket %s: %w", broker.ActiveBucket, err)
+	}
 	return nil
 }
 

@@ -274,8 +274,8 @@ func (l *Log) purgeRevisions(ctx context.Context, state jetstream.StreamState) e
 	if err != nil {
 		return fmt.Errorf("purge old rules: %w", err)
 	}
-	active, err := l.Revision(ctx, broker.ActiveRule)
-	if err != nil && !errors.Is(err, event.ErrNotFound) {
+	active, err := l.Active(ctx)
+	if err != nil {
 		return fmt.Errorf("purge old rules: %w", err)
 	}
 	kept, older := 0, 0
@@ -283,7 +283,7 @@ func (l *Log) purgeRevisions(ctx context.Context, state jetstream.StreamState) e
 		if kept++; o.ModTime.Before(state.FirstTime) {
 			older++
 		}
-		if o.Name == broker.ActiveRule || o.Name == string(active) || kept <= keepRevisions || older <= olderRevisions {
+		if o.Name == active.Revision || kept <= keepRevisions || older <= olderRevisions {
 			continue
 		}
 		if err := broker.PurgeObject(ctx, l.broker.JetStream(), broker.RuleBucket, o); err != nil {

@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -109,21 +110,29 @@ type doc struct {
 	envelope
 }
 
-// Load builds a set. The error is document.Problems: everything that is wrong in all files.
+// Load builds a set. The error is document.Problems, everything that is wrong in all files, or that of Options.Stop.
 func Load(files []File, o Options) (*Set, error) {
 	files = slices.Clone(files)
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
 	l := &loader{opts: o, places: map[string]string{}, event: eventFields(), set: &Set{
-		Revision: revision(files), Files: files, Sources: map[string]*Source{}, Targets: map[string]action.Target{}, byName: map[string]*Rule{},
+		Digest: digest(files), Files: files, Sources: map[string]*Source{}, Targets: map[string]action.Target{}, byName: map[string]*Rule{},
 	}}
+	l.set.Revision = cmp.Or(o.Revision, l.set.Digest)
 	for _, f := range files {
+		if err := l.stopped(); err != nil {
+			return nil, fmt.Errorf("reading the rules was stopped at %s: %w", f.Path, err)
+		}
 		l.read(f)
 	}
 	for _, kind := range []string{"Source", "Target", "Rule", "RuleTest"} { // each refers to those before it
 		for _, d := range l.docs {
-			if d.Kind == kind {
-				l.build(d)
+			if d.Kind != kind {
+				continue
 			}
+			if err := l.stopped(); err != nil {
+				return nil, fmt.Errorf("compiling the rules was stopped at %s:%d: %w", d.file, d.item.Line, err)
+			}
+			l.build(d)
 		}
 	}
 	l.checkFallbacks()
@@ -134,6 +143,13 @@ func Load(files []File, o Options) (*Set, error) {
 	l.set.index = newIndex(l.set.Rules)
 	l.docs, l.places = nil, nil // sources keep what compiles their expressions, and with it the loader
 	return l.set, nil
+}
+
+func (l *loader) stopped() error {
+	if l.opts.Stop == nil {
+		return nil
+	}
+	return l.opts.Stop()
 }
 
 func (l *loader) problem(file string, i *document.Item, hint, format string, args ...any) {

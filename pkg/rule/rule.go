@@ -43,12 +43,17 @@ type Options struct {
 	// Dev lets documents name environment variables.
 	Dev bool
 	Now func() time.Time
+	// Revision names the set; empty for its digest.
+	Revision string
+	// Stop is asked before each document; its error ends the load. nil never stops.
+	Stop func() error
 }
 
 // Set is a whole rules repository.
 type Set struct {
-	// Revision is the hash of all files.
+	// Revision is the set's name: the commit it came from, or else its digest. Digest is the hash of all files.
 	Revision string
+	Digest   string
 	Files    []File
 	Rules    []*Rule
 	Sources  map[string]*Source
@@ -330,8 +335,8 @@ func (r *Rule) Target(name string) (action.Target, error) {
 	return t, nil
 }
 
-// revision hashes the files, in the order of their paths.
-func revision(files []File) string {
+// digest hashes the files, in the order of their paths.
+func digest(files []File) string {
 	h := sha256.New()
 	for _, f := range files {
 		var n [16]byte

@@ -29,6 +29,10 @@ func Body(body []byte) Node {
 	return node(body)
 }
 
+// Stored returns the body of an event from the log as a Node. It was validated when it was received; of bytes that were not,
+// what is read means nothing.
+func Stored(body []byte) Node { return node(body) }
+
 func node(raw []byte) Node {
 	raw = bytes.TrimLeft(raw, " \t\r\n")
 	if len(raw) == 0 || raw[0] == 'n' {

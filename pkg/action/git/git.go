@@ -1,4 +1,5 @@
-// Package git is the action git.pull: it brings one commit of a remote repository into the run's own directory.
+// Package git is the action git.pull, which brings one commit of a remote repository into the run's own directory, and
+// Files, which reads a commit's files without one.
 //
 // Guarantees. One fetch at a time runs against a mirror; others of the same repository wait for it, and find what it
 // brought. A mirror is a cache: a broken one is thrown away and fetched again, and the least recently used ones make

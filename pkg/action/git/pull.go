@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -68,7 +69,7 @@ func (p *puller) run(ctx context.Context, call *action.Call) (action.Outputs, er
 	if err != nil {
 		return nil, err
 	}
-	r := &remote{addr: addr, cred: credentialFor(p.Credentials, addr), dial: p.Dial, caFile: p.CAFile, meter: newMeter(p.MaxBytes)}
+	r := p.remote("git.pull", addr)
 	defer r.close()
 	out, err := p.pull(ctx, call, r, dir)
 	if err != nil {
@@ -76,6 +77,11 @@ func (p *puller) run(ctx context.Context, call *action.Call) (action.Outputs, er
 		return nil, r.explain(ctx, err)
 	}
 	return out.values(), nil
+}
+
+// remote prepares to talk to a repository; doing stands before errors.
+func (p *puller) remote(doing string, a address) *remote {
+	return &remote{doing: doing, addr: a, cred: credentialFor(p.Credentials, a), dial: p.Dial, caFile: p.CAFile, meter: newMeter(p.MaxBytes)}
 }
 
 // stepDir is the checkout's place, empty.
@@ -93,34 +99,18 @@ func stepDir(call *action.Call) (string, error) {
 	return dir, nil
 }
 
-// pull tries a second time with a new mirror where the first one was broken.
-func (p *puller) pull(ctx context.Context, call *action.Call, r *remote, dir string) (PullOutputs, error) {
-	out, err := p.pullOnce(ctx, call, r, dir)
-	if !errors.Is(err, errMirror) || ctx.Err() != nil {
-		return out, err
-	}
-	fmt.Fprintf(call.Log, "%v; fetching it anew\n", err)
-	if err := os.RemoveAll(dir); err != nil {
-		return out, fmt.Errorf("clear the checkout: %w", err)
-	}
-	return p.pullOnce(ctx, call, r, dir)
+func (p *puller) pull(ctx context.Context, call *action.Call, r *remote, dir string) (out PullOutputs, err error) {
+	err = p.mirrored(ctx, r, call.Log, func(l *lease, repo *repository) error {
+		if err := os.RemoveAll(dir); err != nil { // of a first try
+			return fmt.Errorf("clear the checkout: %w", err)
+		}
+		out, err = p.pullInto(ctx, call, r, l, repo, dir)
+		return err
+	})
+	return out, err
 }
 
-func (p *puller) pullOnce(ctx context.Context, call *action.Call, r *remote, dir string) (out PullOutputs, err error) {
-	l, err := p.mirrors.acquire(ctx, r.addr)
-	if err != nil {
-		return out, err
-	}
-	defer func() {
-		if errors.Is(err, errMirror) {
-			l.discard()
-		}
-		l.release()
-	}()
-	repo := openRepository(l.path())
-	if repo.packs() >= maxPacks {
-		return out, fmt.Errorf("%w: it holds %d packs", errMirror, repo.packs())
-	}
+func (p *puller) pullInto(ctx context.Context, call *action.Call, r *remote, l *lease, repo *repository, dir string) (out PullOutputs, err error) {
 	found, commit, err := p.fetch(ctx, call, r, repo)
 	if err != nil {
 		return out, err
@@ -132,6 +122,34 @@ func (p *puller) pullOnce(ctx context.Context, call *action.Call, r *remote, dir
 	}
 	fmt.Fprintf(call.Log, "%s of %s is checked out at %s\n", found.ref, r.addr, commit)
 	return PullOutputs{Dir: dir, Commit: commit.String(), Branch: found.branch, Ref: found.ref, URL: r.addr.String()}, nil
+}
+
+// mirrored calls use with the remote's mirror, and a second time with a new one where the first was broken.
+func (p *puller) mirrored(ctx context.Context, r *remote, log io.Writer, use func(*lease, *repository) error) error {
+	err := p.mirroredOnce(ctx, r, use)
+	if !errors.Is(err, errMirror) || ctx.Err() != nil {
+		return err
+	}
+	fmt.Fprintf(log, "%v; fetching it anew\n", err)
+	return p.mirroredOnce(ctx, r, use)
+}
+
+func (p *puller) mirroredOnce(ctx context.Context, r *remote, use func(*lease, *repository) error) (err error) {
+	l, err := p.mirrors.acquire(ctx, r.addr)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if errors.Is(err, errMirror) {
+			l.discard()
+		}
+		l.release()
+	}()
+	repo := openRepository(l.path())
+	if repo.packs() >= maxPacks {
+		return fmt.Errorf("%w: it holds %d packs", errMirror, repo.packs())
+	}
+	return use(l, repo)
 }
 
 var errTimeout = errors.New("the remote took too long")
@@ -344,10 +362,10 @@ func (r *remote) explain(ctx context.Context, err error) error {
 		return err
 	}
 	if ctx.Err() != nil {
-		return fmt.Errorf("git.pull %s: %w", r.addr, context.Cause(ctx))
+		return fmt.Errorf("%s %s: %w", r.doing, r.addr, context.Cause(ctx))
 	}
 	hint, permanent := r.hint(err)
-	said := &pullError{text: "git.pull " + r.addr.String() + ": " + r.redact(err.Error()) + hint, err: err}
+	said := &pullError{text: r.doing + " " + r.addr.String() + ": " + r.redact(err.Error()) + hint, err: err}
 	if permanent {
 		return action.Permanent(said)
 	}
@@ -400,6 +418,8 @@ func (r *remote) hint(err error) (hint string, permanent bool) {
 		return "; a host also answers so where credentials are missing: " + strings.TrimPrefix(r.credentialHint(), "; "), true
 	case errors.Is(err, transport.ErrEmptyRemoteRepository):
 		return "; push a first commit", true
+	case errors.Is(err, errTooManyFiles):
+		return "; narrow the path, or move files elsewhere", true
 	case errors.Is(err, errUnknownRef), errors.Is(err, errNotCommit):
 		return "; check ref", true
 	case errors.Is(err, errTree):

@@ -26,9 +26,10 @@ import (
 // remote talks to one repository for one pull. go-git's own Remote finds transports in a global table; building on its
 // sessions keeps dialling and credentials per pull.
 type remote struct {
-	addr address
-	cred *Credential
-	dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	doing string // what for, for errors
+	addr  address
+	cred  *Credential
+	dial  func(ctx context.Context, network, addr string) (net.Conn, error)
 	// caFile replaces the system's authorities where it is set.
 	caFile string
 	meter  *meter

@@ -31,8 +31,8 @@ func Type() source.Type {
 		Batch:    true,
 		Spec:     &spec{},
 		Fields:   fields,
-		Examples: examples,
 		New:      build,
+		Examples: examples,
 	}
 }
 

@@ -37,8 +37,8 @@ func Type() source.Type {
 		},
 		Spec:     &spec{},
 		Fields:   fields,
-		Examples: examples,
 		New:      build,
+		Examples: examples,
 	}
 }
 

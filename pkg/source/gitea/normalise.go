@@ -9,7 +9,7 @@ import (
 )
 
 func normalise(e *event.Event) {
-	b := source.Body(e.Body)
+	b := source.Stored(e.Body)
 	repo := b.At("repository")
 	name := source.RepoOf(repo)
 	if name == "" {

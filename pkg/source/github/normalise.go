@@ -19,7 +19,7 @@ const (
 // normalise reads only what stands in the body of each type of event. A branch is set where it is known to be one of this
 // repository, or the pull request's head; whoever can open a pull request from a fork chooses that branch's name.
 func normalise(e *event.Event) {
-	b := source.Body(e.Body)
+	b := source.Stored(e.Body)
 	repo := b.At("repository")
 	name := source.RepoOf(repo)
 	if name == "" {

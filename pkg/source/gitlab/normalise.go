@@ -11,7 +11,7 @@ import (
 // normalise reads only what stands in the body of each type of event. A branch is set where it is known to be one of
 // this project, or the merge request's source.
 func normalise(e *event.Event) {
-	b := source.Body(e.Body)
+	b := source.Stored(e.Body)
 	if !project(e, b) {
 		return
 	}

@@ -1,0 +1,205 @@
+package rulesync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/riposte-dev/riposte/pkg/rule"
+)
+
+// Bounds of what is read.
+const (
+	maxFiles = 10_000
+	maxBytes = 32 << 20
+)
+
+// Options configure a Dir.
+type Options struct {
+	Dirs []string // may be empty: then the set is empty
+	// Load builds a set; OnChange makes one active.
+	Load       Load
+	OnChange   func(context.Context, *rule.Set) error
+	Settle     time.Duration // quiet time after a change before files are read; default 200ms
+	Poll       time.Duration // how often files are read without any notice; default 10s
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Dir follows directories.
+type Dir struct {
+	opts Options
+	*state
+}
+
+// New makes a Dir; nothing is read yet.
+func New(o Options) (*Dir, error) {
+	switch {
+	case o.Load == nil || o.OnChange == nil:
+		return nil, errors.New("rulesync: options Load and OnChange are required")
+	case o.Logger == nil || o.Registerer == nil:
+		return nil, errors.New("rulesync: options Logger and Registerer are required")
+	}
+	if o.Settle == 0 {
+		o.Settle = 200 * time.Millisecond
+	}
+	if o.Poll == 0 {
+		o.Poll = 10 * time.Second
+	}
+	return &Dir{opts: o, state: newState(o.Logger, o.Registerer, false)}, nil
+}
+
+// Load reads the directories, builds the set and activates it. An error leaves everything as it was.
+func (d *Dir) Load(ctx context.Context) error {
+	files, err := Read(d.opts.Dirs)
+	if err != nil {
+		return d.fail("", err)
+	}
+	set, err := d.opts.Load(ctx, files, "")
+	if err != nil {
+		return d.fail(fingerprint(files), err)
+	}
+	status := d.Status()
+	if set.Revision == status.Revision && status.Err == nil {
+		return nil
+	}
+	if set.Revision != status.Revision {
+		if err := d.opts.OnChange(ctx, set); err != nil {
+			return d.fail("", err)
+		}
+	}
+	d.succeed(set)
+	return nil
+}
+
+// fingerprint tells two states of broken files apart.
+func fingerprint(files []rule.File) string {
+	var b strings.Builder
+	for _, f := range files {
+		b.WriteString(f.Path + "\x00" + string(f.Data) + "\x00")
+	}
+	return b.String()
+}
+
+// Run follows the directories until ctx ends.
+func (d *Dir) Run(ctx context.Context) error {
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		d.opts.Logger.Warn("changes of the rules are noticed late", "poll", d.opts.Poll, "error", err)
+		w = &fsnotify.Watcher{}
+	} else {
+		defer w.Close()
+	}
+	d.watch(w)
+	poll := time.NewTicker(d.opts.Poll)
+	defer poll.Stop()
+	settle := time.NewTimer(time.Hour)
+	settle.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-w.Events:
+			settle.Reset(d.opts.Settle)
+			continue
+		case err := <-w.Errors:
+			d.opts.Logger.Warn("a change of the rules may be noticed late", "error", err)
+			continue
+		case <-settle.C:
+		case <-poll.C:
+		}
+		_ = d.Load(ctx) // fail has reported it
+		d.watch(w)
+	}
+}
+
+// watch watches every directory there is now; what is watched already stays so.
+func (d *Dir) watch(w *fsnotify.Watcher) {
+	for _, root := range d.opts.Dirs {
+		_ = filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error { // what can't be watched is polled
+			if err == nil && e.IsDir() {
+				_ = w.Add(path)
+			}
+			return nil
+		})
+	}
+}
+
+// Read reads the YAML files below directories, hidden ones left out. Links are followed to files, so that a ConfigMap's
+// layout of links can be read. A file is named by its directory as given and its path below it.
+func Read(dirs []string) ([]rule.File, error) {
+	r := &reader{}
+	for _, dir := range dirs {
+		info, err := os.Stat(dir)
+		if err != nil {
+			return nil, fmt.Errorf("read the rules: %w", err)
+		}
+		if !info.IsDir() {
+			return nil, fmt.Errorf("read the rules: %s is no directory", dir)
+		}
+		if err := r.dir(dir); err != nil {
+			return nil, fmt.Errorf("read the rules: %w", err)
+		}
+	}
+	slices.SortFunc(r.files, func(a, b rule.File) int { return strings.Compare(a.Path, b.Path) })
+	return r.files, nil
+}
+
+type reader struct {
+	files []rule.File
+	bytes int64
+}
+
+func (r *reader) dir(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name := filepath.Join(dir, e.Name())
+		if strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		if e.IsDir() {
+			if err := r.dir(name); err != nil {
+				return err
+			}
+			continue
+		}
+		if IsRuleFile(name) {
+			if err := r.file(name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (r *reader) file(name string) error {
+	info, err := os.Stat(name)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return nil
+	}
+	if r.bytes += info.Size(); r.bytes > maxBytes || len(r.files) >= maxFiles {
+		return fmt.Errorf("more than %d MiB or %d files", maxBytes>>20, maxFiles)
+	}
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	r.files = append(r.files, rule.File{Path: filepath.ToSlash(filepath.Clean(name)), Data: data})
+	return nil
+}

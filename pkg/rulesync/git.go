@@ -1,0 +1,255 @@
+package rulesync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/riposte-dev/riposte/pkg/document"
+	"github.com/riposte-dev/riposte/pkg/rule"
+)
+
+// Commit is what a repository's reference stands for.
+type Commit struct {
+	ID     string
+	Object []byte // as Git stores it
+	// Rewritten says that the commit does not follow the one asked for as known.
+	Rewritten bool
+	Files     []rule.File
+}
+
+// Query asks for a commit.
+type Query struct {
+	// Known is the commit that is known; its files are not needed again unless Reread is set.
+	Known  string
+	Reread bool
+}
+
+// GitOptions configure a Git.
+type GitOptions struct {
+	// Read brings the reference's commit with its files. It bounds itself in time and size.
+	Read func(context.Context, Query) (Commit, error)
+	// Verify checks a commit's signature, and returns who made it; nil accepts any commit.
+	Verify func(object []byte) (signer string, err error)
+	// Load builds a set; Activate makes one active unless it is, on all replicas. Both are called again and again.
+	Load     Load
+	Activate func(context.Context, *rule.Set) error
+	// Report tells people at the repository what became of a commit; nil tells nobody. It is called again after an error.
+	Report func(ctx context.Context, commit string, set *rule.Set, problem error) error
+	// Active is the set that is active from before, or nil.
+	Active *rule.Set
+
+	Interval     time.Duration  // between two looks at the repository; default 1m
+	MinGap       time.Duration  // after a look, however many ask for another; default 2s
+	BuildTimeout time.Duration  // for building a set; default 30s
+	Random       func() float64 // for jitter
+	Logger       *slog.Logger
+	Registerer   prometheus.Registerer
+}
+
+func (o *GitOptions) withDefaults() error {
+	switch {
+	case o.Read == nil || o.Load == nil || o.Activate == nil:
+		return errors.New("rulesync: options Read, Load and Activate are required")
+	case o.Random == nil || o.Logger == nil || o.Registerer == nil:
+		return errors.New("rulesync: options Random, Logger and Registerer are required")
+	case o.Interval < 0 || o.MinGap < 0 || o.BuildTimeout < 0:
+		return errors.New("rulesync: options Interval, MinGap and BuildTimeout must not be negative")
+	}
+	for _, d := range []struct {
+		of    *time.Duration
+		value time.Duration
+	}{{&o.Interval, time.Minute}, {&o.MinGap, 2 * time.Second}, {&o.BuildTimeout, 30 * time.Second}} {
+		if *d.of == 0 {
+			*d.of = d.value
+		}
+	}
+	return nil
+}
+
+// Git follows a reference of a Git repository.
+type Git struct {
+	opts GitOptions
+	*state
+	poke chan struct{}
+
+	// What follows is Run's.
+	known    string    // the last commit seen
+	set      *rule.Set // built of it, or
+	problem  error     // why it can't be
+	reported string    // what Report took last
+}
+
+// NewGit makes a Git; nothing is read yet.
+func NewGit(o GitOptions) (*Git, error) {
+	if err := o.withDefaults(); err != nil {
+		return nil, err
+	}
+	g := &Git{opts: o, state: newState(o.Logger, o.Registerer, true), poke: make(chan struct{}, 1)}
+	if o.Active != nil {
+		g.known, g.status.Revision = o.Active.Revision, o.Active.Revision
+		g.info.WithLabelValues(o.Active.Revision).Set(1)
+	}
+	return g, nil
+}
+
+// Poke makes Run look at the repository soon. It never waits, and many calls are as good as one.
+func (g *Git) Poke() {
+	select {
+	case g.poke <- struct{}{}:
+	default:
+	}
+}
+
+// Run looks at the repository now, then after each interval and after Poke, until ctx ends.
+func (g *Git) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		began := time.Now()
+		_ = g.look(ctx) // fail has reported it
+		g.wait(ctx, began)
+	}
+	return nil
+}
+
+// wait returns when it is time to look again.
+func (g *Git) wait(ctx context.Context, began time.Time) {
+	// The jitter of a tenth keeps replicas and servers from asking all at once.
+	poll := time.NewTimer(time.Duration(float64(g.opts.Interval) * (0.9 + 0.2*g.opts.Random())))
+	defer poll.Stop()
+	select {
+	case <-ctx.Done():
+		return
+	case <-poll.C:
+		return
+	case <-g.poke:
+	}
+	gap := time.NewTimer(time.Until(began.Add(g.opts.MinGap)))
+	defer gap.Stop()
+	select {
+	case <-ctx.Done():
+	case <-gap.C:
+	}
+	select { // what came meanwhile is served too
+	case <-g.poke:
+	default:
+	}
+}
+
+// look brings what is new and makes it active. An error leaves everything as it was.
+func (g *Git) look(ctx context.Context) error {
+	err := g.update(ctx)
+	if ctx.Err() != nil {
+		return err
+	}
+	g.report(ctx)
+	return err
+}
+
+func (g *Git) update(ctx context.Context) error {
+	c, err := g.opts.Read(ctx, Query{Known: g.known, Reread: g.set == nil})
+	if err != nil {
+		return g.failed(ctx, err)
+	}
+	if c.ID != g.known || g.set == nil {
+		if c.Rewritten {
+			g.log.Warn("the rules' history was rewritten, or many commits came at once; the new commit is followed", "from", g.known, "to", c.ID)
+		}
+		set, err := g.build(ctx, c)
+		if ctx.Err() != nil {
+			return err
+		}
+		g.known, g.set, g.problem = c.ID, set, err
+		if err != nil {
+			return g.failed(ctx, fmt.Errorf("commit %.12s: %w", c.ID, err))
+		}
+	}
+	if err := g.opts.Activate(ctx, g.set); err != nil {
+		return g.failed(ctx, fmt.Errorf("commit %.12s: %w", c.ID, err))
+	}
+	if status := g.Status(); status.Revision != c.ID || status.Err != nil || status.LastSuccess.IsZero() {
+		g.succeed(g.set)
+	}
+	return nil
+}
+
+func (g *Git) failed(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return err
+	}
+	return g.fail(err.Error(), err)
+}
+
+var errSlow = errors.New("the rules take too long to build")
+
+// build checks a commit and makes a set of its files.
+func (g *Git) build(ctx context.Context, c Commit) (*rule.Set, error) {
+	if g.opts.Verify != nil {
+		signer, err := g.opts.Verify(c.Object)
+		if err != nil {
+			return nil, err
+		}
+		g.log.Info("the commit of the rules is signed", "commit", c.ID, "signer", signer)
+	}
+	if len(c.Files) == 0 {
+		return nil, errors.New("there are no rules: no file ends in .yaml or .yml")
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, g.opts.BuildTimeout, fmt.Errorf("%w: over %s", errSlow, g.opts.BuildTimeout))
+	defer cancel()
+	set, err := g.opts.Load(ctx, c.Files, c.ID)
+	return set, bounded(err)
+}
+
+// maxProblems is how many problems of a commit are kept: they are held in memory, and shown as they are.
+const maxProblems = 100
+
+func bounded(err error) error {
+	var all document.Problems
+	if !errors.As(err, &all) || len(all) <= maxProblems {
+		return err
+	}
+	rest := document.Problem{Msg: fmt.Sprintf("and %d more problems", len(all)-maxProblems)}
+	return append(all[:maxProblems:maxProblems], rest)
+}
+
+// reportTime bounds a report.
+const reportTime = 30 * time.Second
+
+// report tells what became of the known commit, once. What says nothing about the commit itself, such as a repository
+// that is gone or a store that does not answer, is not reported.
+func (g *Git) report(ctx context.Context) {
+	if g.opts.Report == nil || g.known == "" {
+		return
+	}
+	text := g.known
+	switch {
+	case g.problem != nil:
+		text += " " + g.problem.Error()
+	case g.set == nil || g.Status().Err != nil:
+		return
+	}
+	if text == g.reported {
+		return
+	}
+	bounded, cancel := context.WithTimeout(ctx, reportTime)
+	defer cancel()
+	err := g.opts.Report(bounded, g.known, g.set, g.problem)
+	switch {
+	case ctx.Err() != nil:
+		return
+	case err != nil:
+		g.log.Warn("the commit status of the rules could not be set; it is tried again", "commit", g.known, "error", err)
+		return
+	}
+	g.reported = text
+}
+
+// IsRuleFile says whether a file of a repository holds rules.
+func IsRuleFile(name string) bool {
+	ext := path.Ext(name)
+	return ext == ".yaml" || ext == ".yml"
+}
