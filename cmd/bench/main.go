@@ -45,7 +45,7 @@ func main() {
 		run  func() error
 	}{
 		{"size", b.size}, {"start", b.start}, {"latency", b.latency}, {"accept", b.accept}, {"runs", b.runs}, {"history", b.history},
-		{"rules", b.rules},
+		{"rules", b.rules}, {"correlate", b.correlate}, {"backtest", b.backtest},
 	} {
 		if !chosen.MatchString(g.name) {
 			continue

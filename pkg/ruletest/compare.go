@@ -150,7 +150,7 @@ func stepState(s *run.Step) string {
 // onFailure compares all steps that were made or skipped, in order.
 func (d *differ) onFailure(want []rule.ExpectedStep, r *simulate.Run) {
 	var got []run.Step
-	for _, s := range r.Run.Steps {
+	for _, s := range r.Steps {
 		if s.Phase == run.OnFailure {
 			got = append(got, s)
 		}

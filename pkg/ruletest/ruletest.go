@@ -153,7 +153,7 @@ func (c *played) play(ctx context.Context, set *rule.Set) error {
 		first[a.event.ID] = a.at
 		c.sim.Event(ctx, a.event)
 	}
-	c.sim.Finish(ctx)
+	c.sim.Finish()
 	return nil
 }
 

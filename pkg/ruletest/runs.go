@@ -124,8 +124,8 @@ func (c *played) name(r *simulate.Run) string {
 // steps says what a run did.
 func (c *played) steps(r *simulate.Run) []string {
 	lines := []string{"+ state: " + stateOf(r)}
-	for i := range r.Run.Steps {
-		s := &r.Run.Steps[i]
+	for i := range r.Steps {
+		s := &r.Steps[i]
 		at := "steps."
 		if s.Phase != run.Main {
 			at = string(s.Phase) + "."

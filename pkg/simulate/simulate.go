@@ -167,7 +167,7 @@ func (s *Simulation) MoveTo(ctx context.Context, to time.Time) {
 }
 
 // Finish lets runs go on to their end. Log time stands still, so that no window ends and none begins.
-func (s *Simulation) Finish(ctx context.Context) {
+func (s *Simulation) Finish() {
 	for len(s.pending) > 0 {
 		s.settle(s.pending[0].at)
 	}
