@@ -6,6 +6,7 @@
 // partition's journal, waits until that is durable, and only then does it. Everything that waits while one write is
 // under way goes into the next. So:
 //   - an event is decided once, whoever holds the partition, and a decision and the runs it creates are one entry;
+//   - an event that needs a diff waits for it beside the log, and is decided once all the same;
 //   - a step that finished never runs again, and one that was cut off follows its action's policy;
 //   - an owner that lost its lease writes nothing more and kills its children.
 //
