@@ -16,7 +16,7 @@ build: ## build bin/riposte
 	$(GO) build -trimpath -tags timetzdata -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/riposte
 
 run: build ## start a server with this repository's rules and examples on ./data, and say what to try
-	@examples/hello/make-repository.sh $(DATA)/hello-repository
+	@examples/hello/make-repository.sh data/hello-repository # where push.json says that it is
 	$(BIN) serve --dev --rules rules --rules examples --data $(DATA)
 
 test: ## unit and integration tests under the race detector
