@@ -274,7 +274,11 @@ func (p *bookParser) is(left string) string {
 			item += steps("." + strings.Trim(args[0], `"`))
 			args = args[1:]
 		}
-		out = fmt.Sprintf("any(%s, %s)", listed(left), selected(item, strings.Trim(args[0], `"`), args[1]))
+		each := selected(item, strings.Trim(args[0], `"`), args[1])
+		if not { // theirs asks for an item that is not so
+			each = "not (" + each + ")"
+		}
+		return fmt.Sprintf("any(%s, %s)", listed(left), each)
 	default:
 		panic("no test " + name)
 	}
