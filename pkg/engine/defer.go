@@ -121,7 +121,7 @@ func (p *partition) replayDeferred(seq uint64, en run.Entry) {
 }
 
 // resumeDeferred goes on with the events that waited when the last owner left.
-func (p *partition) resumeDeferred(ctx context.Context) {
+func (p *partition) resumeDeferred() {
 	for _, d := range slices.SortedFunc(maps.Values(p.deferred), func(a, b *deferred) int { return a.pos.Compare(b.pos) }) {
 		if d.kills >= maxKills {
 			p.quarantine(d.question())

@@ -315,7 +315,7 @@ func crashDeferred(t *testing.T, set *rule.Set, kind fault, ops ...int) (reached
 	got := map[string]int{}
 	for id, r := range w.runs {
 		got[r.Rule]++
-		if r.State != run.Succeeded && !(r.Rule == "touched" && r.Reason == run.ReasonInterrupted) {
+		if r.State != run.Succeeded && (r.Rule != "touched" || r.Reason != run.ReasonInterrupted) {
 			t.Errorf("run %s is %s: %s", id, r.State, r.Message)
 		}
 	}

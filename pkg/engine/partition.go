@@ -226,7 +226,7 @@ func (p *partition) loop(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	p.resume(ctx)
-	p.resumeDeferred(ctx)
+	p.resumeDeferred()
 	p.startQueued(ctx)
 	p.startDiffs(ctx)
 	draining, handover := p.e.draining, p.handover

@@ -118,7 +118,7 @@ func decided(when string, e *event.Event, matched, failed bool) error {
 		verdict = matching(set, e)[0]
 	}
 	if (verdict == expression.True) != matched || failed && !matched && verdict != expression.Absent {
-		return fmt.Errorf("%s: %v (%v), want match %v, error %v", when, verdict, err, matched, failed)
+		return fmt.Errorf("%s: %v (%w), want match %v, error %v", when, verdict, err, matched, failed)
 	}
 	return nil
 }
