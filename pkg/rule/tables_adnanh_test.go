@@ -43,6 +43,7 @@ type hookCase struct {
 	Expected                         struct {
 		Matched, Error, OK, Found, Triggered bool
 		Value                                string
+		Log                                  string `json:"log_regex"`
 	}
 }
 
@@ -191,7 +192,7 @@ func (c *hookCase) receive() error {
 	if err = errors.Join(err, source.ParseJSON(body)); err != nil {
 		return wanted(false, c.Expected.Triggered)
 	}
-	return decided(when, &event.Event{Body: body, Headers: c.Request.Headers}, c.Expected.Triggered, false)
+	return decided(when, &event.Event{Body: body, Headers: c.Request.Headers}, c.Expected.Triggered, c.Expected.Log == "parameter node not found")
 }
 
 func TestCasesOfAdnanhWebhook(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/event"
+	"github.com/riposte-dev/riposte/pkg/quiet"
 )
 
 // sensorFilter is a filter of argo-events.
@@ -156,4 +157,30 @@ func (c *sensorCase) play() error {
 func TestCasesOfArgoEvents(t *testing.T) {
 	compare(t, "argo-events-filters", func(c sensorCase) string { return c.ID }, `data-02 data-29 script-00 script-02 script-03`,
 		func(c sensorCase) error { return c.play() })
+}
+
+// TestTimesOfArgoEventsAsQuietTimes: a window of the day can also hold rules back, where it begins with a minute.
+func TestTimesOfArgoEventsAsQuietTimes(t *testing.T) {
+	played := 0
+	for _, c := range rowsOf[sensorCase](t, "argo-events-filters") {
+		w := c.Filter.Time
+		if w == nil || c.Filter.Context != nil || c.Expected.Error || !strings.HasSuffix(w.Start, ":00") {
+			continue
+		}
+		played++
+		at, _ := time.Parse(time.RFC3339, c.Event.Context.Time)
+		start, _ := time.Parse(time.TimeOnly, w.Start)
+		stop, _ := time.Parse(time.TimeOnly, w.Stop)
+		if !stop.After(start) {
+			stop = stop.AddDate(0, 0, 1)
+		}
+		times, err := quiet.Compile([]quiet.Time{{Cron: start.Format("4 15 * * *"), Duration: stop.Sub(start), Zone: w.Timezone}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, ok := times.At(nil, at); ok != c.Expected.Pass {
+			t.Errorf("%s: quiet %v, want %v", c.ID, ok, c.Expected.Pass)
+		}
+	}
+	t.Logf("%d windows", played)
 }
