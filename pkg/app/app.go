@@ -66,7 +66,6 @@ type App struct {
 	differ   *git.Differ
 	servers  []*server
 	runner   *command.Runner
-	stopAct  func(ctx context.Context) error
 }
 
 // New opens the store and builds the stages. When it fails, whatever it had opened is closed again.
@@ -80,6 +79,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 			err = errors.Join(err, a.teardown.run())
 		}
 	}()
+	if !c.Dev {
+		a.log.Warn("no grants are configured, and this version reads none: every rule may use all sources, actions, secrets and targets")
+	}
 	a.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if c.Data, err = filepath.Abs(c.Data); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
@@ -144,7 +146,7 @@ func (a *App) openRules(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.stopAct = stop
+	a.teardown.add("actions", 10*time.Second, stop)
 	if a.o.Extend != nil {
 		a.o.Extend(&registries)
 	}
@@ -192,7 +194,7 @@ func (a *App) buildEngine(ctx context.Context) (err error) {
 		Quiet: times.At,
 		Log:   a.events, Store: journals{a.store, a.history}, States: a.store, Leases: a.leases, Owner: owner,
 		Revision: a.rules.revision, Activated: a.rules.note, Watches: a.rules.watches, Watched: a.rules.watched,
-		Redact: a.redactor.String, Secret: a.secrets.action, RunURL: a.runURL, Diff: a.differ.Paths,
+		Redact: a.redactor.String, Secret: a.secrets.action, RunURL: runURL, Diff: a.differ.Paths,
 		Partitions: a.config.Engine.Partitions, Workers: a.config.Engine.Workers, StopTimeout: a.config.Engine.StopTimeout,
 		Dir: filepath.Join(a.config.Data, "runs"), Now: time.Now, Random: rand.Float64,
 		Logger: a.log, Registerer: a.metrics,
@@ -200,12 +202,8 @@ func (a *App) buildEngine(ctx context.Context) (err error) {
 	return err
 }
 
-func (a *App) runURL(id string) string {
-	if a.config.PublicURL != "" {
-		return a.config.PublicURL + "/runs/" + id
-	}
-	return "riposte runs show " + id
-}
+// runURL is what texts call a run's address: the command that shows it, since only people who may use the API see runs.
+func runURL(id string) string { return "riposte runs show " + id }
 
 // buildServers opens the three listeners. Nothing is answered before Run.
 func (a *App) buildServers(ctx context.Context) error {
@@ -254,18 +252,12 @@ func (a *App) Run(ctx context.Context) error {
 	parts.start("history", func() error { return a.history.Follow(working) })
 	if err := a.writeListen(); err != nil {
 		parts.cancel()
-		return errors.Join(err, a.stopServers("hooks"), parts.wait(), a.close())
+		return errors.Join(err, a.stopServers("hooks"), parts.wait(), a.teardown.run())
 	}
 	<-working.Done()
 	a.log.Info("stopping: running steps have until the timeout to end", "timeout", a.config.Engine.StopTimeout)
 	err := a.stopServers("hooks")
-	return errors.Join(err, parts.wait(), a.close())
-}
-
-func (a *App) close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	return errors.Join(a.stopAct(ctx), a.teardown.run())
+	return errors.Join(err, parts.wait(), a.teardown.run())
 }
 
 // sweepEvery is how often history is purged.

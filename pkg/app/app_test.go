@@ -350,7 +350,16 @@ func TestASecretThatDoesNotResolveStopsItsSourceAlone(t *testing.T) {
 	if a := s.push(`{"n":1}`); a.Status != http.StatusServiceUnavailable || strings.Contains(a.Error, secret) {
 		t.Errorf("answer %+v", a)
 	}
-	if status, text := s.ready(); status != http.StatusServiceUnavailable || !strings.Contains(text, "[-] secrets: ") {
+	resp, err := http.Post("http://"+s.listen.Hooks+"/hooks/github", "application/json", strings.NewReader(`{"n":2}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("a request without a signature: %d; nothing could have proved it", resp.StatusCode)
+	}
+	status, text := s.ready()
+	if status != http.StatusServiceUnavailable || !strings.Contains(text, "[-] secrets: secret hook: no value") || strings.Contains(text, "APP_TEST_SECRET") {
 		t.Errorf("ready: %d\n%s", status, text)
 	}
 }

@@ -39,7 +39,7 @@ func TestWhatIsNotDecidedIsNotEvaluated(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() {
-		if err := a.close(); err != nil {
+		if err := a.teardown.run(); err != nil {
 			t.Error(err)
 		}
 	}()

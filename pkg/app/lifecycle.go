@@ -43,6 +43,7 @@ func (t *teardown) run() error {
 
 // group runs parts of the server until one of them ends or the context does, and then waits for the rest.
 type group struct {
+	ctx    context.Context
 	cancel context.CancelFunc
 	errs   chan error
 	n      int
@@ -50,19 +51,25 @@ type group struct {
 
 func newGroup(ctx context.Context) (*group, context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
-	return &group{cancel: cancel, errs: make(chan error, 16)}, ctx
+	return &group{ctx: ctx, cancel: cancel, errs: make(chan error, 16)}, ctx
 }
 
-// start runs part in a goroutine of the group's. A part that ends with an error ends all of them.
+// start runs part in a goroutine of the group's. A part that ends before it is told to ends all of them: a server that
+// receives and no longer decides is worse than none.
 func (g *group) start(name string, part func() error) {
 	g.n++
 	go func() {
 		err := part()
-		if err != nil && !errors.Is(err, context.Canceled) {
-			err = fmt.Errorf("%s: %w", name, err)
-			g.cancel()
-		} else {
+		switch {
+		case g.ctx.Err() != nil && errors.Is(err, context.Canceled):
 			err = nil
+		case g.ctx.Err() == nil && err == nil:
+			err = fmt.Errorf("%s ended though nobody told it to", name)
+		case err != nil:
+			err = fmt.Errorf("%s: %w", name, err)
+		}
+		if err != nil {
+			g.cancel()
 		}
 		g.errs <- err
 	}()

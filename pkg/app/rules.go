@@ -179,7 +179,7 @@ func (r *rules) use(set *rule.Set) {
 	}
 	endpoints := make(map[string]*receive.Endpoint, len(set.Sources))
 	for name, s := range set.Sources {
-		endpoints[name] = &receive.Endpoint{Name: name, Type: s.Type, Source: s.Source, MaxBody: s.MaxBodyBytes, Rate: receive.Rate(s.Rate), Batch: s.Type.Batch}
+		endpoints[name] = &receive.Endpoint{Name: name, Type: s.Type, Source: s.Source, MaxBody: s.MaxBodyBytes, Rate: receive.Rate(s.Rate), Batch: s.Type.Batch, Usable: func() error { return r.secrets.problemOf(s) }}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/action"
@@ -104,7 +105,13 @@ func (s *secrets) problemOf(src *rule.Source) error {
 }
 
 // ready says which secrets do not resolve; who needs them answers 503 until they do.
-func (s *secrets) ready() error { return errors.Join(s.Problems()...) }
+func (s *secrets) ready() error {
+	names := s.Unresolved()
+	if len(names) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: no value; riposte sources list says why", strings.Join(names, ", "))
+}
 
 // journals lets the engine use the run store.
 type journals struct {

@@ -92,9 +92,6 @@ func (s *sendFlags) delivery(cmd *cobra.Command, source string) (client.Delivery
 	if d.Body, err = readPayload(cmd.InOrStdin(), s.file); err != nil {
 		return d, fmt.Errorf("read the payload: %w", err)
 	}
-	if d.Secret, err = s.secret(); err != nil {
-		return d, err
-	}
 	if d.Address == "" {
 		l, err := client.ReadListen(s.data)
 		if err != nil {
@@ -109,6 +106,9 @@ func (s *sendFlags) delivery(cmd *cobra.Command, source string) (client.Delivery
 		if d.Type, err = s.typeOf(cmd, source); err != nil {
 			return d, err
 		}
+	}
+	if d.Secret, err = s.secret(); err != nil && client.Signs(d.Type) {
+		return d, err
 	}
 	if d.ID == "" {
 		b := make([]byte, 16)

@@ -135,9 +135,14 @@ func signBearer(h http.Header, d Delivery) error {
 
 func signGeneric(h http.Header, d Delivery) error {
 	h.Set("X-Request-Id", d.ID)
-	h.Set("X-Signature", "sha256="+hexHMAC(d))
+	if len(d.Secret) > 0 {
+		h.Set("X-Signature", "sha256="+hexHMAC(d))
+	}
 	return nil
 }
+
+// Signs reports whether a sender of the type always proves who it is. A generic one may have another proof, or none.
+func Signs(kind string) bool { return kind != "generic" }
 
 func signStandard(h http.Header, d Delivery) error {
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(string(d.Secret), "whsec_"))

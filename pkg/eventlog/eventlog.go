@@ -164,8 +164,8 @@ func (l *Log) makeStreams(ctx context.Context) error {
 }
 
 // Append makes the records durable, and says of each whether its id was known. A record is not read any more once Append
-// has returned. An error wraps event.ErrLogFull when nothing was written, or event.ErrLogUnavailable when that is not
-// known: then the same records can be appended again, since ids tell what was written.
+// has returned. An error wraps event.ErrLogFull when none or, of more than fit into one segment, only the first were
+// written, or event.ErrLogUnavailable when that is not known: the same records can be appended again, since ids tell what was.
 func (l *Log) Append(ctx context.Context, records []event.Record) ([]event.Appended, error) {
 	if err := l.broker.Writable(); err != nil {
 		return nil, err

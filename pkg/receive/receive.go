@@ -44,6 +44,19 @@ type Endpoint struct {
 	Rate Rate
 	// Batch says that a request may hold several events, so that it is answered with ids even if it holds one.
 	Batch bool
+	// Usable says why no request can be verified now, a secret that does not resolve; nil is always.
+	Usable func() error
+}
+
+// unverified is the answer to a request that proved nothing. Where it could not have, that is the server's fault.
+func (ep *Endpoint) unverified(err error) error {
+	if ep.Usable == nil || !errors.Is(err, source.ErrUnauthenticated) {
+		return err
+	}
+	if problem := ep.Usable(); problem != nil {
+		return problem
+	}
+	return err
 }
 
 // Rate is so many requests per time; Burst of them may come at once (0: as many as Requests). Zero Requests is no bound.
@@ -229,7 +242,7 @@ func (rc *Receiver) receive(w http.ResponseWriter, r *http.Request, ep *Endpoint
 
 	req := source.Request{Method: r.Method, Header: r.Header, Query: r.URL.RawQuery, Body: b.bytes, ReceivedAt: now.UTC()}
 	if err := ep.Source.Verify(&req); err != nil {
-		return res, err
+		return res, ep.unverified(err)
 	}
 	verified = true
 	if wait := st.take(ep.Rate, now); wait > 0 {

@@ -199,6 +199,17 @@ func (r *Resolver) Problems() []error {
 	return problems
 }
 
+// Unresolved names the secrets of Problems, without saying why or where they should be: for readers who need not know.
+func (r *Resolver) Unresolved() []string {
+	var names []string
+	for _, e := range r.entries() {
+		if _, err := r.resolve(e); err != nil {
+			names = append(names, e.label)
+		}
+	}
+	return names
+}
+
 func (r *Resolver) entries() []*entry {
 	r.mu.Lock()
 	defer r.mu.Unlock()

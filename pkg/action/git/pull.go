@@ -436,6 +436,8 @@ func (r *remote) hint(err error) (hint string, permanent bool) {
 		return "; raise the server's git byte limit, lower depth, or choose another repository", true
 	case errors.Is(err, transport.ErrAuthenticationRequired), errors.Is(err, transport.ErrAuthorizationFailed), isSSHAuth(err):
 		return r.credentialHint(), true
+	case errors.Is(err, transport.ErrRepositoryNotFound) && r.addr.scheme == "file":
+		return "; no repository is there: make run makes that of the example", true
 	case errors.Is(err, transport.ErrRepositoryNotFound):
 		return "; a host also answers so where credentials are missing: " + strings.TrimPrefix(r.credentialHint(), "; "), true
 	case errors.Is(err, transport.ErrEmptyRemoteRepository):
