@@ -74,7 +74,7 @@ func (p *partition) event(ctx context.Context, r *record, fresh bool) {
 // be called again: nothing is read meanwhile, but the runs go on.
 func (p *partition) activate(ctx context.Context, en event.Entry) bool {
 	revision := en.Record.Event.Subject
-	set, err := p.e.set(ctx, revision)
+	set, err := p.e.activated(ctx, en.Record.Event)
 	if err == nil {
 		err = p.useMachines(set)
 	}

@@ -339,6 +339,18 @@ func (e *Engine) set(ctx context.Context, revision string) (*rule.Set, error) {
 	return set, nil
 }
 
+// activated returns the set that an activation names. One commit can be read at another path, and is then another set of
+// the same name: what is held of the name is forgotten where its files are not those of the activation.
+func (e *Engine) activated(ctx context.Context, activation *event.Event) (*rule.Set, error) {
+	revision, digest := activation.Subject, activation.DeliveryID
+	e.mu.Lock()
+	if set := e.sets[revision]; set != nil && digest != "" && set.Digest != digest {
+		delete(e.sets, revision)
+	}
+	e.mu.Unlock()
+	return e.set(ctx, revision)
+}
+
 // PartitionOf returns the partition that owns an event and the runs it starts.
 func PartitionOf(eventID string, partitions int) int {
 	h := uint32(2166136261) // FNV-1a

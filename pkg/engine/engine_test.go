@@ -582,3 +582,22 @@ func TestAStepThatKeepsEndingTheProcessFails(t *testing.T) {
 		}
 	})
 }
+
+// One name for two contents: a commit that is read at another path. Whoever held the first must decide with the second.
+func TestAnActivationNamesContentToo(t *testing.T) {
+	first, second := loadRules(t, oneRule("  - {id: a, uses: do}\n")), loadRules(t, strings.Replace(oneRule("  - {id: a, uses: do}\n"), "{name: r}", "{name: other}", 1))
+	first.Revision, second.Revision = "commit", "commit"
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2, first)
+		r := w.boot("a").grantAll()
+		w.ended(w.send(1))
+		w.update(func() { w.sets["commit"] = second })
+		w.append(event.Record{Kind: event.KindActivate, Event: &event.Event{ID: event.RandomID(), Subject: "commit", DeliveryID: second.Digest}})
+		next := eventOf("go", 2)
+		w.append(next)
+		if got := w.ended(next.Event.ID + "-other"); got.State != run.Succeeded {
+			t.Errorf("%+v", got)
+		}
+		r.stop()
+	})
+}

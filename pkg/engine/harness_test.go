@@ -960,7 +960,7 @@ func (r *replica) Follow(ctx context.Context, after event.Pos, fn func([]event.E
 // fresh is the record as one reader gets it: views are made in place.
 func fresh(r event.Record) event.Record {
 	e := r.Event
-	r.Event = &event.Event{ID: e.ID, Source: e.Source, Type: e.Type, Subject: e.Subject, Body: e.Body, ReceivedAt: e.ReceivedAt}
+	r.Event = &event.Event{ID: e.ID, Source: e.Source, Type: e.Type, Subject: e.Subject, DeliveryID: e.DeliveryID, Body: e.Body, ReceivedAt: e.ReceivedAt}
 	return r
 }
 

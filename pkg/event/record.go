@@ -31,7 +31,7 @@ type Kind string
 // Kinds of records. What must be ordered with the events stands in the log beside them.
 const (
 	KindEvent    Kind = "event"
-	KindActivate Kind = "activate" // a rule revision; Subject is the revision
+	KindActivate Kind = "activate" // a rule revision; Subject is the revision, DeliveryID the hash of its files
 	KindCommand  Kind = "command"  // an order to a run (cancel, retry); Subject is the run, Type the order
 	KindTick     Kind = "tick"     // that time has come to ReceivedAt, where a window ends and no event says so
 )

@@ -101,7 +101,7 @@ func (l *Log) activate(ctx context.Context, set Active, before jetstream.KeyValu
 	}
 	_, err = l.Append(ctx, []event.Record{{
 		Kind:  event.KindActivate,
-		Event: &event.Event{ID: event.RandomID(), Subject: set.Revision, ReceivedAt: l.opts.Now()},
+		Event: &event.Event{ID: event.RandomID(), Subject: set.Revision, DeliveryID: set.Digest, ReceivedAt: l.opts.Now()},
 	}})
 	if err != nil {
 		_, _ = l.setClaim(context.WithoutCancel(ctx), claim{set, claimOpen}, taken) // otherwise the claim ends by its age
