@@ -32,7 +32,6 @@ type gitRules struct {
 	place  git.Place
 	verify func(object []byte) (string, error)               // nil: commits need no signature
 	status func(context.Context, string, forge.Status) error // nil: the host is told nothing
-	target string                                            // where a status points to
 	redact func(string) string
 }
 
@@ -86,7 +85,7 @@ func (a *App) newGitRules() (*gitRules, error) {
 	if err != nil {
 		return nil, fmt.Errorf("url: %w", err)
 	}
-	g := &gitRules{config: c, files: files, place: place, redact: a.redactor.String, target: a.rulesURL()}
+	g := &gitRules{config: c, files: files, place: place, redact: a.redactor.String}
 	if c.AllowedSigners != "" || c.AllowedGPGKeys != "" {
 		if _, err := g.signers(); err != nil {
 			return nil, err
@@ -95,13 +94,6 @@ func (a *App) newGitRules() (*gitRules, error) {
 	}
 	g.status, err = a.rulesStatus(o, place)
 	return g, err
-}
-
-func (a *App) rulesURL() string {
-	if a.config.PublicURL == "" {
-		return ""
-	}
-	return a.config.PublicURL + "/rules"
 }
 
 func (g *gitRules) String() string {
@@ -231,7 +223,7 @@ const statusContext = "riposte/rules"
 
 // report tells the repository's host what became of a commit.
 func (g *gitRules) report(ctx context.Context, commit string, set *rule.Set, problem error) error {
-	s := forge.Status{Context: statusContext, TargetURL: g.target}
+	s := forge.Status{Context: statusContext} // no page shows rules to whoever sees the status
 	if problem != nil {
 		s.State, s.Description = forge.Failure, g.redact(summary(problem))
 	} else {

@@ -198,7 +198,7 @@ func TestRulesComeFromGit(t *testing.T) {
 		t.Errorf("the run is of %s: %+v", r.RuleRevision, r)
 	}
 	s.wait("the status", func() bool { return f.status(first) != nil })
-	want := map[string]string{"context": "riposte/rules", "state": "success", "description": "active: 1 rules, 1 sources", "target_url": "https://riposte.example/rules"}
+	want := map[string]string{"context": "riposte/rules", "state": "success", "description": "active: 1 rules, 1 sources"}
 	if got := f.status(first); fmt.Sprint(got) != fmt.Sprint(want) || f.tokens[0] != "token forge-token" {
 		t.Errorf("status %v, %v", got, f.tokens)
 	}

@@ -41,7 +41,7 @@ type status struct {
 	State       string `json:"state"`
 	Context     string `json:"context"`
 	Description string `json:"description"`
-	TargetURL   string `json:"target_url"`
+	TargetURL   string `json:"target_url,omitempty"`
 }
 
 // SetStatus implements forge.Forge.
