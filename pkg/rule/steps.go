@@ -3,6 +3,7 @@ package rule
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/action"
@@ -22,30 +23,67 @@ type Moment struct {
 	Now time.Time
 }
 
-// Scope is what a step's expressions can read.
+// ScopeOf is what the expressions of the step with the path can read: of an item of a forEach also run.item and run.index,
+// and in a workflow its inputs and steps, and no event.
+func (m Moment) ScopeOf(phase run.Phase, path string) *expression.Scope {
+	at := run.PlaceOf(path)
+	s := m.Scope()
+	s.Vars["steps"] = m.steps(phase, at.Parent)
+	if at.Parent != "" {
+		delete(s.Vars, "event")
+		delete(s.Vars, "correlated")
+		s.Changed = nil
+		s.Vars["inputs"] = map[string]any{}
+		if parent := m.Run.Step(phase, at.Parent); parent != nil && parent.Inputs != nil {
+			s.Vars["inputs"] = map[string]any(parent.Inputs)
+		}
+	}
+	if at.Each != "" {
+		if each := m.Run.Step(phase, at.Each); each != nil && at.Item < len(each.Items) {
+			vars := m.runVars()
+			vars["item"], vars["index"] = each.Items[at.Item], int64(at.Item)
+			s.Vars["run"] = vars
+		}
+	}
+	return s
+}
+
+// Scope is what the expressions of a step outside any workflow can read.
 func (m Moment) Scope() *expression.Scope {
 	paths := m.Event.ListedPaths()
 	if c := m.Run.Changed; c != nil {
 		paths = event.Paths{List: c.List, Complete: c.More == 0}
 	}
 	s := PathsScope(m.Event, paths, m.Now)
-	steps := map[string]any{}
-	for i := range m.Run.Steps {
-		st := &m.Run.Steps[i]
-		fields := map[string]any{"state": string(st.State), "outputs": map[string]any(st.Outputs)}
-		if st.Outputs == nil {
-			fields["outputs"] = map[string]any{}
-		}
-		if st.Error != "" {
-			fields["error"] = st.Error
-		}
-		steps[st.ID] = fields
-	}
-	s.Vars["steps"], s.Vars["run"] = steps, m.runVars()
+	s.Vars["steps"], s.Vars["run"] = m.steps(m.Run.Phase, ""), m.runVars()
 	if m.Correlated != nil {
 		s.Vars["correlated"] = m.Correlated
 	}
 	return s
+}
+
+// steps are the steps directly below a workflow step, or those of the rule itself. Those of the main part can be read in
+// the parts that follow it, where a step of the part itself hides one of the same name.
+func (m Moment) steps(phase run.Phase, parent string) map[string]any {
+	out := map[string]any{}
+	for _, of := range []run.Phase{run.Main, phase} {
+		for i := range m.Run.Steps {
+			st := &m.Run.Steps[i]
+			at := run.PlaceOf(st.ID)
+			if st.Phase != of || at.Parent != parent || at.Each != "" || of != phase && parent != "" {
+				continue
+			}
+			fields := map[string]any{"state": string(st.State), "outputs": map[string]any(st.Outputs)}
+			if st.Outputs == nil {
+				fields["outputs"] = map[string]any{}
+			}
+			if st.Error != "" {
+				fields["error"] = st.Error
+			}
+			out[strings.TrimPrefix(st.ID[len(parent):], "/")] = fields
+		}
+	}
+	return out
 }
 
 func (m Moment) runVars() map[string]any {

@@ -25,9 +25,24 @@ const (
 	Deferred EntryKind = "deferred"
 	// Fired: at Pos windows of correlating rules were complete or ended, and Runs were created.
 	Fired EntryKind = "fired"
-	// Commanded: the command at Pos was heard by Run; Command is what it ordered, and Why what came of it.
+	// Commanded: the command at Pos was heard by Run; Command is what it ordered, Consent who did, and Why what came of it.
 	Commanded EntryKind = "commanded"
-	// Started: attempt Attempt of Step in Run begins.
+	// Waits: Run waits for another run or a target; Why says for which.
+	Waits EntryKind = "waits"
+	// Admitted: Run may begin.
+	Admitted EntryKind = "admitted"
+	// Locked: Run has Target to itself until it has ended.
+	Locked EntryKind = "locked"
+	// Requested: Run waits for consent to Approval.
+	Requested EntryKind = "requested"
+	// Heard: the alert that started Run, or one in its place, changed to StepState by the event at Pos: Fingerprint fires
+	// (Firing) or is resolved.
+	Heard EntryKind = "heard"
+	// Looked: the look at NotBefore at whether the problem is gone came to Verdict, with Outputs, and Error why.
+	Looked EntryKind = "looked"
+	// Repeated: Run was not verified, for Reason and Error, and makes its steps again at NotBefore.
+	Repeated EntryKind = "repeated"
+	// Started: attempt Attempt of Step in Run begins. Of a group of steps, Items or Inputs are what it goes on with.
 	Started EntryKind = "started"
 	// Finished: attempt Attempt of Step in Run came to StepState, with Outputs or Error; a further attempt is due at
 	// NotBefore where StepState is waiting. State and Reason are set where the step settles the whole run (refused, superseded).
@@ -73,6 +88,19 @@ type Entry struct {
 	// Interrupted says that the attempt was cut off by a crash or a stop.
 	Interrupted bool `json:"interrupted,omitempty"`
 
+	// Group and Changes are those of a step that starts.
+	Group   bool   `json:"group,omitempty"`
+	Items   List   `json:"items,omitempty"`
+	Inputs  Values `json:"inputs,omitempty"`
+	Changes bool   `json:"changes,omitempty"`
+
+	Target      string    `json:"target,omitempty"`
+	Fingerprint string    `json:"fingerprint,omitempty"`
+	Firing      bool      `json:"firing,omitempty"`
+	Verdict     Verdict   `json:"verdict,omitempty"`
+	Approval    *Approval `json:"approval,omitempty"`
+	Consent     *Consent  `json:"consent,omitempty"`
+
 	Record *Run `json:"record,omitempty"`
 }
 
@@ -94,6 +122,11 @@ type Created struct {
 	Event  string     `json:"event,omitempty"`
 	Events []EventRef `json:"events,omitempty"`
 	Rest   int        `json:"rest,omitempty"`
+	// Gated says that it needs admission; Alert is the alert that starts it; Depth and CausedBy are its place in a chain.
+	Gated    bool   `json:"gated,omitempty"`
+	Alert    *Alert `json:"alert,omitempty"`
+	Depth    int    `json:"depth,omitempty"`
+	CausedBy string `json:"causedBy,omitempty"`
 }
 
 // EventRef refers to an event that took part in a correlation, as the part of the rule that it matched.
@@ -124,9 +157,10 @@ type Phase string
 
 // Phases, in the order they run.
 const (
-	Main      Phase = ""
-	OnFailure Phase = "onFailure"
-	Finally   Phase = "finally"
+	Main         Phase = ""
+	Verification Phase = "verify"
+	OnFailure    Phase = "onFailure"
+	Finally      Phase = "finally"
 )
 
 // Position returns the place in the event log that the entry answers, or the zero Pos.

@@ -23,7 +23,7 @@ var (
 // State is the state of a run.
 type State string
 
-// States of a run. Waiting, verifying and observed are reached by later features; the words are part of the API.
+// States of a run. Waiting is for another run, a target, a person or an hour; Message then says for what.
 const (
 	Pending    State = "pending"
 	Running    State = "running"
@@ -80,6 +80,12 @@ type Step struct {
 	NotBefore time.Time `json:"notBefore,omitzero"`
 	// Interruptions counts the attempts that a crash or a stop cut off.
 	Interruptions int `json:"interruptions,omitempty"`
+	// BeganAt is when the last attempt began.
+	BeganAt time.Time `json:"beganAt,omitzero"`
+	// Group says that the step consists of others: Items are what a forEach goes over, Inputs what a workflow was given.
+	Group  bool   `json:"group,omitempty"`
+	Items  List   `json:"items,omitempty"`
+	Inputs Values `json:"inputs,omitempty"`
 }
 
 // Run is a run's record, as the API shows it.
@@ -106,8 +112,93 @@ type Run struct {
 	// Phase is the part that runs now, and Outcome what the main part came to once a later one does.
 	Phase   Phase `json:"phase,omitempty"`
 	Outcome State `json:"outcome,omitempty"`
-	// Cancelling says that a person ordered the run to stop and its running steps have not ended yet.
+	// Cancelling says that the run was ordered to stop and its running steps have not ended yet.
 	Cancelling bool `json:"cancelling,omitempty"`
+	// Revivals is how often a redelivery made the run go on after it had failed.
+	Revivals int `json:"revivals,omitempty"`
+
+	// Gated says that the run needs admission before its first step, and Admitted that it has it.
+	Gated    bool `json:"gated,omitempty"`
+	Admitted bool `json:"admitted,omitempty"`
+	// Targets are what the run holds: no other run changes them until it has ended.
+	Targets []string `json:"targets,omitempty"`
+	// Acted says that a step that changes something has begun.
+	Acted bool `json:"acted,omitempty"`
+	// Alert is what is known of the alert that started the run.
+	Alert *Alert `json:"alert,omitempty"`
+	// Approval is what a person is, or was, asked to agree to.
+	Approval *Approval `json:"approval,omitempty"`
+	// Verified is what was found out since the steps ended.
+	Verified *Verified `json:"verified,omitempty"`
+	// NotBefore is when the steps are made again, of a run that was not verified.
+	NotBefore time.Time `json:"notBefore,omitzero"`
+	// Tried are the attempts before this one, the last ones where there were many.
+	Tried []Tried `json:"tried,omitempty"`
+	// Tries is how often the steps were made since the run was created or retried, and not verified.
+	Tries int `json:"tries,omitempty"`
+	// Depth is how many runs stand in the chain of causes above this one, and CausedBy the last of them.
+	Depth    int    `json:"depth,omitempty"`
+	CausedBy string `json:"causedBy,omitempty"`
+}
+
+// Alert is what is known of an alert and those that take its place: what a repair replaces has other labels afterwards.
+type Alert struct {
+	// Key is the same for all of them.
+	Key string `json:"key"`
+	// Firing are the fingerprints of those that fire.
+	Firing     []string  `json:"firing,omitempty"`
+	ResolvedAt time.Time `json:"resolvedAt,omitzero"` // since when none does
+}
+
+// Approval is what a person is asked to agree to: a step with its parameters.
+type Approval struct {
+	Step        string    `json:"step"`
+	Uses        string    `json:"uses"`
+	Digest      string    `json:"digest"` // of the step and its parameters
+	Shown       Values    `json:"shown,omitempty"`
+	RequestedAt time.Time `json:"requestedAt"`
+	ExpiresAt   time.Time `json:"expiresAt"`
+	Needed      int       `json:"needed"`
+	By          []Consent `json:"by,omitempty"`
+	Granted     bool      `json:"granted,omitempty"`
+}
+
+// Consent is what one person said.
+type Consent struct {
+	Who     string    `json:"who"`
+	Via     string    `json:"via,omitempty"` // api, link, comment
+	Comment string    `json:"comment,omitempty"`
+	At      time.Time `json:"at"`
+}
+
+// Verified is what was found out about whether the problem is gone.
+type Verified struct {
+	Since     time.Time `json:"since"`              // the steps had ended
+	HeldSince time.Time `json:"heldSince,omitzero"` // it holds without a break since then; zero while it does not
+	LookedAt  time.Time `json:"lookedAt,omitzero"`  // the last look began
+	Looks     int       `json:"looks,omitempty"`
+	Verdict   Verdict   `json:"verdict,omitempty"` // of the last look
+	Note      string    `json:"note,omitempty"`    // why
+	Outputs   Values    `json:"outputs,omitempty"` // of the last look
+}
+
+// Verdict is what a look at the world says.
+type Verdict string
+
+// Verdicts. Unknown is a look that failed, or an expectation that reads an absent field.
+const (
+	Holds       Verdict = "holds"
+	DoesNotHold Verdict = "doesNotHold"
+	Unknown     Verdict = "unknown"
+)
+
+// Tried is an attempt at a run that was not the last.
+type Tried struct {
+	Attempt int       `json:"attempt"`
+	EndedAt time.Time `json:"endedAt"`
+	Reason  string    `json:"reason,omitempty"`
+	Message string    `json:"message,omitempty"`
+	Steps   []Step    `json:"steps,omitempty"` // without their outputs
 }
 
 // Step returns the step with the id in the phase, or nil.
@@ -123,7 +214,7 @@ func (r *Run) Step(phase Phase, id string) *Step {
 // Busy reports whether a step of the run is running.
 func (r *Run) Busy() bool {
 	for i := range r.Steps {
-		if r.Steps[i].State == StepRunning {
+		if r.Steps[i].State == StepRunning && !r.Steps[i].Group {
 			return true
 		}
 	}
@@ -140,6 +231,19 @@ func (v *Values) UnmarshalJSON(data []byte) error {
 		return err
 	}
 	*v, _ = decoded.(map[string]any)
+	return nil
+}
+
+// List is a list of JSON values. Read back from the journal, integers keep their value.
+type List []any
+
+// UnmarshalJSON reads a list with event.Decode's exact numbers.
+func (l *List) UnmarshalJSON(data []byte) error {
+	decoded, err := event.Decode(data)
+	if err != nil {
+		return err
+	}
+	*l, _ = decoded.([]any)
 	return nil
 }
 
