@@ -24,8 +24,12 @@ type Definition struct {
 	Params any
 	// Outputs is the zero value of a struct that names and types the outputs (yaml and doc tags).
 	Outputs any
-	// Changes says that the action changes something outside.
+	// Changes says that the action changes something outside; Tells, that it changes nothing but what people read.
 	Changes bool
+	Tells   bool
+	// Target names what a step would change, for the one lock that all replicas keep for it; "" where that is not known.
+	// Optional.
+	Target func(*Call) string
 	// LocalOutputs says that outputs name something on this machine (a directory, a file) that another replica lacks.
 	LocalOutputs bool
 	// RetryInterrupted says what to do with a step that a crash or stop cut off: true runs it again, false fails it.
@@ -67,6 +71,8 @@ type Call struct {
 	Rule    string
 	StepID  string
 	Attempt int // 1 for the first
+	// StartedAt is when the step began, the first time.
+	StartedAt time.Time
 	// Params is a pointer to the decoded parameter struct.
 	Params any
 	// Dir is the run's own directory on this machine; it exists, and is removed when the run has ended.
@@ -133,6 +139,15 @@ func Superseded(err error) error { return &outcome{superseded, err} }
 
 // Refused says that policy forbids the step: the run ends as refused.
 func Refused(reason string, err error) error { return &RefusedError{reason, err} }
+
+// Wait says that the step goes on at a later time: until then it holds nothing, and the action is then called again for the
+// same attempt. Call.StartedAt tells how long it has gone on.
+func Wait(until time.Time) error { return &WaitError{until} }
+
+// WaitError is the error that Wait returns.
+type WaitError struct{ Until time.Time }
+
+func (e *WaitError) Error() string { return "waits until " + e.Until.Format(time.RFC3339) }
 
 // RefusedError is the error that Refused returns.
 type RefusedError struct {

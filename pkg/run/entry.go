@@ -98,6 +98,8 @@ type Entry struct {
 	Fingerprint string    `json:"fingerprint,omitempty"`
 	Firing      bool      `json:"firing,omitempty"`
 	Verdict     Verdict   `json:"verdict,omitempty"`
+	Broken      bool      `json:"broken,omitempty"` // of a look: the one before it was too long ago
+	Paused      bool      `json:"paused,omitempty"` // of a step: it asked to go on at NotBefore
 	Approval    *Approval `json:"approval,omitempty"`
 	Consent     *Consent  `json:"consent,omitempty"`
 

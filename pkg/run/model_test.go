@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,10 +38,21 @@ func (w *world) write(t *testing.T, e run.Entry) error {
 		t.Fatal(err)
 	}
 	w.journal = append(w.journal, back)
+	w.forget(back)
 	if w.rng.IntN(12) == 0 {
 		return errCrash
 	}
 	return nil
+}
+
+// forget drops what may be done again: all that was not verified, and the steps of a group that is made again.
+func (w *world) forget(e run.Entry) {
+	group := fmt.Sprint(e.Phase, "/", e.Step)
+	for key := range w.done {
+		if e.Kind == run.Repeated || e.Kind == run.Started && e.Group && (strings.HasPrefix(key, group+"/") || strings.HasPrefix(key, group+"[")) {
+			delete(w.done, key)
+		}
+	}
 }
 
 // rebuild makes the run's record from the journal alone, as a new owner does.
@@ -64,7 +76,7 @@ func (w *world) rebuild(t *testing.T) *run.Run {
 func (w *world) live(t *testing.T, r *run.Run) error {
 	t.Helper()
 	for i := range r.Steps {
-		if s := r.Steps[i]; s.State == run.StepRunning {
+		if s := r.Steps[i]; s.State == run.StepRunning && !s.Group {
 			e := run.Interrupt(r, &s, w.stepPlan(s.Phase, s.ID), w.now)
 			if err := w.write(t, e); err != nil {
 				return err
@@ -72,38 +84,130 @@ func (w *world) live(t *testing.T, r *run.Run) error {
 			run.Apply(r, e)
 		}
 	}
-	for !r.State.Ended() {
-		m := run.Next(r, &w.plan, w.now)
-		switch {
-		case m.End != nil:
-			if err := w.write(t, *m.End); err != nil {
-				return err
-			}
-			run.Apply(r, *m.End)
-		case len(m.Start) > 0:
-			if err := w.step(t, r, m.Start[w.rng.IntN(len(m.Start))]); err != nil {
-				return err
-			}
-		case !m.Wake.IsZero():
-			if !m.Wake.After(w.now) {
-				t.Fatalf("woken for %s at %s, with nothing to start", m.Wake, w.now)
-			}
-			w.now = m.Wake
-		default:
-			t.Fatalf("run is %s and nothing can happen: %+v", r.State, r.Steps)
+	for n := 0; !r.State.Ended(); n++ {
+		if n > 5000 {
+			t.Fatalf("run never ends: %+v", r)
+		}
+		if err := w.move(t, r, run.Next(r, &w.plan, w.now)); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (w *world) stepPlan(phase run.Phase, id string) run.StepPlan {
-	steps := map[run.Phase][]run.StepPlan{run.Main: w.plan.Steps, run.OnFailure: w.plan.OnFailure, run.Finally: w.plan.Finally}[phase]
-	for _, sp := range steps {
-		if sp.ID == id {
-			return sp
+// move makes one of the moves that are possible, or lets time pass.
+func (w *world) move(t *testing.T, r *run.Run, m run.Moves) error {
+	t.Helper()
+	switch {
+	case m.End != nil:
+		return w.record(t, r, *m.End)
+	case m.Admit:
+		return w.admit(t, r)
+	case m.Approve != nil:
+		a := run.Approval{Step: m.Approve.ID, Digest: "d", RequestedAt: w.now, ExpiresAt: w.now.Add(time.Hour), Needed: 1 + w.rng.IntN(2)}
+		return w.record(t, r, run.Entry{At: w.now, Kind: run.Requested, Run: r.ID, Approval: &a})
+	case len(m.Close) > 0 && w.rng.IntN(2) == 0 || len(m.Close) > 0 && len(m.Start) == 0:
+		return w.closeGroup(t, r, m.Close[w.rng.IntN(len(m.Close))])
+	case len(m.Start) > 0:
+		sp := m.Start[w.rng.IntN(len(m.Start))]
+		if sp.Changes && w.plan.Approve && r.Phase == run.Main && !r.Approval.Granted {
+			t.Fatalf("step %s starts without consent", sp.ID)
+		}
+		if sp.Group() {
+			return w.open(t, r, sp)
+		}
+		return w.step(t, r, sp)
+	case m.Look:
+		verdict := []run.Verdict{run.Holds, run.Holds, run.DoesNotHold, run.Unknown}[w.rng.IntN(4)]
+		began := w.now
+		w.now = w.now.Add(time.Duration(w.rng.IntN(20)) * time.Second)
+		return w.record(t, r, run.Look(r, &w.plan, began, w.now, verdict, "note", nil))
+	case w.consents(r) && w.rng.IntN(3) > 0:
+		order := run.Entry{At: w.now, Kind: run.Commanded, Run: r.ID, Command: run.CommandApprove, Consent: &run.Consent{Who: fmt.Sprint(w.rng.IntN(3)), At: w.now}}
+		if r.Consents(*order.Consent, "d") != nil {
+			return nil
+		}
+		if w.rng.IntN(6) == 0 {
+			order.Command = run.CommandReject
+		}
+		return w.record(t, r, order)
+	case !m.Wake.IsZero():
+		if !m.Wake.After(w.now) {
+			t.Fatalf("woken for %s at %s, with nothing to start", m.Wake, w.now)
+		}
+		w.now = m.Wake
+		return nil
+	}
+	t.Fatalf("run is %s and nothing can happen: %+v", r.State, r.Steps)
+	return nil
+}
+
+func (w *world) consents(r *run.Run) bool {
+	return r.Approval != nil && !r.Approval.Granted && r.Outcome == ""
+}
+
+func (w *world) record(t *testing.T, r *run.Run, e run.Entry) error {
+	t.Helper()
+	if err := w.write(t, e); err != nil {
+		return err
+	}
+	run.Apply(r, e)
+	return nil
+}
+
+func (w *world) admit(t *testing.T, r *run.Run) error {
+	t.Helper()
+	e := run.Entry{At: w.now, Run: r.ID}
+	switch w.rng.IntN(8) {
+	case 0:
+		e = run.Refuse(r, &w.plan, w.now, run.Refused, "LimitReached", "three an hour")
+	case 1:
+		e = run.Silent(run.Refuse(r, &w.plan, w.now, run.Refused, "Silent", "three an hour, and that was told"), &w.plan)
+	case 2, 3:
+		e.Kind, e.Why = run.Waits, "waits for another"
+	default:
+		e.Kind = run.Admitted
+	}
+	return w.record(t, r, e)
+}
+
+// open begins a group of steps.
+func (w *world) open(t *testing.T, r *run.Run, sp run.StepPlan) error {
+	t.Helper()
+	n := 1
+	if s := r.Step(r.Phase, sp.ID); s != nil {
+		n = s.Attempt + 1
+	}
+	e := run.Entry{At: w.now, Kind: run.Started, Run: r.ID, Phase: r.Phase, Step: sp.ID, Attempt: n, Group: true}
+	if sp.Parallel > 0 {
+		for i := range w.rng.IntN(4) {
+			e.Items = append(e.Items, fmt.Sprint(i))
+		}
+	} else {
+		e.Inputs = run.Values{"x": "y"}
+	}
+	return w.record(t, r, e)
+}
+
+func (w *world) closeGroup(t *testing.T, r *run.Run, c run.Closing) error {
+	t.Helper()
+	s := r.Step(r.Phase, c.Plan.ID)
+	for _, other := range r.Steps {
+		if other.Phase == r.Phase && strings.HasPrefix(other.ID, c.Plan.ID+"/") && other.State == run.StepRunning && !other.Group {
+			t.Fatalf("group %s closes while %s runs", c.Plan.ID, other.ID)
 		}
 	}
-	panic("no step " + id)
+	e := run.Attempted{Plan: c.Plan, Attempt: s.Attempt, Err: c.Err, Now: w.now, Random: w.rng.Float64}.Entry()
+	e.At, e.Kind, e.Run, e.Phase, e.Step, e.Attempt = w.now, run.Finished, r.ID, r.Phase, c.Plan.ID, s.Attempt
+	return w.record(t, r, e)
+}
+
+func (w *world) stepPlan(phase run.Phase, id string) run.StepPlan {
+	sp, ok := w.plan.Find(phase, id)
+	if !ok {
+		panic("no step " + id)
+	}
+	return sp
 }
 
 // step makes one attempt with a random outcome.
@@ -146,14 +250,16 @@ func (w *world) step(t *testing.T, r *run.Run, sp run.StepPlan) error {
 
 func (w *world) finish(e run.Entry, sp run.StepPlan, n int) run.Entry {
 	e.Kind, e.At = run.Finished, w.now
-	switch k := w.rng.IntN(10); {
-	case k < 6:
+	switch k := w.rng.IntN(30); {
+	case k == 20:
+		e.StepState, e.NotBefore, e.Paused = run.StepWaiting, w.now.Add(time.Hour), true
+	case k < 22:
 		e.StepState, e.Outputs = run.StepSucceeded, run.Values{"n": int64(1)<<60 + 1}
-	case k == 6:
+	case k == 23:
 		e.StepState, e.State, e.Reason = run.StepFailed, run.Refused, "ForkedCommit"
-	case k == 7:
+	case k == 24:
 		e.StepState, e.State, e.Reason = run.StepCancelled, run.Superseded, run.ReasonSuperseded
-	case sp.Retry.Again(n):
+	case sp.Retry.Again(n, run.OutcomeFailed):
 		e.StepState, e.NotBefore = run.StepWaiting, w.now.Add(sp.Retry.Wait(n, w.rng.Float64()))
 	default:
 		e.StepState, e.Error = run.StepFailed, "exit status 1"
@@ -162,12 +268,21 @@ func (w *world) finish(e run.Entry, sp run.StepPlan, n int) run.Entry {
 }
 
 func randomPlan(rng *rand.Rand) run.Plan {
-	steps := func(prefix string, n int) []run.StepPlan {
+	var steps func(prefix string, n, depth int) []run.StepPlan
+	steps = func(prefix string, n, depth int) []run.StepPlan {
 		var out []run.StepPlan
 		for i := range n {
 			sp := run.StepPlan{ID: fmt.Sprint(prefix, i), Uses: "exec.run", ContinueOnError: rng.IntN(4) == 0, RetryInterrupted: rng.IntN(2) == 0}
 			if i > 0 && rng.IntN(4) > 0 {
 				sp.Needs = []string{fmt.Sprint(prefix, rng.IntN(i))}
+			}
+			sp.Changes = rng.IntN(2) == 0
+			if depth > 0 && rng.IntN(3) == 0 {
+				sp.Workflow, sp.Steps, sp.Changes = true, steps("w", 1+rng.IntN(3), depth-1), false
+				sp.Timeout = time.Duration(rng.IntN(2)*3000) * time.Second
+			}
+			if depth > 0 && rng.IntN(4) == 0 {
+				sp.Parallel = 1 + rng.IntN(2)
 			}
 			if rng.IntN(2) == 0 {
 				sp.Retry = run.Retry{Attempts: 1 + rng.IntN(4), Backoff: time.Second, Jitter: 0.5}
@@ -176,7 +291,14 @@ func randomPlan(rng *rand.Rand) run.Plan {
 		}
 		return out
 	}
-	return run.Plan{Steps: steps("s", 1+rng.IntN(4)), OnFailure: steps("f", rng.IntN(3)), Finally: steps("z", rng.IntN(2))}
+	p := run.Plan{Steps: steps("s", 1+rng.IntN(4), 2), OnFailure: steps("f", rng.IntN(3), 1), Finally: steps("z", rng.IntN(2), 0), Approve: rng.IntN(3) == 0}
+	if rng.IntN(3) == 0 {
+		p.Verify = &run.Verify{
+			Probe: run.StepPlan{ID: "probe"}, Every: 30 * time.Second, For: time.Duration(rng.IntN(3)) * time.Minute,
+			Within: 5 * time.Minute, Attempts: rng.IntN(3), Backoff: time.Minute,
+		}
+	}
+	return p
 }
 
 // TestEveryRunEndsWhateverCrashes checks the state machine against its promise: with a crash possible before and after
@@ -186,7 +308,7 @@ func TestEveryRunEndsWhateverCrashes(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		w := &world{rng: rng, plan: randomPlan(rng), done: map[string]int{}, now: time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)}
 		pos := event.Pos{Seq: 1}
-		w.journal = []run.Entry{{At: w.now, Kind: run.Decided, Event: "E", Pos: &pos, Revision: "r", Runs: []run.Created{{ID: "E-a", Rule: "a"}}}}
+		w.journal = []run.Entry{{At: w.now, Kind: run.Decided, Event: "E", Pos: &pos, Revision: "r", Runs: []run.Created{{ID: "E-a", Rule: "a", Gated: rng.IntN(2) == 0}}}}
 		for lives := 0; ; lives++ {
 			r := w.rebuild(t)
 			if r.State.Ended() {
@@ -215,7 +337,10 @@ func checkEnd(t *testing.T, seed uint64, w *world, r *run.Run) {
 			t.Fatalf("seed %d: run succeeded although step %s did not: %+v", seed, sp.ID, s)
 		}
 	}
-	failed := r.State == run.Failed || r.State == run.Refused
+	if r.State == run.Succeeded && w.plan.Verify != nil && (r.Verified == nil || r.Verified.Verdict != run.Holds || r.Verified.LookedAt.Sub(r.Verified.HeldSince) < w.plan.Verify.For) {
+		t.Fatalf("seed %d: run succeeded unverified: %+v", seed, r.Verified)
+	}
+	failed := (r.State == run.Failed || r.State == run.Refused) && r.Reason != "Silent"
 	for _, sp := range w.plan.OnFailure {
 		s := r.Step(run.OnFailure, sp.ID)
 		if ran := s != nil && s.State.Ended(); ran != failed {

@@ -80,6 +80,8 @@ type Step struct {
 	NotBefore time.Time `json:"notBefore,omitzero"`
 	// Interruptions counts the attempts that a crash or a stop cut off.
 	Interruptions int `json:"interruptions,omitempty"`
+	// Pause is how long it waits before its next attempt.
+	Pause time.Duration `json:"pause,omitempty"`
 	// BeganAt is when the last attempt began.
 	BeganAt time.Time `json:"beganAt,omitzero"`
 	// Group says that the step consists of others: Items are what a forEach goes over, Inputs what a workflow was given.

@@ -1,6 +1,10 @@
 package run
 
 import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -8,17 +12,30 @@ import (
 // process down must not do so for ever.
 const MaxInterruptions = 3
 
+// maxTried is how many earlier attempts a record keeps.
+const maxTried = 5
+
+// maxFiring is how many alerts that fire are told apart in a record; beyond it one stands for the others.
+const maxFiring = 100
+
 // Reasons of a run's end, in the words of run.reason.
 const (
-	ReasonStepFailed  = "StepFailed"
-	ReasonInterrupted = "Interrupted"
-	ReasonAbsentField = "AbsentField"
-	ReasonTimeout     = "Timeout"
-	ReasonCancelled   = "Cancelled"
-	ReasonSuperseded  = "Superseded"
-	ReasonRuleInvalid = "RuleInvalid"
-	ReasonEventGone   = "EventGone"
-	ReasonQuietTime   = "QuietTime"
+	ReasonStepFailed      = "StepFailed"
+	ReasonInterrupted     = "Interrupted"
+	ReasonAbsentField     = "AbsentField"
+	ReasonTimeout         = "Timeout"
+	ReasonCancelled       = "Cancelled"
+	ReasonResolved        = "Resolved"
+	ReasonSuperseded      = "Superseded"
+	ReasonRuleInvalid     = "RuleInvalid"
+	ReasonEventGone       = "EventGone"
+	ReasonQuietTime       = "QuietTime"
+	ReasonPaused          = "Paused"
+	ReasonLoop            = "Loop"
+	ReasonUnverified      = "Unverified"
+	ReasonInconclusive    = "Inconclusive"
+	ReasonRejected        = "Rejected"
+	ReasonApprovalExpired = "ApprovalExpired"
 )
 
 // Orders that a command gives to a run.
@@ -27,6 +44,10 @@ const (
 	CommandRetry  = "retry"
 	// CommandRevive is a retry that a sender's deliberate redelivery asks for; at most MaxRevivals are heard.
 	CommandRevive = "revive"
+	// CommandSupersede is a cancel on account of newer work.
+	CommandSupersede = "supersede"
+	CommandApprove   = "approve"
+	CommandReject    = "reject"
 )
 
 // MaxRevivals is how many attempts redeliveries can add to a failed run.
@@ -39,6 +60,7 @@ func New(c Created, decided Entry) *Run {
 		Event: decided.Event, EventPos: decided.Position(),
 		State: Pending, Attempt: 1, CreatedAt: decided.At,
 		Key: c.Key, Events: c.Events, Rest: c.Rest,
+		Gated: c.Gated, Alert: c.Alert, Depth: c.Depth, CausedBy: c.CausedBy,
 	}
 	if c.Event != "" {
 		r.Event = c.Event
@@ -50,6 +72,11 @@ func New(c Created, decided Entry) *Run {
 		if ref.Pos.Compare(r.EventPos) < 0 {
 			r.EventPos = ref.Pos
 		}
+	}
+	if c.Alert != nil { // records must not share what changes
+		alert := *c.Alert
+		alert.Firing = slices.Clone(alert.Firing)
+		r.Alert = &alert
 	}
 	if c.State.Ended() {
 		r.State, r.Reason, r.Message, r.EndedAt = c.State, c.Reason, c.Message, decided.At
@@ -69,6 +96,22 @@ func Apply(r *Run, e Entry) {
 		r.end(e)
 	case Commanded:
 		r.command(e)
+	case Waits:
+		r.State, r.Message = Waiting, e.Why
+	case Admitted:
+		r.State, r.Admitted, r.Message = Pending, true, ""
+	case Locked:
+		r.Targets = append(slices.Clip(r.Targets), e.Target)
+		r.State, r.Message = Running, ""
+	case Requested:
+		r.State, r.Approval = Waiting, e.Approval
+		r.Message = "step " + e.Approval.Step + " waits for consent"
+	case Heard:
+		r.hear(e)
+	case Looked:
+		r.look(e)
+	case Repeated:
+		r.repeat(e)
 	case Carried:
 		if e.Record != nil {
 			*r = *e.Record
@@ -77,16 +120,32 @@ func Apply(r *Run, e Entry) {
 }
 
 func (r *Run) start(e Entry) {
-	r.State = Running
+	r.State, r.Message = Running, ""
 	if r.StartedAt.IsZero() {
 		r.StartedAt = e.At
 	}
+	r.Acted = r.Acted || e.Changes
 	s := r.ensure(e)
-	s.State, s.Attempt, s.Error, s.NotBefore = StepRunning, e.Attempt, "", time.Time{}
+	if s.Group {
+		r.dropBelow(e.Phase, s.ID)
+		s = r.ensure(e)
+	}
+	s.State, s.Attempt, s.Error, s.NotBefore, s.BeganAt = StepRunning, e.Attempt, "", time.Time{}, e.At
+	s.Group, s.Items, s.Inputs = e.Group, e.Items, e.Inputs
 	if s.StartedAt.IsZero() {
 		s.StartedAt = e.At
 	}
 	s.EndedAt = time.Time{}
+}
+
+// dropBelow forgets the steps of a group that is made again.
+func (r *Run) dropBelow(phase Phase, path string) {
+	r.Steps = slices.DeleteFunc(slices.Clone(r.Steps), func(s Step) bool { return s.Phase == phase && below(s.ID, path) })
+}
+
+// below reports whether a step belongs to the group with the path.
+func below(id, path string) bool {
+	return len(id) > len(path) && strings.HasPrefix(id, path) && (id[len(path)] == '/' || id[len(path)] == '[')
 }
 
 func (r *Run) finish(e Entry) {
@@ -101,29 +160,155 @@ func (r *Run) finish(e Entry) {
 	if e.Interrupted {
 		s.Interruptions++
 	}
+	if s.Pause = 0; s.State == StepWaiting {
+		s.Pause = e.NotBefore.Sub(e.At)
+	}
+	if e.Paused { // it goes on later, and has not failed
+		s.Attempt = e.Attempt - 1
+	}
 	if e.State != "" && e.Phase == Main && r.Outcome == "" { // the first verdict on the main part stands
 		r.Outcome, r.Reason, r.Message = e.State, e.Reason, e.Error
 	}
 }
 
 func (r *Run) end(e Entry) {
-	r.Outcome, r.Reason, r.Message, r.Phase = e.State, e.Reason, e.Error, e.Phase
-	if e.Phase != Main {
-		return
+	for i := range r.Steps { // a group, or a step that waits: what runs was waited for
+		if s := &r.Steps[i]; s.Phase == r.Phase && !s.State.Ended() {
+			s.State, s.EndedAt, s.NotBefore = StepCancelled, e.At, time.Time{}
+		}
 	}
-	r.State, r.EndedAt, r.Cancelling = e.State, e.At, false
+	r.Outcome, r.Reason, r.Message, r.Phase = e.State, e.Reason, e.Error, e.Phase
+	switch e.Phase {
+	case Main:
+		r.State, r.EndedAt, r.Cancelling = e.State, e.At, false
+	case Verification:
+		r.State, r.Verified = Verifying, &Verified{Since: e.At}
+	default:
+		r.State = Running
+	}
 }
 
 func (r *Run) command(e Entry) {
 	switch e.Command {
 	case CommandCancel:
 		r.Cancelling = !r.State.Ended()
+	case CommandSupersede:
+		if r.Cancelling = !r.State.Ended(); r.Cancelling && r.Phase == Main && r.Outcome == "" {
+			r.Outcome, r.Reason, r.Message = Superseded, ReasonSuperseded, e.Why
+		}
+	case CommandApprove:
+		r.consent(e)
+	case CommandReject:
+		if e.Consent != nil && r.Outcome == "" {
+			r.Outcome, r.Reason, r.Message = Refused, ReasonRejected, "rejected by "+e.Consent.Who
+			if e.Consent.Comment != "" {
+				r.Message += ": " + e.Consent.Comment
+			}
+		}
 	case CommandRetry, CommandRevive:
 		if e.Record != nil { // the whole run, since older entries may be purged
 			*r = *e.Record
 			return
 		}
 		r.Again()
+		if e.Command == CommandRevive {
+			r.Revivals++
+		}
+	}
+}
+
+func (r *Run) consent(e Entry) {
+	if r.Approval == nil || e.Consent == nil {
+		return
+	}
+	a := *r.Approval
+	a.By = append(slices.Clip(a.By), *e.Consent)
+	a.Granted = len(a.By) >= a.Needed
+	r.Approval = &a
+	if a.Granted {
+		r.State, r.Message = Running, ""
+	}
+}
+
+// Consents reports why a person's consent to what a run waits for can't be heard, or nil.
+func (r *Run) Consents(c Consent, digest string) error {
+	a := r.Approval
+	switch {
+	case a == nil || r.State.Ended() || r.Outcome != "":
+		return errors.New("it waits for nobody's consent")
+	case a.Granted:
+		return errors.New("it has the consent it needs")
+	case digest != a.Digest:
+		return errors.New("what was shown is not what it waits for now: look at it again")
+	case !c.At.Before(a.ExpiresAt):
+		return fmt.Errorf("the time to consent was over at %s", a.ExpiresAt.Format(time.RFC3339))
+	}
+	for _, by := range a.By {
+		if by.Who == c.Who {
+			return fmt.Errorf("%s has consented already", c.Who)
+		}
+	}
+	return nil
+}
+
+// hear notes that an alert fires or is resolved.
+func (r *Run) hear(e Entry) {
+	if r.Alert == nil {
+		return
+	}
+	a := *r.Alert
+	a.Firing = slices.DeleteFunc(slices.Clone(a.Firing), func(f string) bool { return f == e.Fingerprint })
+	if e.Firing && len(a.Firing) < maxFiring {
+		a.Firing = append(a.Firing, e.Fingerprint)
+	}
+	a.ResolvedAt = time.Time{}
+	if len(a.Firing) == 0 {
+		a.ResolvedAt = e.At
+	}
+	r.Alert = &a
+}
+
+// look notes what a look came to. A pause in which nobody looked breaks what held before it.
+func (r *Run) look(e Entry) {
+	if r.Verified == nil {
+		return
+	}
+	v := *r.Verified
+	began := e.NotBefore
+	if e.Broken {
+		v.HeldSince = time.Time{}
+	}
+	v.Looks++
+	v.LookedAt, v.Verdict, v.Note, v.Outputs = began, e.Verdict, e.Error, e.Outputs
+	switch {
+	case e.Verdict != Holds:
+		v.HeldSince = time.Time{}
+	case v.HeldSince.IsZero():
+		v.HeldSince = began
+	}
+	r.Verified = &v
+}
+
+// repeat makes the steps start over after a verification that failed.
+func (r *Run) repeat(e Entry) {
+	r.keepTried(e)
+	r.State, r.Phase, r.NotBefore = Waiting, Main, e.NotBefore
+	r.Message = "not verified: " + e.Error
+	r.Outcome, r.Reason = "", ""
+	r.Attempt++
+	r.Tries++
+	r.Steps, r.Verified, r.StartedAt = nil, nil, time.Time{}
+}
+
+func (r *Run) keepTried(e Entry) {
+	t := Tried{Attempt: r.Attempt, EndedAt: e.At, Reason: e.Reason, Message: e.Error}
+	for _, s := range r.Steps {
+		s.Outputs, s.Items, s.Inputs = nil, nil, nil
+		t.Steps = append(t.Steps, s)
+	}
+	r.Tried = append(slices.Clip(r.Tried), t)
+	if over := len(r.Tried) - maxTried; over > 0 {
+		r.Tried = slices.Clone(r.Tried[over:])
 	}
 }
 
@@ -132,16 +317,43 @@ func (r *Run) Again() {
 	if !r.State.Ended() {
 		return
 	}
+	r.keepTried(Entry{At: r.EndedAt, Reason: r.Reason, Error: r.Message})
+	unverified := r.Verified != nil // the steps had succeeded, and did not help: all are made again
 	r.State, r.Reason, r.Message, r.Outcome, r.Phase = Pending, "", "", "", Main
-	r.EndedAt = time.Time{}
+	r.EndedAt, r.StartedAt, r.NotBefore = time.Time{}, time.Time{}, time.Time{}
+	r.Admitted, r.Targets, r.Approval, r.Verified, r.Tries, r.Cancelling = false, nil, nil, nil, 0, false
 	r.Attempt++
 	kept := r.Steps[:0:0]
 	for _, s := range r.Steps {
-		if s.Phase == Main && (s.State == StepSucceeded || s.State == StepSkipped) {
+		if s.Phase == Main && !unverified && (s.State == StepSucceeded || s.State == StepSkipped) {
 			kept = append(kept, s)
 		}
 	}
-	r.Steps = kept
+	r.Steps = dropOrphans(kept)
+}
+
+// dropOrphans removes the steps of groups that are made again as a whole.
+func dropOrphans(steps []Step) []Step {
+	there := map[string]bool{}
+	for _, s := range steps {
+		there[s.ID] = true
+	}
+	return slices.DeleteFunc(steps, func(s Step) bool {
+		for at := PlaceOf(s.ID); at != (Place{}); {
+			group := at.Parent
+			if at.Each != "" {
+				group = at.Each
+			}
+			if group == "" {
+				return false
+			}
+			if !there[group] {
+				return true
+			}
+			at = PlaceOf(group)
+		}
+		return false
+	})
 }
 
 func (r *Run) ensure(e Entry) *Step {
@@ -150,122 +362,6 @@ func (r *Run) ensure(e Entry) *Step {
 	}
 	r.Steps = append(r.Steps, Step{ID: e.Step, Uses: e.Uses, Phase: e.Phase, State: StepPending})
 	return &r.Steps[len(r.Steps)-1]
-}
-
-// Moves is what a run needs next.
-type Moves struct {
-	// Start lists steps whose next attempt is due now.
-	Start []StepPlan
-	// Wake is when to ask again because an attempt becomes due; zero if nothing waits for the clock.
-	Wake time.Time
-	// End is the entry that ends the run or its current part, or nil. Apply it and ask again.
-	End *Entry
-}
-
-// Next says what a run needs next, from its record, its plan and the time alone. It changes nothing. Nothing to start,
-// nothing to wait for and no end means that running steps must end first, or that the run is over.
-func Next(r *Run, p *Plan, now time.Time) Moves {
-	if r.State.Ended() {
-		return Moves{}
-	}
-	if r.Phase != Main {
-		return nextAfter(r, p, now)
-	}
-	if end := settled(r, p, now); end != nil {
-		if r.Busy() {
-			return Moves{}
-		}
-		return Moves{End: end}
-	}
-	m := due(r, Main, p.Steps, now)
-	if m.idle() && !r.Busy() {
-		m.End = ended(r, p, now, Succeeded, "", "")
-	}
-	return m
-}
-
-func (m Moves) idle() bool { return len(m.Start) == 0 && m.Wake.IsZero() }
-
-// settled returns the main part's end where it is decided although steps may be left: a failure, a refusal, an order.
-func settled(r *Run, p *Plan, now time.Time) *Entry {
-	switch {
-	case r.Outcome != "":
-		return ended(r, p, now, r.Outcome, r.Reason, r.Message)
-	case r.Cancelling:
-		return ended(r, p, now, Cancelled, ReasonCancelled, "cancelled by order")
-	}
-	for _, sp := range p.Steps {
-		s := r.Step(Main, sp.ID)
-		if s != nil && s.State == StepFailed && !sp.ContinueOnError {
-			reason := ReasonStepFailed
-			if s.Interruptions > 0 && !sp.RetryInterrupted || s.Interruptions > MaxInterruptions {
-				reason = ReasonInterrupted
-			}
-			return ended(r, p, now, Failed, reason, "step "+s.ID+": "+s.Error)
-		}
-	}
-	if p.Timeout > 0 && !r.StartedAt.IsZero() && !now.Before(r.StartedAt.Add(p.Timeout)) {
-		return ended(r, p, now, Failed, ReasonTimeout, "the run's timeout of "+p.Timeout.String()+" is over")
-	}
-	return nil
-}
-
-// nextAfter moves on in onFailure and finally, where a failed step does not stop the ones after it.
-func nextAfter(r *Run, p *Plan, now time.Time) Moves {
-	steps := p.OnFailure
-	if r.Phase == Finally {
-		steps = p.Finally
-	}
-	m := due(r, r.Phase, steps, now)
-	if m.idle() && !r.Busy() {
-		m.End = ended(r, p, now, r.Outcome, r.Reason, r.Message)
-	}
-	return m
-}
-
-// due lists the steps of a phase that can start, in order; a step needs those it names to have ended.
-func due(r *Run, phase Phase, steps []StepPlan, now time.Time) Moves {
-	var m Moves
-	for _, sp := range steps {
-		s := r.Step(phase, sp.ID)
-		switch {
-		case s != nil && s.State != StepPending && s.State != StepWaiting:
-		case s != nil && now.Before(s.NotBefore) && s.NotBefore.Sub(now) <= sp.Retry.Wait(s.Attempt, 0):
-			// Were it longer than any wait before this attempt, the clock would have gone back: how much of it is over is
-			// then not known, and the step is not held up.
-			if m.Wake.IsZero() || s.NotBefore.Before(m.Wake) {
-				m.Wake = s.NotBefore
-			}
-		case met(r, phase, sp.Needs):
-			m.Start = append(m.Start, sp)
-		}
-	}
-	return m
-}
-
-func met(r *Run, phase Phase, needs []string) bool {
-	for _, id := range needs {
-		if s := r.Step(phase, id); s == nil || !s.State.Ended() {
-			return false
-		}
-	}
-	return true
-}
-
-// ended makes the entry that ends the run's current part with the outcome, naming the part that follows.
-func ended(r *Run, p *Plan, now time.Time, outcome State, reason, message string) *Entry {
-	return &Entry{At: now, Kind: Ended, Run: r.ID, Phase: after(r.Phase, p, outcome), State: outcome, Reason: reason, Error: message}
-}
-
-// after returns the phase that follows, or Main when the run is over.
-func after(phase Phase, p *Plan, outcome State) Phase {
-	if phase == Main && len(p.OnFailure) > 0 && (outcome == Failed || outcome == Refused) {
-		return OnFailure
-	}
-	if phase != Finally && len(p.Finally) > 0 {
-		return Finally
-	}
-	return Main
 }
 
 // Interrupt returns the entry for a running step whose attempt was cut off: another attempt at once where the plan
@@ -298,5 +394,7 @@ func (r Retry) Wait(attempt int, random float64) time.Duration {
 	return time.Duration(wait * (1 - r.Jitter*random))
 }
 
-// Again reports whether a step that failed at the attempt gets another.
-func (r Retry) Again(attempt int) bool { return attempt < r.Attempts }
+// Again reports whether a step that failed at the attempt with the outcome gets another.
+func (r Retry) Again(attempt int, o Outcome) bool {
+	return attempt < r.Attempts && (len(r.On) == 0 || slices.Contains(r.On, o))
+}
