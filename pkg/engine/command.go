@@ -16,7 +16,7 @@ func (p *partition) command(ctx context.Context, en event.Entry) {
 	pos := en.Pos
 	heard := run.Entry{At: p.e.Now(), Kind: run.Commanded, Run: id, Pos: &pos, Revision: p.revision, Command: order}
 	if a := p.runs[id]; a != nil {
-		p.commandActive(ctx, a, heard)
+		p.commandActive(ctx, a, heard, en.Record.Event)
 		return
 	}
 	a, err := p.reopen(ctx, id, order)
@@ -29,21 +29,25 @@ func (p *partition) command(ctx context.Context, en event.Entry) {
 	record := snapshot(a.run)
 	heard.Record = &record
 	p.runs[id] = a
+	p.alerts.add(a)
 	p.entries = append(p.entries, heard)
 	p.touched = append(p.touched, a)
 	p.advance(ctx, a)
 }
 
-func (p *partition) commandActive(ctx context.Context, a *active, heard run.Entry) {
-	if heard.Command != run.CommandCancel {
+func (p *partition) commandActive(ctx context.Context, a *active, heard run.Entry, e *event.Event) {
+	switch heard.Command {
+	case run.CommandApprove, run.CommandReject:
+		p.consent(ctx, a, heard, e)
+		return
+	case run.CommandCancel:
+	default:
 		heard.Run, heard.Why = "", fmt.Sprintf("%s of run %s refused: it has not ended", heard.Command, a.run.ID)
 		p.entries = append(p.entries, heard)
 		return
 	}
 	p.record(a, heard)
-	for _, cancel := range a.cancel {
-		cancel(errCancelled)
-	}
+	p.cancel(a, errCancelled)
 	p.advance(ctx, a)
 }
 
@@ -56,18 +60,21 @@ func (p *partition) reopen(ctx context.Context, id, order string) (*active, erro
 	if err != nil {
 		return nil, err
 	}
-	if order == run.CommandRevive && (r.State != run.Failed || r.Attempt > run.MaxRevivals) {
-		return nil, fmt.Errorf("it is %s after %d attempts", r.State, r.Attempt)
+	if order == run.CommandRevive && (r.State != run.Failed || r.Revivals >= run.MaxRevivals) {
+		return nil, fmt.Errorf("it is %s, and %d redeliveries made it go on before", r.State, r.Revivals)
 	}
 	set, err := p.e.set(ctx, r.RuleRevision)
 	if err != nil {
 		return nil, err
 	}
-	rl := set.Rule(r.Rule)
-	if rl == nil {
+	rl, ok := set.ByHand(r.Rule)
+	if !ok {
 		return nil, fmt.Errorf("revision %.12s has no rule %s", r.RuleRevision, r.Rule)
 	}
 	r.Again()
+	if order == run.CommandRevive {
+		r.Revivals++
+	}
 	return &active{run: &r, rule: rl}, nil
 }
 
@@ -119,7 +126,7 @@ func (o *Orders) Revive(ctx context.Context, eventIDs []string) ([]string, error
 	var revived []string
 	for _, id := range eventIDs {
 		for _, r := range o.Failed(id) {
-			if r.State != run.Failed || r.Attempt > run.MaxRevivals {
+			if r.State != run.Failed || r.Revivals >= run.MaxRevivals {
 				continue
 			}
 			if err := o.order(ctx, run.CommandRevive, r.ID); err != nil {

@@ -51,8 +51,16 @@ func (p *partition) hear(ctx context.Context, r *record, fresh bool) bool {
 		if all := p.windows.moveTo(r.Record.Event.ReceivedAt); fresh {
 			p.fire(r.Pos, all)
 		}
+		p.gateMoves(fresh)
 	case r.Record.Kind == event.KindCommand && r.home == p.id && fresh:
 		p.command(ctx, r.Entry)
+	case r.Record.Kind == event.KindAnswer && r.home == p.id && fresh:
+		p.answered(ctx, r.Entry)
+	case r.Record.Kind == event.KindAsk && r.home == p.id:
+		if all := p.windows.moveTo(r.Record.Event.ReceivedAt); fresh {
+			p.fire(r.Pos, all)
+		}
+		p.gateHears(r, fresh)
 	case r.Record.Kind == event.KindEvent && !r.Duplicate:
 		p.event(ctx, r, fresh)
 	}
@@ -60,6 +68,9 @@ func (p *partition) hear(ctx context.Context, r *record, fresh bool) bool {
 }
 
 func (p *partition) event(ctx context.Context, r *record, fresh bool) {
+	if fresh {
+		p.hearAlert(ctx, r)
+	}
 	switch {
 	case r.home == p.id && fresh:
 		p.decideCarefully(ctx, r)
@@ -207,7 +218,8 @@ func (p *partition) answer(ctx context.Context, q question, views func() error) 
 }
 
 func (p *partition) create(q question, r *rule.Rule) run.Created {
-	c := run.Created{ID: q.id + "-" + r.Name, Rule: r.Name}
+	c := run.Created{ID: q.id + "-" + r.Name, Rule: r.Name, Alert: alertOf(r, q.event)}
+	c.Gated = c.Alert != nil || r.Bounded()
 	if p.hold(&c, r, p.windows.log); c.State == "" && q.aside {
 		p.hold(&c, r, q.event.ReceivedAt) // the quiet time it came in, too
 	}
@@ -279,7 +291,9 @@ func (p *partition) begin(c run.Created, e *event.Event, set *rule.Set) {
 		p.e.metrics.runs.WithLabelValues(r.Rule, string(r.State)).Inc()
 		return
 	}
-	a := &active{run: r, rule: set.Rule(c.Rule)}
+	a := &active{run: r}
+	a.rule, _ = set.ByHand(c.Rule)
+	p.alerts.add(a)
 	if e != nil && e.ID == r.Event {
 		p.keep(a, e)
 		a.event = e

@@ -28,6 +28,7 @@ import (
 
 	"github.com/riposte-dev/riposte/pkg/action"
 	"github.com/riposte-dev/riposte/pkg/event"
+	"github.com/riposte-dev/riposte/pkg/gate"
 	"github.com/riposte-dev/riposte/pkg/rule"
 	"github.com/riposte-dev/riposte/pkg/run"
 )
@@ -87,6 +88,10 @@ type Options struct {
 	Watched func(*event.Event)
 	// Quiet says which quiet time holds for a rule with the labels, and until when; nil is never.
 	Quiet func(labels map[string]string, at time.Time) (name string, until time.Time, ok bool)
+	// Gate are the server's own bounds of runs.
+	Gate gate.Options
+	// Consents says whose consent a rule's runs need where its mode is approve; nil: that of one person, within a day.
+	Consents func(*rule.Rule) Consents
 	// RunURL returns the address of a run's page, for texts; nil means none.
 	RunURL func(id string) string
 	// StepLog takes what an action has to say; secrets are redacted in it. nil logs to Logger.
@@ -140,6 +145,7 @@ type Engine struct {
 	slots    *slots
 	diffs    *flights
 	feed     *feed
+	mail     *mail
 	dirs     *dirs
 	draining chan struct{}
 	ticks    chan struct{}
@@ -172,6 +178,7 @@ func New(o Options) (*Engine, error) {
 		problems: map[int]problem{},
 	}
 	e.feed = newFeed(o.Log, o.Logger, e.home)
+	e.mail = newMail(o.Log, o.Logger)
 	return e, nil
 }
 
@@ -193,6 +200,11 @@ func (e *Engine) Run(ctx context.Context) error {
 		defer close(ticked)
 		e.writeTicks(feeding)
 	}()
+	mailed := make(chan struct{})
+	go func() {
+		defer close(mailed)
+		e.mail.run(feeding)
+	}()
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -213,6 +225,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	stopFeed()
 	<-fed
 	<-ticked
+	<-mailed
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}

@@ -26,6 +26,9 @@ var (
 	errCancelled = errors.New("the run was cancelled")
 )
 
+// overdueError is why the context of a step ended whose run or group took too long.
+type overdueError struct{ error }
+
 const (
 	// maxOutputs bounds one step's outputs in the journal, in bytes of JSON.
 	maxOutputs = 256 << 10
@@ -46,6 +49,7 @@ type result struct {
 	err     error
 	cause   error // why the context ended early, if it did
 	took    time.Duration
+	look    *look // set where it is a look at whether the problem is gone
 }
 
 // attempt is all that a step needs to run in its own goroutine: a snapshot, so that the partition can go on.
@@ -61,27 +65,33 @@ type attempt struct {
 	joined map[string]any
 }
 
-// startAll begins the steps; it returns false when there is no worker for one of them.
-func (p *partition) startAll(ctx context.Context, a *active, steps []run.StepPlan) bool {
+// startAll begins the steps. It reports whether any began, or was skipped, and whether there was a worker for each that
+// needs one.
+func (p *partition) startAll(ctx context.Context, a *active, steps []run.StepPlan) (started, free bool) {
 	for _, sp := range steps {
 		n := 1
 		if s := a.run.Step(a.run.Phase, sp.ID); s != nil {
 			n = s.Attempt + 1
 		}
-		if n == 1 && p.skipped(ctx, a, sp) {
+		switch {
+		case n == 1 && p.skipped(ctx, a, sp):
+		case sp.Group():
+			p.openGroup(ctx, a, sp, n)
+		case !p.locked(ctx, a, sp):
 			continue
+		case !p.e.slots.acquire(p):
+			return started, false
+		default:
+			p.start(ctx, a, sp, n)
 		}
-		if !p.e.slots.acquire(p) {
-			return false
-		}
-		p.start(ctx, a, sp, n)
+		started = true
 	}
-	return true
+	return started, true
 }
 
 // skipped evaluates a step's condition, and records the step as skipped where it is not true.
 func (p *partition) skipped(ctx context.Context, a *active, sp run.StepPlan) bool {
-	truth, err := a.rule.If(ctx, a.run.Phase, sp.ID, p.scope(a.run, a.event, a.joined))
+	truth, err := a.rule.If(ctx, a.run.Phase, sp.ID, p.scope(a, sp.ID))
 	if truth == expression.True {
 		return false
 	}
@@ -95,20 +105,41 @@ func (p *partition) skipped(ctx context.Context, a *active, sp run.StepPlan) boo
 
 func (p *partition) start(ctx context.Context, a *active, sp run.StepPlan, n int) {
 	now := p.e.Now()
-	p.record(a, run.Entry{At: now, Kind: run.Started, Run: a.run.ID, Phase: a.run.Phase, Step: sp.ID, Uses: sp.Uses, Attempt: n})
-	key := stepKey{a.run.Phase, sp.ID}
+	p.record(a, run.Entry{
+		At: now, Kind: run.Started, Run: a.run.ID, Phase: a.run.Phase, Step: sp.ID, Uses: sp.Uses, Attempt: n, Changes: sp.Changes,
+	})
+	stepCtx := p.stoppable(ctx, a, stepKey{a.run.Phase, sp.ID})
+	at := attempt{run: snapshot(a.run), rule: a.rule, event: a.event, joined: a.joined, plan: sp, phase: a.run.Phase, n: n, now: now}
+	p.inBackground(func() { p.work(stepCtx, at) })
+}
+
+// stoppable returns a context that ends when the step is to stop.
+func (p *partition) stoppable(ctx context.Context, a *active, key stepKey) context.Context {
 	stepCtx, cancel := context.WithCancelCause(ctx)
 	if a.cancel == nil {
 		a.cancel = map[stepKey]context.CancelCauseFunc{}
 	}
 	a.cancel[key] = cancel
-	at := attempt{run: snapshot(a.run), rule: a.rule, event: a.event, joined: a.joined, plan: sp, phase: a.run.Phase, n: n, now: now}
+	return stepCtx
+}
+
+// inBackground has a worker do something once all that is recorded is durable. It sends one result.
+func (p *partition) inBackground(do func()) {
 	p.starting++
 	p.effects = append(p.effects, func() {
 		p.starting--
 		p.running++
-		go p.work(stepCtx, at)
+		go do()
 	})
+}
+
+// stopOverdue ends what has gone on for too long.
+func (p *partition) stopOverdue(a *active, steps []run.Overdue) {
+	for _, o := range steps {
+		if cancel := a.cancel[stepKey{a.run.Phase, o.Step}]; cancel != nil {
+			cancel(overdueError{o.Err})
+		}
+	}
 }
 
 func snapshot(r *run.Run) run.Run {
@@ -128,13 +159,12 @@ func (p *partition) fetch(ctx context.Context, a *active) bool {
 		a.joined, err = p.join(ctx, a, c)
 	}
 	if errors.Is(err, event.ErrNotFound) {
-		p.record(a, run.Entry{At: p.e.Now(), Kind: run.Ended, Run: a.run.ID, State: run.Failed, Reason: run.ReasonEventGone, Error: err.Error()})
-		p.over(a)
+		p.end(ctx, a, run.Entry{At: p.e.Now(), Kind: run.Ended, Run: a.run.ID, State: run.Failed, Reason: run.ReasonEventGone, Error: err.Error()})
 		return false
 	}
 	if err != nil {
 		p.log.Warn("run's event can't be read; it is tried again in 1s", "run", a.run.ID, "error", err)
-		p.askAgain(a, time.Second)
+		p.askAgain(a, time.Time{}, time.Second)
 		return false
 	}
 	return true
@@ -182,13 +212,17 @@ func (p *partition) join(ctx context.Context, a *active, c *rule.Correlation) (m
 	return rule.Correlated(a.run.Key, a.run.Rest, took), nil
 }
 
-// scope is what a step's expressions can read.
-func (p *partition) scope(r *run.Run, e *event.Event, joined map[string]any) *expression.Scope {
+// scope is what the expressions of a step of the run's current part can read.
+func (p *partition) scope(a *active, step string) *expression.Scope {
+	return p.moment(a.run, a.event, a.joined).ScopeOf(a.run.Phase, step)
+}
+
+func (p *partition) moment(r *run.Run, e *event.Event, joined map[string]any) rule.Moment {
 	m := rule.Moment{Run: r, Event: e, Correlated: joined, Now: p.e.Now()}
 	if p.e.RunURL != nil {
 		m.URL = p.e.RunURL(r.ID)
 	}
-	return m.Scope()
+	return m
 }
 
 // work makes one attempt at a step, in its own goroutine.
@@ -213,34 +247,53 @@ func (p *partition) work(ctx context.Context, at attempt) {
 	p.results <- r
 }
 
-// act runs the action. A panic in it is the step's failure and no one else's.
-func (p *partition) act(ctx context.Context, at *attempt) (out action.Outputs, rebuilt map[string]run.Values, err error) {
+// guarded runs an action. A panic in it is the step's failure and no one else's.
+func (p *partition) guarded(at *attempt, act func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			p.log.Error("action panicked", "run", at.run.ID, "step", at.plan.ID, "panic", v, "stack", string(debug.Stack()))
 			err = action.Permanent(fmt.Errorf("%s panicked: %v", at.plan.Uses, v))
 		}
 	}()
-	if err := p.e.dirs.ensure(at.run.ID); err != nil {
-		return nil, nil, fmt.Errorf("make the run's directory: %w", err)
-	}
-	rebuilt, err = p.rebuild(ctx, at)
-	if err != nil {
-		return nil, nil, err
-	}
-	out, err = p.call(ctx, at, at.phase, at.plan.ID)
-	if err == nil && at.rule.Action(at.phase, at.plan.ID).LocalOutputs {
-		if outputs, wrong := p.outputs(&at.run, result{outputs: out}); wrong == nil { // what is wrong with them is said later
-			err = os.WriteFile(p.localMark(at, at.plan.ID), localText(outputs), 0o600)
+	return act()
+}
+
+// act makes what the step needs on this machine, and runs the action.
+func (p *partition) act(ctx context.Context, at *attempt) (out action.Outputs, rebuilt map[string]run.Values, err error) {
+	err = p.guarded(at, func() error {
+		if err := p.e.dirs.ensure(at.run.ID); err != nil {
+			return fmt.Errorf("make the run's directory: %w", err)
 		}
-	}
+		if rebuilt, err = p.rebuild(ctx, at); err != nil {
+			return err
+		}
+		if err = p.stale(ctx, at); err != nil {
+			return err
+		}
+		if out, err = p.call(ctx, at, at.phase, at.plan.ID); err != nil || !at.rule.Action(at.phase, at.plan.ID).LocalOutputs {
+			return err
+		}
+		outputs, wrong := p.outputs(&at.run, result{outputs: out})
+		if wrong != nil { // what is wrong with them is said later
+			return nil
+		}
+		return p.markLocal(at, at.plan.ID, outputs)
+	})
 	return out, rebuilt, err
+}
+
+func (p *partition) markLocal(at *attempt, step string, outputs run.Values) error {
+	mark := p.localMark(at, step)
+	if err := os.MkdirAll(filepath.Dir(mark), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(mark, localText(outputs), 0o600)
 }
 
 // localMark names the file that says which outputs of a step were made on this machine. Another replica may have made
 // them anew since, so that this one's are not what the run goes on with.
 func (p *partition) localMark(at *attempt, step string) string {
-	return filepath.Join(p.e.dirs.path(at.run.ID), "."+step+".local")
+	return filepath.Join(p.e.dirs.path(at.run.ID), ".local", filepath.FromSlash(step))
 }
 
 func localText(outputs run.Values) []byte {
@@ -260,7 +313,7 @@ func (p *partition) rebuild(ctx context.Context, at *attempt) (map[string]run.Va
 	var rebuilt map[string]run.Values
 	for i := range at.run.Steps {
 		s := &at.run.Steps[i]
-		if s.Phase != run.Main || s.State != run.StepSucceeded || !at.rule.Action(s.Phase, s.ID).LocalOutputs {
+		if s.Phase != run.Main || s.State != run.StepSucceeded || s.Group || !at.rule.Action(s.Phase, s.ID).LocalOutputs {
 			continue
 		}
 		if mark, err := os.ReadFile(p.localMark(at, s.ID)); err == nil && bytes.Equal(mark, localText(s.Outputs)) {
@@ -272,7 +325,7 @@ func (p *partition) rebuild(ctx context.Context, at *attempt) (map[string]run.Va
 			outputs, err = p.outputs(&at.run, result{outputs: out})
 		}
 		if err == nil {
-			err = os.WriteFile(p.localMark(at, s.ID), localText(outputs), 0o600)
+			err = p.markLocal(at, s.ID, outputs)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("make the local outputs of step %s again: %w", s.ID, err)
@@ -287,17 +340,27 @@ func (p *partition) rebuild(ctx context.Context, at *attempt) (map[string]run.Va
 }
 
 func (p *partition) call(ctx context.Context, at *attempt, phase run.Phase, step string) (action.Outputs, error) {
-	params, _, err := at.rule.Prepare(ctx, phase, step, p.scope(&at.run, at.event, at.joined))
+	params, _, err := at.rule.Prepare(ctx, phase, step, p.moment(&at.run, at.event, at.joined).ScopeOf(phase, step))
 	if err != nil {
 		return nil, err
 	}
 	log := p.e.StepLog(at.run.ID, step)
 	defer log.Close()
-	return at.rule.Action(phase, step).Run(ctx, &action.Call{
-		RunID: at.run.ID, Rule: at.run.Rule, StepID: step, Attempt: at.n, Params: params,
-		Dir: p.e.dirs.path(at.run.ID), Log: log, Event: eventInfo(at.event),
-		Secret: p.e.Secret, Target: at.rule.Target,
-	})
+	c := p.callOf(&at.run, at.rule, at.event, phase, step, params)
+	c.Attempt, c.Log = at.n, log
+	return at.rule.Action(phase, step).Run(ctx, c)
+}
+
+// callOf is an attempt at a step as the action sees it.
+func (p *partition) callOf(r *run.Run, of *rule.Rule, e *event.Event, phase run.Phase, step string, params any) *action.Call {
+	c := &action.Call{
+		RunID: r.ID, Rule: r.Rule, StepID: step, StartedAt: p.e.Now(), Params: params,
+		Dir: p.e.dirs.path(r.ID), Event: eventInfo(e), Secret: p.e.Secret, Target: of.Target,
+	}
+	if s := r.Step(phase, step); s != nil && !s.StartedAt.IsZero() {
+		c.StartedAt = s.StartedAt
+	}
+	return c
 }
 
 func eventInfo(e *event.Event) *action.EventInfo {
@@ -314,6 +377,10 @@ func (p *partition) finished(ctx context.Context, r result) {
 	p.running--
 	a := p.runs[r.run]
 	if a == nil {
+		return
+	}
+	if r.look != nil {
+		p.looked(ctx, a, r)
 		return
 	}
 	delete(a.cancel, stepKey{r.phase, r.plan.ID})
@@ -338,6 +405,9 @@ func (p *partition) outcome(a *active, r result) run.Entry {
 		return en
 	case errors.Is(r.cause, errCancelled):
 		return run.Entry{StepState: run.StepCancelled, Error: err.Error()}
+	}
+	if late := (overdueError{}); errors.As(r.cause, &late) {
+		return run.Entry{StepState: run.StepFailed, Error: late.Error() + ": " + err.Error()}
 	}
 	return run.Attempted{Plan: r.plan, Attempt: r.attempt, Outputs: outputs, Err: err, Now: p.e.Now(), Random: p.e.Random}.Entry()
 }

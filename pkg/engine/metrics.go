@@ -12,7 +12,7 @@ import (
 type metrics struct {
 	decisions, absent, errors, runs *prometheus.CounterVec
 	steps                           *prometheus.HistogramVec
-	evicted, diffs                  *prometheus.CounterVec
+	evicted, diffs, notices         *prometheus.CounterVec
 	groups                          *prometheus.GaugeVec
 }
 
@@ -34,6 +34,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	m.evicted = counter("riposte_correlate_evicted_total", "Groups that waited and were dropped because there were too many, by rule.", "rule")
 	m.diffs = counter("riposte_changed_diffs_total", "Attempts to find an event's changed paths by a diff, by what came of them.", "result")
+	m.notices = counter("riposte_bounds_total", "Times that a storm began or ended and that a rule's breaker opened or closed.", "type")
 	m.groups = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "riposte_correlate_groups", Help: "Groups that wait, by rule and partition, as of the last checkpoint.",
 	}, []string{"rule", "partition"})

@@ -10,9 +10,11 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/event"
+	"github.com/riposte-dev/riposte/pkg/gate"
 	"github.com/riposte-dev/riposte/pkg/rule"
 	"github.com/riposte-dev/riposte/pkg/run"
 )
@@ -30,6 +32,8 @@ const (
 	checkpointEvery = 5 * time.Second
 	// A run whose first entry lies this far back is written again, so that the journal behind it can be purged.
 	carryAfter = 20_000
+	// A run that waits longer than this gives its event back, and reads it again when it goes on.
+	parkAfter = 5 * time.Second
 )
 
 // partition is the state of one partition while this replica owns it. Only its loop touches it, but for inbox, results, woken,
@@ -66,6 +70,13 @@ type partition struct {
 	diffing  int
 	diffed   chan found
 
+	gate      *gate.Gate // of the partition that has it
+	gateDirty bool
+	letters   []event.Record // answers of the gate that are to be in the log before the journal moves on
+	alerts    watched
+	ackMu     sync.Mutex
+	acks      []string // runs whose holdings are given back
+
 	runs     map[string]*active
 	bytes    int // of bodies held for runs
 	queue    []*active
@@ -91,6 +102,10 @@ type active struct {
 	first  uint64         // journal sequence of its oldest entry; 0 while that is being written
 	queued bool
 	cancel map[stepKey]context.CancelCauseFunc
+
+	wakes   time.Time // the hour it is woken at, or zero
+	looking bool      // a look at whether the problem is gone is under way
+	gate    gating
 }
 
 type stepKey struct {
@@ -110,8 +125,10 @@ func (e *Engine) home(en event.Entry) int {
 	switch en.Record.Kind {
 	case event.KindEvent:
 		return PartitionOf(en.Record.Event.ID, e.Partitions)
-	case event.KindCommand:
+	case event.KindCommand, event.KindAnswer:
 		return PartitionOf(EventOf(en.Record.Event.Subject), e.Partitions)
+	case event.KindAsk:
+		return gateHome
 	}
 	return -1
 }
@@ -121,7 +138,7 @@ func (e *Engine) take(ctx context.Context, id int, log *slog.Logger) (*partition
 	p := &partition{
 		e: e, id: id, log: log,
 		inbox: make(chan batch, 4), results: make(chan result, e.Workers), woken: make(chan struct{}, 1), asks: make(chan func()), gone: make(chan struct{}),
-		noted: map[string]int{}, setAside: map[string]bool{}, runs: map[string]*active{},
+		noted: map[string]int{}, setAside: map[string]bool{}, runs: map[string]*active{}, alerts: watched{},
 		deferred: map[string]*deferred{}, ready: map[string][]*deferred{}, diffed: make(chan found, maxDiffs),
 	}
 	var last run.EntryKind // of an owner: how the one before us came or went
@@ -145,6 +162,9 @@ func (e *Engine) take(ctx context.Context, id int, log *slog.Logger) (*partition
 	}
 	p.fed = p.at
 	if err := p.loadWindows(ctx, from.States); err != nil {
+		return nil, err
+	}
+	if err := p.openGate(); err != nil {
 		return nil, err
 	}
 	if err := p.load(ctx); err != nil {
@@ -214,7 +234,8 @@ func (p *partition) load(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		a.rule = set.Rule(a.run.Rule)
+		a.rule, _ = set.ByHand(a.run.Rule)
+		p.alerts.add(a)
 	}
 	return nil
 }
@@ -238,7 +259,7 @@ func (p *partition) loop(ctx context.Context) {
 		}
 		timer.Reset(p.untilTimer())
 		inbox := p.inbox
-		if !p.leaving && (p.stuck != nil || len(p.runs) >= maxRuns || len(p.deferred) >= maxDeferred || p.bytes >= maxBytes) {
+		if !p.leaving && (p.stuck != nil || len(p.queue)+p.running+p.starting >= maxRuns || len(p.deferred) >= maxDeferred || p.bytes >= maxBytes) {
 			inbox = nil
 		}
 		select {
@@ -257,6 +278,7 @@ func (p *partition) loop(ctx context.Context) {
 		case f := <-p.diffed:
 			p.found(ctx, f)
 		case <-p.woken:
+			p.takeAcks(ctx)
 		case answer := <-p.asks:
 			answer()
 		case <-timer.C:
@@ -297,6 +319,9 @@ func (p *partition) more(ctx context.Context) {
 
 // commit makes the entries durable and then does what waits for that. It returns false when the partition is lost.
 func (p *partition) commit(ctx context.Context) bool {
+	if !p.deliver(ctx) {
+		return false
+	}
 	wait := 50 * time.Millisecond
 	before := p.journal.Seq()                    // of all tries: one that failed may have written the first of several messages
 	for len(p.entries) > 0 && ctx.Err() == nil { // a step that the loss of the lease cut off has not failed
@@ -351,13 +376,13 @@ func (p *partition) resume(ctx context.Context) {
 	})
 	for _, a := range unfinished {
 		if a.rule == nil {
-			p.record(a, run.Entry{At: now, Kind: run.Ended, Run: a.run.ID, State: run.Failed, Reason: run.ReasonRuleInvalid,
+			a.rule = &rule.Rule{Name: a.run.Rule}
+			p.end(ctx, a, run.Entry{At: now, Kind: run.Ended, Run: a.run.ID, State: run.Failed, Reason: run.ReasonRuleInvalid,
 				Error: fmt.Sprintf("revision %.12s has no rule %s any more", a.run.RuleRevision, a.run.Rule)})
-			p.over(a)
 			continue
 		}
 		for i := range a.run.Steps {
-			if s := &a.run.Steps[i]; s.State == run.StepRunning {
+			if s := &a.run.Steps[i]; s.State == run.StepRunning && !s.Group {
 				p.record(a, run.Interrupt(a.run, s, stepPlan(a.rule, s), now))
 			}
 		}
@@ -366,10 +391,8 @@ func (p *partition) resume(ctx context.Context) {
 }
 
 func stepPlan(r *rule.Rule, s *run.Step) run.StepPlan {
-	for _, sp := range r.Plan.Of(s.Phase) {
-		if sp.ID == s.ID {
-			return sp
-		}
+	if sp, ok := r.Plan.Find(s.Phase, s.ID); ok {
+		return sp
 	}
 	return run.StepPlan{ID: s.ID, Uses: s.Uses}
 }
@@ -399,33 +422,66 @@ func (p *partition) startQueued(ctx context.Context) {
 func (p *partition) move(ctx context.Context, a *active) bool {
 	for !p.leaving {
 		m := run.Next(a.run, &a.rule.Plan, p.e.Now())
+		p.stopOverdue(a, m.Stop)
 		switch {
+		case m.End != nil && !p.mayEnd(ctx, a, m.End):
+			return true
 		case m.End != nil:
 			p.record(a, *m.End)
 			if a.run.State.Ended() {
 				p.over(a)
 				return true
 			}
-		case len(m.Start) > 0 && !p.fetch(ctx, a):
+		case m.Admit:
+			p.askAdmission(ctx, a)
 			return true
+		case p.needsEvent(&m) && !p.fetch(ctx, a):
+			return true
+		case len(m.Close) > 0:
+			p.closeGroups(ctx, a, m.Close)
+		case m.Approve != nil:
+			p.askConsent(ctx, a, m.Approve)
 		case len(m.Start) > 0:
-			if !p.startAll(ctx, a, m.Start) {
+			started, free := p.startAll(ctx, a, m.Start)
+			switch {
+			case !free:
 				return false
+			case !started: // each of them waits for its target
+				p.park(a, m.Wake)
+				return true
 			}
+		case m.Look && !a.looking:
+			return p.look(ctx, a)
 		default:
-			if !m.Wake.IsZero() {
-				p.askAgain(a, m.Wake.Sub(p.e.Now()))
-			}
+			p.park(a, m.Wake)
 			return true
 		}
 	}
 	return true
 }
 
+func (p *partition) needsEvent(m *run.Moves) bool {
+	return len(m.Start) > 0 || len(m.Close) > 0 || m.Approve != nil || m.Look
+}
+
+// park leaves a run alone until something happens. One that waits long keeps nothing in memory but its record.
+func (p *partition) park(a *active, wake time.Time) {
+	wait := time.Hour
+	if !wake.IsZero() {
+		wait = wake.Sub(p.e.Now())
+		p.askAgain(a, wake, wait)
+	}
+	if wait > parkAfter && !a.run.Busy() && !a.looking {
+		p.bytes -= a.bytes
+		a.event, a.joined, a.bytes, a.cancel = nil, nil, 0, nil
+	}
+}
+
 // over forgets a run that has ended, once that is durable.
 func (p *partition) over(a *active) {
 	p.bytes -= a.bytes
 	delete(p.runs, a.run.ID)
+	p.alerts.remove(a)
 	p.effects = append(p.effects, func() {
 		p.e.metrics.runs.WithLabelValues(a.run.Rule, string(a.run.State)).Inc()
 		level := slog.LevelInfo
@@ -452,8 +508,13 @@ func (p *partition) untilTimer() time.Duration {
 	return wait
 }
 
-// askAgain has a run asked for its next move after the wait, whatever the wall clock does meanwhile.
-func (p *partition) askAgain(a *active, wait time.Duration) {
+// askAgain has a run asked for its next move after the wait, whatever the wall clock does meanwhile. It is asked for once
+// for each hour that is named.
+func (p *partition) askAgain(a *active, hour time.Time, wait time.Duration) {
+	if !hour.IsZero() && a.wakes.Equal(hour) {
+		return
+	}
+	a.wakes = hour
 	heap.Push(&p.timers, timer{time.Now().Add(wait), a.run.ID})
 }
 
@@ -466,6 +527,7 @@ func (p *partition) wake(ctx context.Context) {
 	for len(p.timers) > 0 && !p.timers[0].at.After(now) {
 		t := heap.Pop(&p.timers).(timer)
 		if a := p.runs[t.of]; a != nil {
+			a.wakes = time.Time{}
 			p.advance(ctx, a)
 		}
 		if d := p.deferred[t.of]; d != nil {
@@ -476,9 +538,7 @@ func (p *partition) wake(ctx context.Context) {
 
 func (p *partition) cancelAll(cause error) {
 	for _, a := range p.runs {
-		for _, cancel := range a.cancel {
-			cancel(cause)
-		}
+		p.cancel(a, cause)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/correlate"
 	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/expression"
+	"github.com/riposte-dev/riposte/pkg/gate"
 	"github.com/riposte-dev/riposte/pkg/rule"
 	"github.com/riposte-dev/riposte/pkg/run"
 )
@@ -252,6 +253,7 @@ func (p *partition) createFired(f fired) run.Created {
 	if over := len(refs) - maxRefs; over > 0 {
 		refs, c.Rest = refs[over:], c.Rest+over
 	}
+	c.Gated = f.rule.Bounded()
 	for _, ref := range refs {
 		c.Events = append(c.Events, run.EventRef{Part: ref.Part, ID: ref.ID, Pos: ref.Pos})
 	}
@@ -314,6 +316,11 @@ func (p *partition) saveWindows(ctx context.Context) ([]string, error) {
 			return nil, err
 		}
 	}
+	if p.gate != nil && (p.gateDirty || whole) {
+		if err := out.addGate(p.gate); err != nil {
+			return nil, err
+		}
+	}
 	if out.n == 0 {
 		return w.parts, nil
 	}
@@ -322,7 +329,7 @@ func (p *partition) saveWindows(ctx context.Context) ([]string, error) {
 		w.whole = true // a delta that is missing must not be built upon
 		return nil, fmt.Errorf("store the windows: %w", err)
 	}
-	w.whole = false
+	w.whole, p.gateDirty = false, false
 	for _, m := range w.machines {
 		m.dirty = false
 		p.e.metrics.groups.WithLabelValues(m.rule.Name, fmt.Sprint(p.id)).Set(float64(m.Len()))
@@ -389,18 +396,31 @@ func (w *stateWriter) add(m *machine, whole bool) error {
 	if err != nil {
 		return fmt.Errorf("write the windows of rule %s: %w", m.rule.Name, err)
 	}
+	w.part(m.rule.Name, m.rule.Correlation().Identity, whole, data.Bytes())
+	return nil
+}
+
+func (w *stateWriter) addGate(g *gate.Gate) error {
+	var data bytes.Buffer
+	if err := g.Snapshot(&data); err != nil {
+		return fmt.Errorf("write the state of the gate: %w", err)
+	}
+	w.part(gateState, gateState, true, data.Bytes())
+	return nil
+}
+
+func (w *stateWriter) part(name, identity string, whole bool, data []byte) {
 	if w.n == 0 {
 		w.WriteByte(statesVersion)
 	}
 	w.n++
-	w.field([]byte(m.rule.Name))
-	w.field([]byte(m.rule.Correlation().Identity))
+	w.field([]byte(name))
+	w.field([]byte(identity))
 	mark := byte(0)
 	if whole {
 		mark = 1
 	}
-	w.field(append([]byte{mark}, data.Bytes()...))
-	return nil
+	w.field(append([]byte{mark}, data...))
 }
 
 func (w *stateWriter) field(data []byte) {

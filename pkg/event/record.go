@@ -33,6 +33,8 @@ const (
 	KindEvent    Kind = "event"
 	KindActivate Kind = "activate" // a rule revision; Subject is the revision, DeliveryID the hash of its files
 	KindCommand  Kind = "command"  // an order to a run (cancel, retry); Subject is the run, Type the order
+	KindAsk      Kind = "ask"      // a request of a run to what bounds runs; Subject is the run
+	KindAnswer   Kind = "answer"   // what that comes to; Subject is the run that must hear it
 	KindTick     Kind = "tick"     // that time has come to ReceivedAt, where a window ends and no event says so
 )
 

@@ -35,8 +35,8 @@ const (
 	Locked EntryKind = "locked"
 	// Requested: Run waits for consent to Approval.
 	Requested EntryKind = "requested"
-	// Heard: the alert that started Run, or one in its place, changed to StepState by the event at Pos: Fingerprint fires
-	// (Firing) or is resolved.
+	// Heard: an alert with Fingerprint, the one that started Run or one in its place, fires (Firing) or is resolved, as the
+	// event at Seen says.
 	Heard EntryKind = "heard"
 	// Looked: the look at NotBefore at whether the problem is gone came to Verdict, with Outputs, and Error why.
 	Looked EntryKind = "looked"
@@ -97,6 +97,7 @@ type Entry struct {
 	Target      string    `json:"target,omitempty"`
 	Fingerprint string    `json:"fingerprint,omitempty"`
 	Firing      bool      `json:"firing,omitempty"`
+	Seen        event.Pos `json:"seen,omitzero"` // place of the event that Heard is about
 	Verdict     Verdict   `json:"verdict,omitempty"`
 	Broken      bool      `json:"broken,omitempty"` // of a look: the one before it was too long ago
 	Paused      bool      `json:"paused,omitempty"` // of a step: it asked to go on at NotBefore

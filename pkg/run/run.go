@@ -150,6 +150,7 @@ type Alert struct {
 	// Firing are the fingerprints of those that fire.
 	Firing     []string  `json:"firing,omitempty"`
 	ResolvedAt time.Time `json:"resolvedAt,omitzero"` // since when none does
+	Seen       event.Pos `json:"seen,omitzero"`       // of the last event about them
 }
 
 // Approval is what a person is asked to agree to: a step with its parameters.

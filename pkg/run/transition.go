@@ -257,6 +257,7 @@ func (r *Run) hear(e Entry) {
 		return
 	}
 	a := *r.Alert
+	a.Seen = e.Seen
 	a.Firing = slices.DeleteFunc(slices.Clone(a.Firing), func(f string) bool { return f == e.Fingerprint })
 	if e.Firing && len(a.Firing) < maxFiring {
 		a.Firing = append(a.Firing, e.Fingerprint)

@@ -1,0 +1,134 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/riposte-dev/riposte/pkg/action"
+	"github.com/riposte-dev/riposte/pkg/event"
+	"github.com/riposte-dev/riposte/pkg/rule"
+	"github.com/riposte-dev/riposte/pkg/run"
+)
+
+// defaultLook bounds a look where the rule does not.
+const defaultLook = time.Minute
+
+// look is a look at whether the problem is gone, and what it came to.
+type look struct {
+	began   time.Time
+	verdict run.Verdict
+	note    string
+}
+
+// look has a worker look at whether the problem is gone. It returns false when there is none.
+func (p *partition) look(ctx context.Context, a *active) bool {
+	if !p.e.slots.acquire(p) {
+		return false
+	}
+	probe := a.rule.Plan.Verify.Probe
+	a.looking = true
+	at := attempt{
+		run: snapshot(a.run), rule: a.rule, event: a.event, joined: a.joined, plan: probe, phase: run.Verification,
+		n: a.run.Verified.Looks + 1, now: p.e.Now(),
+	}
+	lookCtx := p.stoppable(ctx, a, stepKey{run.Verification, probe.ID})
+	p.inBackground(func() { p.lookNow(lookCtx, at) })
+	return true
+}
+
+// lookNow makes one look, in its own goroutine.
+func (p *partition) lookNow(ctx context.Context, at attempt) {
+	r := result{run: at.run.ID, plan: at.plan, phase: at.phase, attempt: at.n, look: &look{began: at.now}}
+	limit := at.plan.Timeout
+	if limit == 0 {
+		limit = defaultLook
+	}
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	r.err = p.guarded(&at, func() (err error) {
+		if err := p.e.dirs.ensure(at.run.ID); err != nil {
+			return err
+		}
+		r.outputs, err = p.call(limited, &at, at.phase, at.plan.ID)
+		return err
+	})
+	r.cause = context.Cause(ctx)
+	var outputs run.Values
+	if outputs, r.err = p.outputs(&at.run, r); r.err == nil {
+		scope := p.moment(&at.run, at.event, at.joined).ScopeOf(at.phase, at.plan.ID)
+		r.look.verdict, r.look.note = at.rule.Expect(limited, scope, outputs)
+	} else {
+		r.look.verdict, r.look.note = run.Unknown, r.err.Error()
+	}
+	r.outputs = action.Outputs(outputs)
+	p.e.slots.release()
+	p.results <- r
+}
+
+// looked records what a look came to. One that was cut off says nothing: it is made again.
+func (p *partition) looked(ctx context.Context, a *active, r result) {
+	a.looking = false
+	delete(a.cancel, stepKey{r.phase, r.plan.ID})
+	if a.run.Phase == run.Verification && !a.run.State.Ended() && r.cause == nil {
+		note := clip(p.e.Redact(r.look.note))
+		p.record(a, run.Look(a.run, &a.rule.Plan, r.look.began, p.e.Now(), r.look.verdict, note, run.Values(r.outputs)))
+	}
+	p.advance(ctx, a)
+}
+
+// alertOf is what a run that answers an alert knows of it at first; nil where it answers none or changes nothing.
+func alertOf(r *rule.Rule, e *event.Event) *run.Alert {
+	if e == nil || e.Alert == nil || e.Alert.Status != "firing" || !r.Heals() {
+		return nil
+	}
+	return &run.Alert{Key: r.AlertKey(e), Firing: []string{e.Alert.Fingerprint}}
+}
+
+// watched are the runs that answer alerts, by rule and key.
+type watched map[*rule.Rule]map[string]map[*active]struct{}
+
+func (w watched) add(a *active) {
+	if a.run.Alert == nil || a.rule == nil {
+		return
+	}
+	byKey := w[a.rule]
+	if byKey == nil {
+		byKey = map[string]map[*active]struct{}{}
+		w[a.rule] = byKey
+	}
+	if byKey[a.run.Alert.Key] == nil {
+		byKey[a.run.Alert.Key] = map[*active]struct{}{}
+	}
+	byKey[a.run.Alert.Key][a] = struct{}{}
+}
+
+func (w watched) remove(a *active) {
+	if a.run.Alert == nil {
+		return
+	}
+	byKey := w[a.rule]
+	if delete(byKey[a.run.Alert.Key], a); len(byKey[a.run.Alert.Key]) == 0 {
+		delete(byKey, a.run.Alert.Key)
+	}
+	if len(byKey) == 0 {
+		delete(w, a.rule)
+	}
+}
+
+// hearAlert tells the runs that answer an alert what becomes of it, or of one in its place.
+func (p *partition) hearAlert(ctx context.Context, r *record) {
+	e := r.Record.Event
+	if len(p.alerts) == 0 || p.views(r) != nil || e.Alert == nil {
+		return
+	}
+	for of, byKey := range p.alerts {
+		for a := range byKey[of.AlertKey(e)] {
+			if r.Pos.Compare(a.run.Alert.Seen) > 0 && r.Pos.Compare(a.run.EventPos) > 0 {
+				p.record(a, run.Entry{
+					At: p.e.Now(), Kind: run.Heard, Run: a.run.ID, Fingerprint: e.Alert.Fingerprint, Firing: e.Alert.Status == "firing", Seen: r.Pos,
+				})
+				p.advance(ctx, a)
+			}
+		}
+	}
+}
