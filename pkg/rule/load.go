@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -27,7 +26,7 @@ type metadata struct {
 
 type envelope struct {
 	APIVersion string         `yaml:"apiVersion" required:"true" doc:"riposte.dev/v1"`
-	Kind       string         `yaml:"kind" required:"true" doc:"Rule, Source, Target or RuleTest"`
+	Kind       string         `yaml:"kind" required:"true" doc:"Rule, Workflow, Source, Target or RuleTest"`
 	Metadata   metadata       `yaml:"metadata" required:"true" doc:"name and labels"`
 	Spec       *document.Item `yaml:"spec" required:"true" doc:"see the kind"`
 }
@@ -57,17 +56,18 @@ type targetRate struct {
 }
 
 type ruleSpec struct {
-	Mode      string         `yaml:"mode,omitempty" default:"auto" enum:"auto,observe,approve" doc:"auto acts; observe records what it would do"`
-	Trigger   *triggerSpec   `yaml:"trigger,omitempty" doc:"which events are asked at all"`
-	When      *document.Item `yaml:"when,omitempty" doc:"condition over event"`
-	Steps     []stepSpec     `yaml:"steps" required:"true" doc:"what to do, in order"`
-	OnFailure []stepSpec     `yaml:"onFailure,omitempty" doc:"what to do when the run failed or was refused"`
+	Mode    string         `yaml:"mode,omitempty" default:"auto" enum:"auto,observe,approve" doc:"auto acts; approve waits for a person before the first step that changes something; observe records what it would do"`
+	Trigger *triggerSpec   `yaml:"trigger,omitempty" doc:"which events are asked at all"`
+	When    *document.Item `yaml:"when,omitempty" doc:"condition over event"`
 
-	Correlate   *correlateSpec `yaml:"correlate,omitempty" doc:"what must come together over time before the rule runs; docs/correlation.md draws each kind"`
-	Limits      *document.Item `yaml:"limits,omitempty" doc:"not supported by this version"`
-	Concurrency *document.Item `yaml:"concurrency,omitempty" doc:"not supported by this version"`
-	Verify      *document.Item `yaml:"verify,omitempty" doc:"not supported by this version"`
-	Finally     *document.Item `yaml:"finally,omitempty" doc:"not supported by this version"`
+	Correlate   *correlateSpec   `yaml:"correlate,omitempty" doc:"what must come together over time before the rule runs; docs/correlation.md draws each kind"`
+	Limits      []limitSpec      `yaml:"limits,omitempty" doc:"how many runs there may be; an alert's rule without any gets 3 an hour for each target"`
+	Concurrency *concurrencySpec `yaml:"concurrency,omitempty" doc:"runs of one group never overlap, whatever their rule"`
+	Timeout     time.Duration    `yaml:"timeout,omitempty" doc:"of the steps together"`
+	Steps       []stepSpec       `yaml:"steps" required:"true" doc:"what to do, in order"`
+	Verify      *verifySpec      `yaml:"verify,omitempty" doc:"how it is found out that the problem is gone; the run has succeeded only then"`
+	OnFailure   []stepSpec       `yaml:"onFailure,omitempty" doc:"what to do when the run failed, was not verified or was refused: once for each limit key and window"`
+	Finally     []stepSpec       `yaml:"finally,omitempty" doc:"what to do at the end of every run that began"`
 }
 
 type triggerSpec struct {
@@ -80,18 +80,19 @@ type stepSpec struct {
 	Uses            string           `yaml:"uses" required:"true" doc:"the action"`
 	With            *document.Item   `yaml:"with,omitempty" doc:"the action's parameters"`
 	If              *document.Item   `yaml:"if,omitempty" doc:"condition; the step is skipped unless it is true"`
-	Needs           document.Strings `yaml:"needs,omitempty" doc:"steps that must have ended; default: the one above"`
+	Needs           document.Strings `yaml:"needs,omitempty" doc:"steps above that must have ended, beside those that the step reads; default: the one above, [] is none"`
 	Retry           *retrySpec       `yaml:"retry,omitempty" doc:"further attempts when the step fails"`
 	Timeout         time.Duration    `yaml:"timeout,omitempty" doc:"of one attempt"`
 	ContinueOnError bool             `yaml:"continueOnError,omitempty" doc:"go on when the step fails"`
 	OnInterrupt     string           `yaml:"onInterrupt,omitempty" enum:"retry,fail" doc:"what to do with a step that a crash or a stop cut off; default: as the action says"`
-	ForEach         *document.Item   `yaml:"forEach,omitempty" doc:"not supported by this version"`
+	ForEach         *document.Item   `yaml:"forEach,omitempty" doc:"expression for a list, or {in: expression, parallel: n}: the step is made for each item, which is run.item and has the number run.index; outputs.items are the outputs of each"`
 }
 
 type retrySpec struct {
-	Attempts   int64         `yaml:"attempts" required:"true" doc:"in all, up to 100"`
-	Backoff    time.Duration `yaml:"backoff,omitempty" default:"10s" doc:"pause before the second attempt; each further one is twice as long"`
-	MaxBackoff time.Duration `yaml:"maxBackoff,omitempty" default:"1h" doc:"longest pause"`
+	Attempts   int64            `yaml:"attempts" required:"true" doc:"in all, up to 100"`
+	Backoff    time.Duration    `yaml:"backoff,omitempty" default:"10s" doc:"pause before the second attempt; each further one is twice as long"`
+	MaxBackoff time.Duration    `yaml:"maxBackoff,omitempty" default:"1h" doc:"longest pause"`
+	On         document.Strings `yaml:"on,omitempty" doc:"failed, timeout: which outcomes are tried again; default: both"`
 }
 
 // loader collects what a set is made of, and all that is wrong with it.
@@ -102,6 +103,8 @@ type loader struct {
 	docs     []doc
 	places   map[string]string // by kind and name: where it is
 	event    *expression.Schema
+
+	compiling []string // workflows that are being compiled, from the outermost
 }
 
 type doc struct {
@@ -115,7 +118,7 @@ func Load(files []File, o Options) (*Set, error) {
 	files = slices.Clone(files)
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
 	l := &loader{opts: o, places: map[string]string{}, event: eventFields(), set: &Set{
-		Digest: digest(files), Files: files, Sources: map[string]*Source{}, Targets: map[string]action.Target{}, byName: map[string]*Rule{},
+		Digest: digest(files), Files: files, Sources: map[string]*Source{}, Targets: map[string]action.Target{}, Workflows: map[string]*Workflow{}, byName: map[string]*Rule{},
 	}}
 	l.set.Revision = cmp.Or(o.Revision, l.set.Digest)
 	for _, f := range files {
@@ -124,7 +127,7 @@ func Load(files []File, o Options) (*Set, error) {
 		}
 		l.read(f)
 	}
-	for _, kind := range []string{"Source", "Target", "Rule", "RuleTest"} { // each refers to those before it
+	for _, kind := range []string{"Source", "Target", "Workflow", "Rule", "RuleTest"} { // each refers to those before it
 		for _, d := range l.docs {
 			if d.Kind != kind {
 				continue
@@ -177,13 +180,10 @@ func (l *loader) read(f File) {
 
 // known checks what all documents have in common.
 func (l *loader) known(d doc) bool {
-	kinds := []string{"Source", "Target", "Rule", "RuleTest"}
+	kinds := []string{"Source", "Target", "Workflow", "Rule", "RuleTest"}
 	switch {
 	case d.APIVersion != APIVersion:
 		l.problem(d.file, d.item.Get("apiVersion"), "", "apiVersion is %q, and this version reads %s", d.APIVersion, APIVersion)
-		return false
-	case d.Kind == "Workflow":
-		l.problem(d.file, d.item.Get("kind"), "", "kind %s is not supported by this version", d.Kind)
 		return false
 	case !slices.Contains(kinds, d.Kind):
 		l.problem(d.file, d.item.Get("kind"), didYouMean(d.Kind, kinds), "kind %q is none of %s", d.Kind, strings.Join(kinds, ", "))
@@ -225,6 +225,8 @@ func (l *loader) build(d doc) {
 		l.source(d)
 	case "Target":
 		l.target(d)
+	case "Workflow":
+		l.workflow(d.Metadata.Name)
 	case "Rule":
 		l.rule(d)
 	case "RuleTest":
@@ -423,7 +425,6 @@ func (l *loader) rule(d doc) {
 	if r.Mode == "" {
 		r.Mode = "auto"
 	}
-	l.unsupported(d, spec)
 	if spec.Trigger != nil {
 		r.trigger = l.triggerOf(d.file, spec.Trigger, d.Spec.Get("trigger"))
 	}
@@ -437,25 +438,17 @@ func (l *loader) rule(d doc) {
 	if steps := d.Spec.Get("steps"); steps != nil && steps.Kind == document.List && len(steps.Elements) == 0 {
 		l.problem(d.file, steps, "", "steps is empty: a rule does something")
 	}
-	c := &stepCompiler{loader: l, doc: d, rule: r, outputs: map[string]*expression.Schema{}}
+	c := newStepCompiler(l, d, r)
 	r.Plan.Steps = c.steps(run.Main, spec.Steps, d.Spec.Get("steps"))
+	r.Plan.Verify = c.verify(spec.Verify, d.Spec.Get("verify"))
 	r.Plan.OnFailure = c.steps(run.OnFailure, spec.OnFailure, d.Spec.Get("onFailure"))
+	r.Plan.Finally = c.steps(run.Finally, spec.Finally, d.Spec.Get("finally"))
+	r.Plan.Timeout = spec.Timeout
+	r.Plan.Approve = r.Mode == "approve"
+	l.bounds(c, &spec)
+	r.heals, r.replaces = c.changes(r.Plan.Steps)
 	l.set.Rules = append(l.set.Rules, r)
 	l.set.byName[r.Name] = r
-}
-
-// unsupported refuses what the language has and this version does not do: silence would be worse.
-func (l *loader) unsupported(d doc, spec ruleSpec) {
-	for name, item := range map[string]*document.Item{
-		"limits": spec.Limits, "concurrency": spec.Concurrency, "verify": spec.Verify, "finally": spec.Finally,
-	} {
-		if item != nil {
-			l.problem(d.file, item, "", "%s is not supported by this version", name)
-		}
-	}
-	if spec.Mode == "approve" {
-		l.problem(d.file, d.Spec.Get("mode"), "", "mode approve is not supported by this version")
-	}
 }
 
 func (l *loader) triggerOf(file string, t *triggerSpec, item *document.Item) trigger {
@@ -508,200 +501,4 @@ func (l *loader) compileProblem(file string, i *document.Item, field string, err
 		p.Hint = "what follows # is a YAML comment: put the expression into quotes if it belongs to it"
 	}
 	l.problems = append(l.problems, p)
-}
-
-// stepCompiler compiles the steps of one rule.
-type stepCompiler struct {
-	*loader
-	doc     doc
-	rule    *Rule
-	outputs map[string]*expression.Schema // of the steps above
-}
-
-func (c *stepCompiler) steps(phase run.Phase, specs []stepSpec, at *document.Item) []run.StepPlan {
-	var plans []run.StepPlan
-	seen := map[string]bool{}
-	previous := ""
-	for n, spec := range specs {
-		item := at.Elements[n]
-		if spec.ID == "" {
-			spec.ID = fmt.Sprintf("step%d", n+1)
-		}
-		if !isStepID(spec.ID) {
-			c.problem(c.doc.file, item.Get("id"), "", "id %q is not letters, digits and _", spec.ID)
-		}
-		if seen[spec.ID] {
-			c.problem(c.doc.file, orItem(item.Get("id"), item), "", "step %s is there already", spec.ID)
-		}
-		plan := run.StepPlan{ID: spec.ID, Uses: spec.Uses, Timeout: spec.Timeout, ContinueOnError: spec.ContinueOnError}
-		if previous != "" {
-			plan.Needs = []string{previous}
-		}
-		c.needs(item, spec, seen)
-		plan.Retry = c.retry(item, spec.Retry)
-		if spec.ForEach != nil {
-			c.problem(c.doc.file, spec.ForEach, "", "forEach is not supported by this version")
-		}
-		c.step(phase, spec, item, &plan)
-		plans = append(plans, plan)
-		seen[spec.ID], previous = true, spec.ID
-	}
-	return plans
-}
-
-func orItem(a, b *document.Item) *document.Item {
-	if a != nil {
-		return a
-	}
-	return b
-}
-
-// needs checks that named steps stand above. Steps run in order, so they have ended then.
-func (c *stepCompiler) needs(item *document.Item, spec stepSpec, seen map[string]bool) {
-	for _, n := range spec.Needs {
-		if !seen[n] {
-			c.problem(c.doc.file, item.Get("needs"), "", "needs: there is no step %q above", n)
-		}
-	}
-}
-
-func (c *stepCompiler) retry(item *document.Item, r *retrySpec) run.Retry {
-	if r == nil {
-		return run.Retry{}
-	}
-	if given := item.Get("retry").Get("attempts").Any(); (r.Attempts < 1 || r.Attempts > 100) && (given == r.Attempts || given == float64(r.Attempts)) {
-		c.problem(c.doc.file, item.Get("retry"), "", "retry.attempts is %d, and must be 1 to 100", r.Attempts)
-	}
-	if r.Backoff == 0 {
-		r.Backoff = 10 * time.Second
-	}
-	return run.Retry{Attempts: int(r.Attempts), Backoff: r.Backoff, MaxBackoff: r.MaxBackoff, Jitter: 0.2}
-}
-
-func (c *stepCompiler) step(phase run.Phase, spec stepSpec, item *document.Item, plan *run.StepPlan) {
-	def, ok := c.opts.Actions[spec.Uses]
-	if !ok && spec.Uses == "" && item.Get("uses").Any() != "" {
-		return // it is missing or no text, which is told
-	}
-	if !ok {
-		known := slices.Sorted(maps.Keys(c.opts.Actions))
-		c.problem(c.doc.file, item.Get("uses"), didYouMean(spec.Uses, known), "there is no action %q", spec.Uses)
-		return
-	}
-	plan.RetryInterrupted = spec.OnInterrupt == "retry" || spec.OnInterrupt == "" && def.RetryInterrupted
-	schema := c.schema(c.outputs, c.rule.correlatedSchema(c.event))
-	s := &step{action: def}
-	if spec.If != nil {
-		if s.condition = c.condition(c.doc.file, spec.If, "if", schema); s.condition != nil {
-			c.rule.noteReads(s.condition.Refs())
-			c.rule.stepsAsk = c.rule.stepsAsk || s.condition.CallsChanged()
-		}
-	}
-	with := spec.With
-	if with == nil {
-		with = &document.Item{Kind: document.Map, Line: item.Line, Column: item.Column}
-	}
-	if with.Kind != document.Map {
-		c.problem(c.doc.file, with, "", "with must be a map of parameters")
-		return
-	}
-	t := &template{members: map[string]*template{}}
-	known := &document.Item{Kind: document.Map, Line: with.Line, Column: with.Column}
-	for _, m := range with.Members {
-		compiled, literal := c.value(m.Item, "with."+m.Name, schema)
-		if compiled.text != nil && slices.Contains(document.Tagged(def.Params, "expr", "never"), m.Name) {
-			c.problem(c.doc.file, m.Item, "hand values over through env, which a shell never reads as commands", "with.%s must not hold ${{ }}: an event's text would become part of a command", m.Name)
-		}
-		t.members[m.Name] = compiled
-		known.Members = append(known.Members, document.Member{Name: m.Name, Line: m.Line, Column: m.Column, Item: literal})
-	}
-	s.with = t
-	c.checkLiteral(def, known)
-	c.rule.steps[stepKey{phase, spec.ID}] = s
-	c.outputs[spec.ID] = outputSchema(def)
-}
-
-// value compiles a value of `with`. literal is what is known of it now, with Unknown in the place of expressions.
-func (c *stepCompiler) value(i *document.Item, field string, schema *expression.Schema) (*template, *document.Item) {
-	literal := *i
-	switch i.Kind {
-	case document.Map:
-		t := &template{members: map[string]*template{}}
-		literal.Members = nil
-		for _, m := range i.Members {
-			v, known := c.value(m.Item, field+"."+m.Name, schema)
-			t.members[m.Name] = v
-			literal.Members = append(literal.Members, document.Member{Name: m.Name, Line: m.Line, Column: m.Column, Item: known})
-		}
-		c.secret(i)
-		return t, &literal
-	case document.List:
-		t := &template{list: make([]*template, len(i.Elements))}
-		literal.Elements = make([]*document.Item, len(i.Elements))
-		for k, e := range i.Elements {
-			t.list[k], literal.Elements[k] = c.value(e, fmt.Sprintf("%s[%d]", field, k), schema)
-		}
-		return t, &literal
-	}
-	text, ok := i.Value.(string)
-	if !ok || !strings.Contains(text, "${{") {
-		return &template{literal: i.Value}, &literal
-	}
-	compiled, err := expression.CompileText(text, schema)
-	if err != nil {
-		c.compileProblem(c.doc.file, i, field, err)
-		return &template{literal: text}, &document.Item{Value: document.Unknown{}, Line: i.Line, Column: i.Column}
-	}
-	if plainText, ok := compiled.Literal(); ok {
-		literal.Value = plainText
-		return &template{literal: plainText}, &literal
-	}
-	c.rule.noteReads(compiled.Refs())
-	c.rule.stepsAsk = c.rule.stepsAsk || compiled.CallsChanged()
-	return &template{text: compiled}, &document.Item{Value: document.Unknown{}, Line: i.Line, Column: i.Column}
-}
-
-// secret checks a map that names a secret.
-func (c *stepCompiler) secret(i *document.Item) {
-	if len(i.Members) != 1 || i.Members[0].Name != "secret" && i.Members[0].Name != "env" {
-		return
-	}
-	name, ok := i.Members[0].Item.Value.(string)
-	if !ok || strings.Contains(name, "${{") {
-		return
-	}
-	ref := source.SecretRef{Secret: name}
-	if i.Members[0].Name == "env" {
-		ref = source.SecretRef{Env: name}
-	}
-	if err := c.checkSecret(ref); err != nil {
-		c.problem(c.doc.file, i, "", "%v", err)
-	}
-}
-
-// checkLiteral checks what is known of the parameters before any event.
-func (c *stepCompiler) checkLiteral(def action.Definition, known *document.Item) {
-	params := reflect.New(reflect.TypeOf(def.Params).Elem()).Interface()
-	if problems := document.DecodeParams(c.doc.file, known, params); len(problems) > 0 {
-		for _, p := range problems {
-			p.Msg = def.Name + ": " + p.Msg
-			c.problems = append(c.problems, p)
-		}
-		return
-	}
-	for _, name := range document.Tagged(def.Params, "ref", "target") {
-		i := known.Get(name)
-		if i == nil {
-			continue
-		}
-		if to, ok := i.Value.(string); ok && c.places["Target "+to] == "" {
-			c.problem(c.doc.file, i, didYouMean(to, slices.Sorted(maps.Keys(c.set.Targets))), "there is no Target %q", to)
-		}
-	}
-	if def.Check == nil {
-		return
-	}
-	if err := def.Check(params); err != nil {
-		c.problem(c.doc.file, known, "", "%s: %v", def.Name, err)
-	}
 }

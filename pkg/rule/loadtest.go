@@ -272,7 +272,7 @@ func (c *testCompiler) expectedStep(r *Rule, phase run.Phase, s *ExpectedStep, i
 	}
 	name := s.Uses
 	if s.ID != "" {
-		step := r.steps[stepKey{phase, s.ID}]
+		step := r.lookup(phase, s.ID)
 		if !slices.Contains(ids, s.ID) {
 			c.problem(c.doc.file, item.Get("id"), didYouMean(s.ID, ids), "rule %s has no step %q", r.Name, s.ID)
 		}

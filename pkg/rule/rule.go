@@ -59,7 +59,9 @@ type Set struct {
 	Rules    []*Rule
 	Sources  map[string]*Source
 	Targets  map[string]action.Target
-	Tests    []*Test
+	// Workflows by name; each is part of the rules that use it.
+	Workflows map[string]*Workflow
+	Tests     []*Test
 
 	byName      map[string]*Rule
 	correlating []*Rule
@@ -102,6 +104,13 @@ type Rule struct {
 	stepsAsk bool
 
 	correlation *Correlation
+
+	limits   []limit
+	group    *template
+	policy   string
+	expect   *expression.Program
+	heals    bool
+	replaces []string
 }
 
 type stepKey struct {
@@ -109,11 +118,44 @@ type stepKey struct {
 	id    string
 }
 
-// step is what the plan of a step leaves out: expressions and the action.
+// step is what the plan of a step leaves out: expressions, and the action or workflow.
 type step struct {
 	action    action.Definition
+	workflow  *Workflow
 	condition *expression.Program
+	itemIf    bool                // of a forEach: the condition is asked for each item
+	each      *expression.Program // of a forEach: the list,
+	list      *template           // or its items
 	with      *template
+	reads     []string // steps
+}
+
+// actions lists what a step does, also by way of workflows.
+func (s *step) actions() []action.Definition {
+	if s.workflow == nil {
+		return []action.Definition{s.action}
+	}
+	var out []action.Definition
+	for _, inner := range s.workflow.steps {
+		out = append(out, inner.actions()...)
+	}
+	return out
+}
+
+func (s *step) forEach() bool { return s.each != nil || s.list != nil }
+
+// lookup finds what belongs to a step by its path.
+func (r *Rule) lookup(phase run.Phase, path string) *step {
+	head, rest, deeper := strings.Cut(run.Template(path), "/")
+	s := r.steps[stepKey{phase, head}]
+	for deeper && s != nil {
+		if s.workflow == nil {
+			return nil
+		}
+		head, rest, deeper = strings.Cut(rest, "/")
+		s = s.workflow.steps[stepKey{run.Main, head}]
+	}
+	return s
 }
 
 // trigger selects events by source and type; an empty list selects all.
@@ -334,10 +376,11 @@ func changed(e *event.Event, paths event.Paths, globs []string) (bool, error) {
 	return false, nil
 }
 
-// If evaluates a step's condition; it is true where there is none. The error says why it is absent.
+// If evaluates a step's condition; it is true where there is none. The error says why it is absent. The condition of a
+// forEach is asked once, of the step itself, unless it reads the item.
 func (r *Rule) If(ctx context.Context, phase run.Phase, id string, scope *expression.Scope) (expression.Truth, error) {
-	s := r.steps[stepKey{phase, id}]
-	if s == nil || s.condition == nil {
+	s := r.lookup(phase, id)
+	if s == nil || s.condition == nil || s.forEach() && s.itemIf != strings.HasSuffix(id, "]") {
 		return expression.True, nil
 	}
 	truth := s.condition.Test(ctx, scope)
@@ -359,11 +402,11 @@ func (r *Rule) If(ctx context.Context, phase run.Phase, id string, scope *expres
 // With evaluates a step's parameters into the struct of its action. An error that wraps *expression.AbsentError says which
 // field was absent; after the main steps an absent field in a text prints its path instead. shown is what was evaluated.
 func (r *Rule) With(ctx context.Context, phase run.Phase, id string, scope *expression.Scope) (params any, shown map[string]any, err error) {
-	s := r.steps[stepKey{phase, id}]
-	if s == nil {
-		return nil, nil, fmt.Errorf("rule %s has no step %s", r.Name, id)
+	s := r.lookup(phase, id)
+	if s == nil || s.workflow != nil {
+		return nil, nil, fmt.Errorf("rule %s has no step %s with an action", r.Name, id)
 	}
-	value, err := s.with.eval(ctx, scope, phase != run.Main)
+	value, err := s.with.eval(ctx, scope, phase == run.OnFailure || phase == run.Finally)
 	if err != nil {
 		return nil, nil, fmt.Errorf("with: %w", err)
 	}
@@ -374,7 +417,7 @@ func (r *Rule) With(ctx context.Context, phase run.Phase, id string, scope *expr
 
 // Action returns the action of a step.
 func (r *Rule) Action(phase run.Phase, id string) action.Definition {
-	if s := r.steps[stepKey{phase, id}]; s != nil {
+	if s := r.lookup(phase, id); s != nil {
 		return s.action
 	}
 	return action.Definition{}

@@ -16,6 +16,8 @@ type template struct {
 	text    *expression.Template
 	members map[string]*template
 	list    []*template
+	// optional says of a member that it is left out where it is null.
+	optional bool
 }
 
 // eval evaluates the whole value. With render, an absent field in a text is printed as its path instead of an error.
@@ -36,7 +38,9 @@ func (t *template) eval(ctx context.Context, scope *expression.Scope, render boo
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", name, err)
 			}
-			out[name] = v
+			if v != nil || !m.optional {
+				out[name] = v
+			}
 		}
 		return out, nil
 	case t.list != nil:

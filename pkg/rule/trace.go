@@ -46,7 +46,7 @@ func (r *Rule) Places() []Place {
 	}
 	for _, phase := range []run.Phase{run.Main, run.OnFailure} {
 		for _, sp := range r.Plan.Of(phase) {
-			if s := r.steps[stepKey{phase, sp.ID}]; s != nil {
+			if s := r.lookup(phase, sp.ID); s != nil {
 				out = addPlace(out, ifPlace(phase, sp.ID), s.condition)
 			}
 		}
@@ -156,7 +156,7 @@ func traceValues(ctx context.Context, scope *expression.Scope, place string, val
 
 // TraceIf tells what a step's condition says; ok is false where it has none.
 func (r *Rule) TraceIf(ctx context.Context, phase run.Phase, id string, scope *expression.Scope) (a Asked, ok bool) {
-	s := r.steps[stepKey{phase, id}]
+	s := r.lookup(phase, id)
 	if s == nil || s.condition == nil {
 		return a, false
 	}

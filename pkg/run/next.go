@@ -66,8 +66,8 @@ func Next(r *Run, p *Plan, now time.Time) Moves {
 	}
 	m := due(r, Main, p.Steps, now)
 	m.ask(r, p)
-	if p.Timeout > 0 && !r.StartedAt.IsZero() {
-		m.wakeAt(r.StartedAt.Add(p.Timeout))
+	if p.Timeout > 0 && !r.BeganAt.IsZero() {
+		m.wakeAt(r.BeganAt.Add(p.Timeout))
 	}
 	if m.idle() && !r.Busy() {
 		m.End = ended(r, p, now, Succeeded, "", "")
@@ -138,7 +138,7 @@ func settled(r *Run, p *Plan, now time.Time) *Entry {
 			return ended(r, p, now, Failed, reason, "step "+s.ID+": "+s.Error)
 		}
 	}
-	if p.Timeout > 0 && !r.StartedAt.IsZero() && !now.Before(r.StartedAt.Add(p.Timeout)) {
+	if p.Timeout > 0 && !r.BeganAt.IsZero() && !now.Before(r.BeganAt.Add(p.Timeout)) {
 		return ended(r, p, now, Failed, ReasonTimeout, "the run's timeout of "+p.Timeout.String()+" is over")
 	}
 	return nil

@@ -97,12 +97,15 @@ func Apply(r *Run, e Entry) {
 	case Commanded:
 		r.command(e)
 	case Waits:
-		r.State, r.Message = Waiting, e.Why
+		r.State = Waiting
+		if r.Outcome == "" {
+			r.Message = e.Why
+		}
 	case Admitted:
 		r.State, r.Admitted, r.Message = Pending, true, ""
 	case Locked:
 		r.Targets = append(slices.Clip(r.Targets), e.Target)
-		r.State, r.Message = Running, ""
+		r.goOn()
 	case Requested:
 		r.State, r.Approval = Waiting, e.Approval
 		r.Message = "step " + e.Approval.Step + " waits for consent"
@@ -120,9 +123,12 @@ func Apply(r *Run, e Entry) {
 }
 
 func (r *Run) start(e Entry) {
-	r.State, r.Message = Running, ""
+	r.goOn()
 	if r.StartedAt.IsZero() {
 		r.StartedAt = e.At
+	}
+	if r.BeganAt.IsZero() {
+		r.BeganAt = e.At
 	}
 	r.Acted = r.Acted || e.Changes
 	s := r.ensure(e)
@@ -136,6 +142,14 @@ func (r *Run) start(e Entry) {
 		s.StartedAt = e.At
 	}
 	s.EndedAt = time.Time{}
+}
+
+// goOn says of a run that it does not wait; the verdict on its main part stands.
+func (r *Run) goOn() {
+	r.State = Running
+	if r.Outcome == "" {
+		r.Message = ""
+	}
 }
 
 // dropBelow forgets the steps of a group that is made again.
@@ -226,7 +240,7 @@ func (r *Run) consent(e Entry) {
 	a.Granted = len(a.By) >= a.Needed
 	r.Approval = &a
 	if a.Granted {
-		r.State, r.Message = Running, ""
+		r.goOn()
 	}
 }
 
@@ -298,7 +312,7 @@ func (r *Run) repeat(e Entry) {
 	r.Outcome, r.Reason = "", ""
 	r.Attempt++
 	r.Tries++
-	r.Steps, r.Verified, r.StartedAt = nil, nil, time.Time{}
+	r.Steps, r.Verified, r.BeganAt = nil, nil, time.Time{}
 }
 
 func (r *Run) keepTried(e Entry) {
@@ -321,7 +335,7 @@ func (r *Run) Again() {
 	r.keepTried(Entry{At: r.EndedAt, Reason: r.Reason, Error: r.Message})
 	unverified := r.Verified != nil // the steps had succeeded, and did not help: all are made again
 	r.State, r.Reason, r.Message, r.Outcome, r.Phase = Pending, "", "", "", Main
-	r.EndedAt, r.StartedAt, r.NotBefore = time.Time{}, time.Time{}, time.Time{}
+	r.EndedAt, r.BeganAt, r.NotBefore = time.Time{}, time.Time{}, time.Time{}
 	r.Admitted, r.Targets, r.Approval, r.Verified, r.Tries, r.Cancelling = false, nil, nil, nil, 0, false
 	r.Attempt++
 	kept := r.Steps[:0:0]
