@@ -14,6 +14,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/document"
 	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/expression"
+	"github.com/riposte-dev/riposte/pkg/grant"
 	"github.com/riposte-dev/riposte/pkg/run"
 	"github.com/riposte-dev/riposte/pkg/source"
 )
@@ -102,6 +103,8 @@ type loader struct {
 	docs     []doc
 	places   map[string]string // by kind and name: where it is
 	event    *expression.Schema
+	grants   map[string]grant.Grant // by file
+	denied   map[string]error       // of targets that may not be
 }
 
 type doc struct {
@@ -114,7 +117,7 @@ type doc struct {
 func Load(files []File, o Options) (*Set, error) {
 	files = slices.Clone(files)
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
-	l := &loader{opts: o, places: map[string]string{}, event: eventFields(), set: &Set{
+	l := &loader{opts: o, places: map[string]string{}, grants: map[string]grant.Grant{}, denied: map[string]error{}, event: eventFields(), set: &Set{
 		Digest: digest(files), Files: files, Sources: map[string]*Source{}, Targets: map[string]action.Target{}, byName: map[string]*Rule{},
 	}}
 	l.set.Revision = cmp.Or(o.Revision, l.set.Digest)
@@ -161,6 +164,7 @@ func (l *loader) problem(file string, i *document.Item, hint, format string, arg
 }
 
 func (l *loader) read(f File) {
+	l.grants[f.Path] = l.opts.grantOf(f)
 	items, problems := document.Parse(f.Path, f.Data)
 	l.problems = append(l.problems, problems...)
 	for _, item := range items {
@@ -220,6 +224,7 @@ func didYouMean(name string, known []string) string {
 }
 
 func (l *loader) build(d doc) {
+	l.grantDocument(d)
 	switch d.Kind {
 	case "Source":
 		l.source(d)
@@ -274,6 +279,7 @@ func (l *loader) source(d doc) {
 		}
 	}
 	s.Source = built
+	l.grantSource(d, s)
 	l.set.Sources[s.Name] = s
 }
 
@@ -333,7 +339,7 @@ func (l *loader) target(d doc) {
 	if fits {
 		l.checkTarget(d, t)
 	}
-	l.set.Targets[t.Name] = t
+	l.set.Targets[t.Name] = l.grantTarget(d, t)
 }
 
 // checkTarget asks the actions that use targets. The document must suit one of them; otherwise the first says why it does not.
@@ -423,6 +429,7 @@ func (l *loader) rule(d doc) {
 	if r.Mode == "" {
 		r.Mode = "auto"
 	}
+	l.grantRule(d, r)
 	l.unsupported(d, spec)
 	if spec.Trigger != nil {
 		r.trigger = l.triggerOf(d.file, spec.Trigger, d.Spec.Get("trigger"))
@@ -468,7 +475,7 @@ func (l *loader) triggerOf(file string, t *triggerSpec, item *document.Item) tri
 			l.problem(file, item.Get("source"), didYouMean(name, known), "trigger: there is no Source %q", name)
 		}
 	}
-	return trigger{t.Source, t.Type}
+	return l.grantTrigger(file, trigger{sources: t.Source, types: t.Type}, item)
 }
 
 // condition compiles an expression that must be true or false.
@@ -579,6 +586,7 @@ func (c *stepCompiler) retry(item *document.Item, r *retrySpec) run.Retry {
 }
 
 func (c *stepCompiler) step(phase run.Phase, spec stepSpec, item *document.Item, plan *run.StepPlan) {
+	c.grantUses(item, spec.Uses)
 	def, ok := c.opts.Actions[spec.Uses]
 	if !ok && spec.Uses == "" && item.Get("uses").Any() != "" {
 		return // it is missing or no text, which is told
@@ -590,7 +598,7 @@ func (c *stepCompiler) step(phase run.Phase, spec stepSpec, item *document.Item,
 	}
 	plan.RetryInterrupted = spec.OnInterrupt == "retry" || spec.OnInterrupt == "" && def.RetryInterrupted
 	schema := c.schema(c.outputs, c.rule.correlatedSchema(c.event))
-	s := &step{action: def}
+	s := &step{action: def, grant: c.grants[c.doc.file]}
 	if spec.If != nil {
 		if s.condition = c.condition(c.doc.file, spec.If, "if", schema); s.condition != nil {
 			c.rule.noteReads(s.condition.Refs())
@@ -689,6 +697,7 @@ func (c *stepCompiler) checkLiteral(def action.Definition, known *document.Item)
 		}
 		return
 	}
+	c.grantParams(def, params, known)
 	for _, name := range document.Tagged(def.Params, "ref", "target") {
 		i := known.Get(name)
 		if i == nil {

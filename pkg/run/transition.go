@@ -16,6 +16,7 @@ const (
 	ReasonTimeout     = "Timeout"
 	ReasonCancelled   = "Cancelled"
 	ReasonSuperseded  = "Superseded"
+	ReasonNotGranted  = "NotGranted"
 	ReasonRuleInvalid = "RuleInvalid"
 	ReasonEventGone   = "EventGone"
 	ReasonQuietTime   = "QuietTime"
