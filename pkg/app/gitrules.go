@@ -116,7 +116,7 @@ func (g *gitRules) read(ctx context.Context, q rulesync.Query) (rulesync.Commit,
 	}
 	c := rulesync.Commit{ID: s.Commit, Object: s.Object, Rewritten: s.Rewritten}
 	for _, f := range s.Files {
-		c.Files = append(c.Files, rule.File(f))
+		c.Files = append(c.Files, rule.File{Path: f.Path, Data: f.Data})
 	}
 	return c, nil
 }

@@ -93,9 +93,9 @@ func (s *secrets) action(ref action.SecretRef) (string, error) {
 	return s.Action(ref)
 }
 
-// problemOf says which secrets of a source do not resolve.
+// problemOf says which secrets of a source do not resolve, or that it may receive nothing.
 func (s *secrets) problemOf(src *rule.Source) error {
-	var errs []error
+	errs := []error{src.Denied}
 	for _, ref := range src.Secrets {
 		if _, err := s.source(ref); err != nil {
 			errs = append(errs, err)

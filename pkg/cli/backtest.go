@@ -29,6 +29,7 @@ type backtestFlags struct {
 	rules, against  []string
 	revision        string
 	events          string
+	config          string
 	since, until    string
 	failOn          []string
 	remote          remote
@@ -53,6 +54,7 @@ func newBacktest() *cobra.Command {
 	f.StringVar(&b.until, "until", "", "up to this time, or so long ago; default now, and with --events all of them")
 	f.StringArrayVar(&b.failOn, "fail-on", nil, "exit with 1 where there are differences of a kind (appear, disappear, change, any), or more than N of them: any:10")
 	complete(cmd, "fail-on", backtest.Appear, backtest.Disappear, backtest.Change, "any")
+	bindGrants(cmd, &b.config)
 	b.remote.bind(cmd)
 	return cmd
 }
@@ -70,7 +72,7 @@ func (b *backtestFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	if len(b.against) > 0 {
-		if o.Against, err = loadRules(b.against); err != nil {
+		if o.Against, err = loadRules(b.against, b.config, true); err != nil {
 			return err
 		}
 	}
@@ -134,7 +136,7 @@ func moment(text string, now, otherwise time.Time) (time.Time, error) {
 
 func (b *backtestFlags) candidate() (*rule.Set, error) {
 	if b.revision == "" {
-		return loadRules(b.rules)
+		return loadRules(b.rules, b.config, false)
 	}
 	dirs := b.rules
 	if len(dirs) == 0 {
@@ -147,7 +149,7 @@ func (b *backtestFlags) candidate() (*rule.Set, error) {
 	if len(files) == 0 {
 		return nil, noRules(dirs)
 	}
-	return loadFiles(files)
+	return loadFiles(files, b.config, false)
 }
 
 // play gets the events into a file, and what was decided of them, and compares.

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/riposte-dev/riposte/pkg/grant"
 	"github.com/riposte-dev/riposte/pkg/quiet"
 )
 
@@ -37,6 +38,8 @@ type Config struct {
 	Credentials []Credential
 	Tokens      []Token
 	QuietTimes  []QuietTime // when rules leave things alone
+	// Grants say what rules may use, by path; nil where there are none, and everything is allowed.
+	Grants grant.List
 
 	Limits    Limits
 	EventLog  EventLog

@@ -156,7 +156,7 @@ tokens:
 		"7: tls.hooks: needs both cert and key",
 		"9: rules.git.signers: unknown field",
 		"9: rules.git.interval: 0 is less than 1s",
-		"10: grants: not supported by this version",
+		"10: grants: is empty: list what is allowed, or remove the key",
 		"12: secrets.one: must be {env: VARIABLE} or {file: PATH}",
 		"13: secrets.two: needs either env or file",
 		"15: tokens[0].role:",
@@ -402,4 +402,47 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestGrants(t *testing.T) {
+	c, err := load(t, `
+grants:
+  - paths: ["teams/payments/**"]
+    sources: [github, alertmanager]
+    actions: [git.pull, kubernetes.restart]
+    secrets: [payments-*]
+    targets: [payments, oncall]
+    kubernetes: {serviceAccount: riposte-payments}
+    maxMode: observe
+  - paths: ["platform/**"]
+    allow: everything
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	payments := c.Grants.Of("teams/payments/a.yaml")
+	account, err := payments.ServiceAccount()
+	if err != nil || account != "riposte-payments" || payments.Secret("payments-db") != nil || payments.Secret("db") == nil || payments.Mode("auto") == nil {
+		t.Errorf("%+v", c.Grants)
+	}
+	if c.Grants.Of("platform/x.yaml").Secret("db") != nil || c.Grants.Of("x.yaml").Secret("db") == nil {
+		t.Errorf("%+v", c.Grants)
+	}
+	if c, err := load(t, "data: a"); err != nil || c.Grants != nil {
+		t.Errorf("without grants: %+v, %v", c.Grants, err)
+	}
+	for text, want := range map[string]string{
+		"grants:": "1: grants: is empty", "grants: []": "1: grants: is empty", "grants: {}": "1: grants: must be a list",
+		"grants:\n  - {paths: [a/**], action: [x]}":                 `2: grants[0]: unknown field "action"`,
+		"grants:\n  - {paths: [a/**], kubernetes: {account: x}}":    `2: grants[0]: unknown field "account"`,
+		"grants:\n  - {paths: a/**}":                                "2: grants[0]: paths must be a slice, not a string",
+		"grants:\n  - {actions: [x]}":                               "2: grants[0].paths: is empty",
+		"grants:\n  - paths: [a/**]\n    maxMode: root":             `3: grants[0].maxMode: "root" is none of`,
+		"grants:\n  - paths: [a/**]\n  - paths:\n    - b/\n":        `4: grants[1].paths[0]: "b/" matches no file`,
+		"grants:\n  - {paths: [a/**], allow: everything}\n  - null": "3: grants[1].paths: is empty",
+	} {
+		if _, err := load(t, text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
 }

@@ -48,6 +48,9 @@ func (c *Config) problems() []Problem {
 	for i, cred := range c.Credentials {
 		c.checkCredential(k, fmt.Sprintf("credentials[%d]", i), cred)
 	}
+	for _, p := range c.Grants.Validate() {
+		k.require(false, "grants"+p.Field, "%s", p.Msg)
+	}
 	c.checkTokens(k)
 	c.checkRulesGit(k)
 	c.checkBounds(k)

@@ -118,7 +118,8 @@ func (c *stepCompiler) retry(item *document.Item, r *retrySpec) run.Retry {
 
 // step compiles one step, and returns the names of the steps that it reads.
 func (c *stepCompiler) step(phase run.Phase, spec stepSpec, item *document.Item, plan *run.StepPlan) []string {
-	s := &step{}
+	c.grantUses(item, spec.Uses)
+	s := &step{grant: c.grants[c.doc.file]}
 	var more []string
 	if spec.ForEach != nil {
 		c.forEach(s, spec.ForEach, plan)
@@ -331,6 +332,7 @@ func (c *stepCompiler) checkLiteral(def action.Definition, known *document.Item)
 		}
 		return
 	}
+	c.grantParams(def, params, known)
 	for _, name := range document.Tagged(def.Params, "ref", "target") {
 		i := known.Get(name)
 		if i == nil {
