@@ -344,6 +344,9 @@ func (p *partition) commit(ctx context.Context) bool {
 		}
 		wait = min(2*wait, 2*time.Second)
 	}
+	if len(p.entries) == 0 { // what waits for nothing to be durable
+		p.settle(before + 1)
+	}
 	return ctx.Err() == nil
 }
 
