@@ -505,7 +505,7 @@ func (p *partition) untilTimer() time.Duration {
 	if len(p.timers) > 0 {
 		wait = max(0, time.Until(p.timers[0].at))
 	}
-	if w, ok := p.windows.wait(p.e.Now()); ok && !p.leaving {
+	if w, ok := p.untilTick(p.e.Now()); ok && !p.leaving {
 		wait = min(wait, w)
 	}
 	return wait
@@ -522,7 +522,7 @@ func (p *partition) askAgain(a *active, hour time.Time, wait time.Duration) {
 }
 
 func (p *partition) wake(ctx context.Context) {
-	if w, ok := p.windows.wait(p.e.Now()); ok && w == 0 && !p.leaving {
+	if w, ok := p.untilTick(p.e.Now()); ok && w == 0 && !p.leaving {
 		p.windows.asked = p.e.Now()
 		p.e.tick()
 	}

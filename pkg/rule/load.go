@@ -192,6 +192,9 @@ func (l *loader) known(d doc) bool {
 	case !slices.Contains(kinds, d.Kind):
 		l.problem(d.file, d.item.Get("kind"), didYouMean(d.Kind, kinds), "kind %q is none of %s", d.Kind, strings.Join(kinds, ", "))
 		return false
+	case d.Kind == "Source" && d.Metadata.Name == event.OwnSource:
+		l.problem(d.file, d.item.Get("metadata").Get("name"), "", "name %q is that of what Riposte itself sends", d.Metadata.Name)
+		return false
 	case !isName(d.Metadata.Name):
 		l.problem(d.file, d.item.Get("metadata").Get("name"), "", "name %q is not lower-case letters, digits and -, up to 63", d.Metadata.Name)
 	}
@@ -464,7 +467,7 @@ func (l *loader) triggerOf(file string, t *triggerSpec, item *document.Item) tri
 	}
 	known := slices.Sorted(maps.Keys(l.set.Sources))
 	for _, name := range t.Source {
-		if !isGlob(name) && l.places["Source "+name] == "" {
+		if !isGlob(name) && name != event.OwnSource && l.places["Source "+name] == "" {
 			l.problem(file, item.Get("source"), didYouMean(name, known), "trigger: there is no Source %q", name)
 		}
 	}
