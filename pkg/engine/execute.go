@@ -295,7 +295,7 @@ func (p *partition) call(ctx context.Context, at *attempt, phase run.Phase, step
 	defer log.Close()
 	return at.rule.Action(phase, step).Run(ctx, &action.Call{
 		RunID: at.run.ID, Rule: at.run.Rule, StepID: step, Attempt: at.n, Params: params,
-		Dir: p.e.dirs.path(at.run.ID), Log: log, Event: eventInfo(at.event),
+		Dir: p.e.dirs.path(at.run.ID), Log: log, Event: eventInfo(at.event), EventJSON: at.event.MarshalJSON,
 		Secret: p.e.Secret, Target: at.rule.Target,
 	})
 }

@@ -612,6 +612,9 @@ func (c *stepCompiler) step(phase run.Phase, spec stepSpec, item *document.Item,
 		if compiled.text != nil && slices.Contains(document.Tagged(def.Params, "expr", "never"), m.Name) {
 			c.problem(c.doc.file, m.Item, "hand values over through env, which a shell never reads as commands", "with.%s must not hold ${{ }}: an event's text would become part of a command", m.Name)
 		}
+		if quote := def.Quote[m.Name]; quote != nil {
+			compiled.quoted(quote)
+		}
 		t.members[m.Name] = compiled
 		known.Members = append(known.Members, document.Member{Name: m.Name, Line: m.Line, Column: m.Column, Item: literal})
 	}
