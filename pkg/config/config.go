@@ -46,6 +46,16 @@ type Config struct {
 	Terraform Terraform
 	Outbound  Outbound
 	Log       Log
+
+	Prometheus   API // that prometheus.query asks
+	Alertmanager API // that alertmanager.silence talks to
+}
+
+// API is a program's HTTP interface. An empty URL is none.
+type API struct {
+	URL      string
+	Username string // beside Token, for basic authentication
+	Token    string // name of a secret
 }
 
 // TLS holds the certificates of the listeners that can have one.
