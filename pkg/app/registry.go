@@ -15,6 +15,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/action/notify"
 	"github.com/riposte-dev/riposte/pkg/action/prometheus"
 	"github.com/riposte-dev/riposte/pkg/action/terraform"
+	"github.com/riposte-dev/riposte/pkg/action/webhook"
 	"github.com/riposte-dev/riposte/pkg/command"
 	"github.com/riposte-dev/riposte/pkg/config"
 	"github.com/riposte-dev/riposte/pkg/forge"
@@ -59,6 +60,7 @@ func (a *App) actions(runner *command.Runner) (action.Registry, func(context.Con
 		sender.Definitions(),
 		exec.Definitions(exec.Options{Runner: runner, OutputBytes: c.Exec.OutputBytes}),
 		http.Definitions(http.Options{Client: client}),
+		webhook.Definitions(webhook.Options{Client: client}),
 		prometheus.Definitions(prometheus.Options{Server: a.server(c.Prometheus), Client: client}),
 	), sender.Close
 }
