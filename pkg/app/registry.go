@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/action"
+	silence "github.com/riposte-dev/riposte/pkg/action/alertmanager"
 	"github.com/riposte-dev/riposte/pkg/action/exec"
 	"github.com/riposte-dev/riposte/pkg/action/git"
 	"github.com/riposte-dev/riposte/pkg/action/http"
@@ -62,6 +63,7 @@ func (a *App) actions(runner *command.Runner) (action.Registry, func(context.Con
 		http.Definitions(http.Options{Client: client}),
 		webhook.Definitions(webhook.Options{Client: client}),
 		prometheus.Definitions(prometheus.Options{Server: a.server(c.Prometheus), Client: client}),
+		silence.Definitions(silence.Options{Server: a.server(c.Alertmanager)}),
 	), sender.Close
 }
 
