@@ -10,6 +10,7 @@ import (
 
 	"github.com/riposte-dev/riposte/pkg/action"
 	silence "github.com/riposte-dev/riposte/pkg/action/alertmanager"
+	"github.com/riposte-dev/riposte/pkg/action/ansible"
 	"github.com/riposte-dev/riposte/pkg/action/exec"
 	"github.com/riposte-dev/riposte/pkg/action/git"
 	"github.com/riposte-dev/riposte/pkg/action/http"
@@ -61,6 +62,7 @@ func (a *App) actions(runner *command.Runner) (action.Registry, func(context.Con
 		sender.Definitions(),
 		exec.Definitions(exec.Options{Runner: runner, OutputBytes: c.Exec.OutputBytes}),
 		http.Definitions(http.Options{Client: client}),
+		ansible.Definitions(ansible.Options{Runner: runner, Binary: c.Ansible.Binary}),
 		webhook.Definitions(webhook.Options{Client: client}),
 		prometheus.Definitions(prometheus.Options{Server: a.server(c.Prometheus), Client: client}),
 		silence.Definitions(silence.Options{Server: a.server(c.Alertmanager)}),

@@ -44,6 +44,7 @@ type Config struct {
 	Exec      Exec
 	Git       Git
 	Terraform Terraform
+	Ansible   Ansible
 	Outbound  Outbound
 	Log       Log
 
@@ -191,6 +192,11 @@ type Git struct {
 // Terraform names the program.
 type Terraform struct {
 	Binary string // name or path of terraform or tofu; empty: the first of the two that is installed
+}
+
+// Ansible names the program.
+type Ansible struct {
+	Binary string // name or path of ansible-playbook; empty: the one that is installed
 }
 
 // Outbound bounds where http.request and notify.send connect to.

@@ -68,6 +68,7 @@ func (c *Config) Fields() []Field {
 		{"git.timeout", "git-timeout", "longest time of one fetch", span(&c.Git.Timeout)},
 		{"git.allowPrivate", "git-allow-private", "private networks that Git may connect to", cidrs(&c.Git.AllowPrivate)},
 		{"terraform.binary", "terraform-binary", "terraform or tofu, by name or path", str(&c.Terraform.Binary)},
+		{"ansible.binary", "ansible-binary", "ansible-playbook, by name or path", str(&c.Ansible.Binary)},
 		{"outbound.allowPrivate", "outbound-allow-private", "private networks that requests and notifications may connect to", cidrs(&c.Outbound.AllowPrivate)},
 		{"prometheus.url", "prometheus-url", "address of the Prometheus that prometheus.query asks; it may be a private one", str(&c.Prometheus.URL)},
 		{"prometheus.token", "prometheus-token", "secret that proves to it who asks, a bearer token", str(&c.Prometheus.Token)},
