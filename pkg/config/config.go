@@ -47,8 +47,19 @@ type Config struct {
 	Exec      Exec
 	Git       Git
 	Terraform Terraform
+	Ansible   Ansible
 	Outbound  Outbound
 	Log       Log
+
+	Prometheus   API // that prometheus.query asks
+	Alertmanager API // that alertmanager.silence talks to
+}
+
+// API is a program's HTTP interface. An empty URL is none.
+type API struct {
+	URL      string
+	Username string // beside Token, for basic authentication
+	Token    string // name of a secret
 }
 
 // TLS holds the certificates of the listeners that can have one.
@@ -184,6 +195,11 @@ type Git struct {
 // Terraform names the program.
 type Terraform struct {
 	Binary string // name or path of terraform or tofu; empty: the first of the two that is installed
+}
+
+// Ansible names the program.
+type Ansible struct {
+	Binary string // name or path of ansible-playbook; empty: the one that is installed
 }
 
 // Outbound bounds where http.request and notify.send connect to.

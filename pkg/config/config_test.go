@@ -74,6 +74,8 @@ eventLog: {maxAge: 30d, idWindow: 1d12h}
 exec: {env: []}
 git: {backend: git, allowPrivate: [127.0.0.0/8]}
 log: {format: json}
+prometheus: {url: "https://prometheus.example.com/p", token: github-webhook, username: riposte}
+alertmanager: {url: "http://10.0.0.1:9093"}
 `)
 	if err != nil {
 		t.Fatal(err)
@@ -97,11 +99,27 @@ log: {format: json}
 	want.Exec.Env = nil
 	want.Git.Backend, want.Git.AllowPrivate = "git", []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	want.Log.Format = "json"
+	want.Prometheus = API{"https://prometheus.example.com/p", "riposte", "github-webhook"}
+	want.Alertmanager.URL = "http://10.0.0.1:9093"
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}
 	if c.Tokens[0].Sum() != sha256.Sum256([]byte("test")) {
 		t.Error("Sum is not the hash")
+	}
+}
+
+func TestAPIs(t *testing.T) {
+	for text, want := range map[string]string{
+		"prometheus: {token: t}":                            "prometheus.url: is missing",
+		"prometheus: {url: prometheus:9090}":                "prometheus.url: must be an address",
+		"alertmanager: {url: http://u:pa55@am:9093}":        "alertmanager.url: must not hold a user or password",
+		"alertmanager: {url: http://am:9093, token: t}":     `alertmanager.token: no secret "t"`,
+		"alertmanager: {url: http://am:9093, username: me}": "alertmanager.username: needs token",
+	} {
+		if _, err := load(t, text); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "pa55") {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
 	}
 }
 

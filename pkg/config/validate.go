@@ -53,6 +53,8 @@ func (c *Config) problems() []Problem {
 	}
 	c.checkTokens(k)
 	c.checkRulesGit(k)
+	c.checkAPI(k, "prometheus", c.Prometheus)
+	c.checkAPI(k, "alertmanager", c.Alertmanager)
 	c.checkBounds(k)
 	k.require(slices.Contains([]string{"go-git", "git"}, c.Git.Backend), "git.backend", "%q is neither go-git nor git", c.Git.Backend)
 	k.require(slices.Contains([]string{"text", "json"}, c.Log.Format), "log.format", "%q is neither text nor json", c.Log.Format)
@@ -184,6 +186,20 @@ func (c *Config) checkRulesGit(k *checks) {
 		u, err := url.Parse(g.API)
 		k.require(err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http"), "rules.git.api", "must be an address like https://git.example.com/api/v4")
 	}
+}
+
+// checkAPI never quotes the address: someone may have written a password into it.
+func (c *Config) checkAPI(k *checks, field string, a API) {
+	if a.URL == "" {
+		k.require(a == API{}, field+".url", "is missing beside the other settings of %s", field)
+		return
+	}
+	u, err := url.Parse(a.URL)
+	k.require(err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http") && u.RawQuery == "", field+".url", "must be an address like https://%s.example.com", field)
+	k.require(err != nil || u.User == nil, field+".url", "must not hold a user or password: name a secret with token, and a username beside it")
+	_, declared := c.Secrets[a.Token]
+	k.require(a.Token == "" || declared, field+".token", "no secret %q is declared under secrets", a.Token)
+	k.require(a.Username == "" || a.Token != "", field+".username", "needs token, the secret that holds the password")
 }
 
 func hasPassword(u *url.URL) bool {

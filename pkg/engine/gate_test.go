@@ -121,7 +121,9 @@ const healing = `
   steps: [{id: fix, uses: fix, with: {do: mend, target: "${{ event.alert.labels.app }}"}}]
 `
 
-func alertEvent(w *world, status, pod string, n int) string { return w.sendNow("alert."+status, pod, n) }
+func alertEvent(w *world, status, pod string, n int) string {
+	return w.sendNow("alert."+status, pod, n)
+}
 
 // TestASecondAlertForOneTargetDoesNotStartASecondRepairInParallel, although each has its own partition.
 func TestASecondAlertForOneTargetDoesNotStartASecondRepairInParallel(t *testing.T) {

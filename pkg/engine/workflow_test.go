@@ -179,7 +179,9 @@ func TestAStepThatWaitsHoldsNothing(t *testing.T) {
 			return nil, nil
 		}
 		id := w.send(1)
-		w.await("the wait", func() bool { return w.runs[id] != nil && w.runs[id].Step(run.Main, "wait") != nil && w.runs[id].Step(run.Main, "wait").State == run.StepWaiting })
+		w.await("the wait", func() bool {
+			return w.runs[id] != nil && w.runs[id].Step(run.Main, "wait") != nil && w.runs[id].Step(run.Main, "wait").State == run.StepWaiting
+		})
 		w.boot("b").grantAll() // another owner
 		r := w.ended(id)
 		if s := r.Step(run.Main, "wait"); r.State != run.Succeeded || s.Attempt != 1 || s.EndedAt.Sub(s.StartedAt) != 3*time.Hour {

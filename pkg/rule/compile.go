@@ -181,6 +181,9 @@ func (c *stepCompiler) with(s *step, with *document.Item, schema *expression.Sch
 		if compiled.text != nil && slices.Contains(never, m.Name) {
 			c.problem(c.doc.file, m.Item, "hand values over through env, which a shell never reads as commands", "with.%s must not hold ${{ }}: an event's text would become part of a command", m.Name)
 		}
+		if quote := s.action.Quote[m.Name]; quote != nil {
+			compiled.quoted(quote)
+		}
 		s.with.members[m.Name] = compiled
 		known.Members = append(known.Members, document.Member{Name: m.Name, Line: m.Line, Column: m.Column, Item: literal})
 	}
