@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/crc32"
 )
@@ -8,20 +9,32 @@ import (
 // MaxRemembered is the bound on refused runs that are remembered.
 const MaxRemembered = maxRemembered
 
-// Reseal gives every frame its right checksum, so that a fuzzer reaches what lies behind it.
-func Reseal(data []byte) []byte {
-	n := min(len(data), len(magic)+1)
-	out, data := append([]byte{}, data[:n]...), data[n:]
-	table, sum := crc32.MakeTable(crc32.Castagnoli), uint32(0)
-	for {
-		size, w := binary.Uvarint(data)
-		if w <= 0 || size > uint64(len(data)) || uint64(len(data)) < uint64(w)+4+size {
-			return append(out, data...)
+// Payloads returns what is in the frames of a stored state: the head, and all records.
+func Payloads(state []byte) (head, records []byte) {
+	state = state[len(magic)+1:]
+	for first := true; ; first = false {
+		size, w := binary.Uvarint(state)
+		payload := state[w+4 : uint64(w)+4+size]
+		state = state[uint64(w)+4+size:]
+		switch {
+		case size == 0:
+			return head, records
+		case first:
+			head = payload
+		default:
+			records = append(records, payload...)
 		}
-		payload := data[w+4 : uint64(w)+4+size]
-		sum = crc32.Update(sum, table, payload)
-		out = binary.AppendUvarint(out, size)
-		out = append(binary.LittleEndian.AppendUint32(out, sum), payload...)
-		data = data[uint64(w)+4+size:]
 	}
+}
+
+// Seal makes a stored state of them, so that a fuzzer reaches what lies behind the checksums.
+func Seal(head, records []byte) []byte {
+	var out bytes.Buffer
+	s := &sealer{w: &out, table: crc32.MakeTable(crc32.Castagnoli)}
+	s.write(append([]byte(magic), formatVersion))
+	for _, payload := range [][]byte{head, records, nil} {
+		s.buf = append(s.buf, payload...)
+		s.flush()
+	}
+	return out.Bytes()
 }
