@@ -111,10 +111,15 @@ type Decision struct {
 
 // Decide asks a set about an event whose views are made. It is a function of the two alone, and safe for concurrent use.
 func Decide(ctx context.Context, set *rule.Set, e *event.Event) Decision {
+	return DecidePaths(ctx, set, e, e.ListedPaths())
+}
+
+// DecidePaths is Decide of an event that changed the paths.
+func DecidePaths(ctx context.Context, set *rule.Set, e *event.Event, paths event.Paths) Decision {
 	if !set.Selects(e) {
 		return Decision{}
 	}
-	return Decision{set.Match(ctx, e, e.ReceivedAt).Verdicts, set.Joins(ctx, e, e.ReceivedAt)}
+	return Decision{set.MatchPaths(ctx, e, paths, e.ReceivedAt).Verdicts, set.Joins(ctx, e, e.ReceivedAt)}
 }
 
 // Event decides an event whose views are made, at its ReceivedAt; time never goes back.
