@@ -110,15 +110,15 @@ func (p *proposals) read(ctx context.Context, ref string) (rulesync.Commit, erro
 }
 
 // judge sets the two statuses of a commit.
-func (p *proposals) judge(ctx context.Context, commit string, set *rule.Set, problem error) error {
+func (p *proposals) judge(ctx context.Context, at rulesync.Proposal, set *rule.Set, problem error) error {
 	if problem != nil {
-		return p.tell(ctx, commit, statusContext, forge.Failure, summary(problem))
+		return p.tell(ctx, at, statusContext, forge.Failure, summary(problem))
 	}
-	err := p.tell(ctx, commit, statusContext, forge.Success, fmt.Sprintf("can be activated: %d rules, %d sources", len(set.Rules), len(set.Sources)))
+	err := p.tell(ctx, at, statusContext, forge.Success, fmt.Sprintf("can be activated: %d rules, %d sources", len(set.Rules), len(set.Sources)))
 	if err != nil {
 		return err
 	}
-	if err := p.tell(ctx, commit, backtestContext, forge.Pending, "deciding the events of the last "+config.FormatDuration(p.since)+" again"); err != nil {
+	if err := p.tell(ctx, at, backtestContext, forge.Pending, "deciding the events of the last "+config.FormatDuration(p.since)+" again"); err != nil {
 		return err
 	}
 	state, text, err := p.backtest(ctx, set)
@@ -126,15 +126,15 @@ func (p *proposals) judge(ctx context.Context, commit string, set *rule.Set, pro
 		return context.Cause(ctx)
 	}
 	if err != nil {
-		return errors.Join(err, p.tell(ctx, commit, backtestContext, forge.Failure, "it could not be done; the server's log says why"))
+		return errors.Join(err, p.tell(ctx, at, backtestContext, forge.Failure, "it could not be done; the server's log says why"))
 	}
-	return p.tell(ctx, commit, backtestContext, state, text)
+	return p.tell(ctx, at, backtestContext, state, text)
 }
 
-func (p *proposals) tell(ctx context.Context, commit, name string, state forge.State, text string) error {
+func (p *proposals) tell(ctx context.Context, at rulesync.Proposal, name string, state forge.State, text string) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	err := p.git.status(ctx, commit, forge.Status{Context: name, State: state, Description: p.git.redact(text)})
+	err := p.git.status(ctx, at.Commit, forge.Status{Context: name, State: state, Description: p.git.redact(text), Ref: at.Ref})
 	if err != nil {
 		return fmt.Errorf("set the commit status %s: %w", name, err)
 	}

@@ -15,7 +15,7 @@ import (
 // Proposal is the head of what somebody proposes for the rules: of a pull or merge request.
 type Proposal struct {
 	Ref    string // the full reference
-	Commit string // that it stood for when it was listed
+	Commit string // that it stood for when it was listed or read
 }
 
 // ProposalOptions configure Proposals.
@@ -29,7 +29,7 @@ type ProposalOptions struct {
 	Load   Load
 	// Judge says what a commit's set would change, or what is wrong with the commit, to those who proposed it. After an
 	// error it is called again, with a commit that was read again.
-	Judge func(ctx context.Context, commit string, set *rule.Set, problem error) error
+	Judge func(ctx context.Context, p Proposal, set *rule.Set, problem error) error
 	// Turn says whether this replica judges now; nil for always.
 	Turn func() bool
 
@@ -231,7 +231,7 @@ func (p *Proposals) try(ctx context.Context, ref string, h *head) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return p.opts.Judge(ctx, c.ID, set, problem)
+	return p.opts.Judge(ctx, Proposal{ref, c.ID}, set, problem)
 }
 
 // save remembers the heads; where that fails, a restart judges them again.
