@@ -8,10 +8,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/riposte-dev/riposte/pkg/app"
+	"github.com/riposte-dev/riposte/pkg/config"
 	"github.com/riposte-dev/riposte/pkg/document"
 	"github.com/riposte-dev/riposte/pkg/rule"
 	"github.com/riposte-dev/riposte/pkg/rulesync"
@@ -20,8 +22,8 @@ import (
 )
 
 type testFlags struct {
-	run, junit string
-	coverage   bool
+	run, junit, config string
+	coverage           bool
 	remote
 }
 
@@ -44,6 +46,7 @@ func newTest() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&t.run, "run", "", "only cases whose TEST/CASE matches the regular expression; -run works too")
 	f.StringVar(&t.junit, "junit", "", "write a report in JUnit's XML to this file")
+	f.StringVar(&t.config, "config", "", "the server's configuration, so that its quiet times hold")
 	f.BoolVar(&t.coverage, "coverage", false, "print which rules ran, and what their clauses said")
 	t.bindOutput(cmd)
 	return cmd
@@ -61,7 +64,13 @@ func (t *testFlags) test(cmd *cobra.Command, dirs []string) error {
 	if err != nil {
 		return err
 	}
-	report, err := ruletest.Run(cmd.Context(), ruletest.Options{Set: set, ReadFile: beside, Only: only})
+	o := ruletest.Options{Set: set, ReadFile: beside, Only: only}
+	if t.config != "" {
+		if o.Quiet, err = quietTimes(t.config); err != nil {
+			return err
+		}
+	}
+	report, err := ruletest.Run(cmd.Context(), o)
 	if err != nil {
 		return broken(err)
 	}
@@ -80,6 +89,16 @@ func (t *testFlags) test(cmd *cobra.Command, dirs []string) error {
 		return &failure{code: exitFailed}
 	}
 	return nil
+}
+
+// quietTimes reads those of a configuration file.
+func quietTimes(file string) (func(map[string]string, time.Time) (string, time.Time, bool), error) {
+	c, err := config.Load(config.Sources{File: file})
+	if err != nil {
+		return nil, &failure{code: exitUsage, err: configError(err)}
+	}
+	times, err := c.Quiet()
+	return times.At, err
 }
 
 func (t *testFlags) print(w io.Writer, report *ruletest.Report) {

@@ -23,6 +23,8 @@ type Options struct {
 	Start time.Time
 	// Act says what an attempt at a step comes to. Without it runs only start, and nothing is kept of the events.
 	Act func(*Call) Outcome
+	// Quiet says which quiet time holds for a rule with the labels, and until when; nil is never.
+	Quiet func(labels map[string]string, at time.Time) (name string, until time.Time, ok bool)
 	// Started is called with each run that a decision or a window creates, before its first step; optional.
 	Started func(*Run)
 	// Asked is called with what each place of a rule said of an event or a run's step; optional, and it takes time.

@@ -11,7 +11,9 @@ func TestProposals(t *testing.T) {
 	eachBackend(t, func(t *testing.T, o Options) {
 		origin := newOrigin(t)
 		merged := origin.commit("main", "a.yaml", "a")
-		push := func(ref, commit string) { origin.git(origin.work, "push", "--quiet", "--force", origin.bare, commit+":"+ref) }
+		push := func(ref, commit string) {
+			origin.git(origin.work, "push", "--quiet", "--force", origin.bare, commit+":"+ref)
+		}
 		server := serve(t, origin)
 		f := newFiles(t, o)
 		list := func() string {
