@@ -155,9 +155,10 @@ func (p *proposals) backtest(ctx context.Context, set *rule.Set) (forge.State, s
 	}
 	defer file.Close()
 	_ = os.Remove(file.Name()) // where that is impossible while it is open, it is left to the system
-	o := backtest.Options{Candidate: set, Against: p.rules.current(), Until: time.Now(), MaxRuns: proposalRuns, Pause: newGentle().pause}
+	g := newGentle()
+	o := backtest.Options{Candidate: set, Against: p.rules.current(), Until: time.Now(), MaxRuns: proposalRuns, Pause: g.pause}
 	o.Since = o.Until.Add(-p.since)
-	from, size, err := p.record(ctx, o.Since.Add(-backtest.Reach(o.Candidate, o.Against)), file)
+	from, size, err := p.record(ctx, o.Since.Add(-backtest.Reach(o.Candidate, o.Against)), file, g)
 	if err != nil {
 		return "", "", err
 	}
@@ -189,7 +190,7 @@ func (p *proposals) backtest(ctx context.Context, set *rule.Set) (forge.State, s
 
 // record writes the events that were received since, newest first, as many as there is room for, and returns since when
 // they are complete. Those that may end the process, and those that are not decided yet, are left out.
-func (p *proposals) record(ctx context.Context, since time.Time, w io.Writer) (from time.Time, size int64, err error) {
+func (p *proposals) record(ctx context.Context, since time.Time, w io.Writer, g *gentle) (from time.Time, size int64, err error) {
 	for cursor := ""; ; {
 		if err := p.events.log.Ready(); err != nil {
 			return from, size, fmt.Errorf("collect the events: %w", err) // a full disk, which this would make worse
@@ -213,6 +214,9 @@ func (p *proposals) record(ctx context.Context, since time.Time, w io.Writer) (f
 		}
 		if cursor = next; cursor == "" {
 			return since, size, nil
+		}
+		if err := g.pause(ctx); err != nil {
+			return from, size, err
 		}
 	}
 }

@@ -149,6 +149,24 @@ func TestWhatIsProposedIsJudgedAndNothingOfItBecomesActive(t *testing.T) {
 	}
 }
 
+// TestABacktestKnowsTheChangedPathsThatADiffFound has a push that lists nothing.
+func TestABacktestKnowsTheChangedPathsThatADiffFound(t *testing.T) {
+	f := newForge(t)
+	touched := func(glob string) string {
+		return githubSource + ruleDoc("touched", fmt.Sprintf("  when: changed(%q)\n  steps: [{uses: ok}]\n", glob))
+	}
+	first := f.commit(touched("none/**"))
+	second := f.commit(touched("rules/**"))
+	s := launch(t, f.judging(t.TempDir()), okAction())
+	s.active(second)
+	e := s.push(fmt.Sprintf(`{"ref":"refs/heads/main","before":%q,"after":%q,"forced":true,"commits":[],"repository":{"full_name":"acme/rules","clone_url":%q}}`, first, second, f.URL+"/acme/rules.git"))
+	s.ended(e.ID + "-touched")
+	status := s.judged(f, f.proposed(second, "refs/pull/1/head", touched("docs/**")))
+	if status["description"] != "0 appear, 1 disappear, 0 change, 0 are the same (1 events): touched -1" {
+		t.Errorf("status %v", status)
+	}
+}
+
 func TestAPullRequestsWebhookIsAnsweredByALook(t *testing.T) {
 	f := newForge(t)
 	first := f.commit(okRule("one"))
