@@ -80,10 +80,15 @@ func (a *App) openProposals(g *gitRules) error {
 	}
 	a.proposals, err = rulesync.NewProposals(rulesync.ProposalOptions{
 		List: p.list, Read: p.read, Verify: g.verify, Load: a.rules.loadProposal, Judge: p.judge,
-		Turn: func() bool { return slices.Contains(a.leases.Holding(), 0) }, // one of all replicas
+		Turn: func() bool { return p.begun() && slices.Contains(a.leases.Holding(), 0) }, // one of all replicas
 		File: filepath.Join(a.config.Data, "rules-git-proposals.json"), Interval: c.Interval, Random: rand.Float64, Logger: a.log,
 	})
 	return err
+}
+
+// begun says whether it is known what is active, and so what to compare with.
+func (p *proposals) begun() bool {
+	return p.rules.current().Revision != "" || p.rules.sync.Status().Err != nil
 }
 
 // isProposal tells by the words that the presets have for it.
@@ -156,8 +161,11 @@ func (p *proposals) backtest(ctx context.Context, set *rule.Set) (forge.State, s
 	defer file.Close()
 	_ = os.Remove(file.Name()) // where that is impossible while it is open, it is left to the system
 	g := newGentle()
-	o := backtest.Options{Candidate: set, Against: p.rules.current(), Until: time.Now(), MaxRuns: proposalRuns, Pause: g.pause}
+	o := backtest.Options{Candidate: set, Until: time.Now(), MaxRuns: proposalRuns, Pause: g.pause}
 	o.Since = o.Until.Add(-p.since)
+	if active := p.rules.current(); active.Revision != "" {
+		o.Against = active
+	}
 	from, size, err := p.record(ctx, o.Since.Add(-backtest.Reach(o.Candidate, o.Against)), file, g)
 	if err != nil {
 		return "", "", err

@@ -67,6 +67,15 @@ func (s *server) judged(f *forgeHost, commit string) map[string]string {
 	return f.statusOf(commit, "riposte/backtest")
 }
 
+// remembered waits until a commit would not be judged again after a stop.
+func (s *server) remembered(commit string) {
+	s.t.Helper()
+	s.wait("the judgement to be remembered", func() bool {
+		text, err := os.ReadFile(filepath.Join(s.data, "rules-git-proposals.json"))
+		return err == nil && strings.Contains(string(text), fmt.Sprintf(`{"commit":%q,"tries":1,"done":true}`, commit))
+	})
+}
+
 func branchRule(name, branch string) string {
 	return ruleDoc(name, fmt.Sprintf("  when: event.git.branch == %q\n  steps: [{uses: ok}]\n", branch))
 }
@@ -129,6 +138,7 @@ func TestWhatIsProposedIsJudgedAndNothingOfItBecomesActive(t *testing.T) {
 	if status := s.judged(f, next); status["description"] != "no run differs, 3 are the same (4 events)" {
 		t.Errorf("status %v", status)
 	}
+	s.remembered(next)
 	if err := s.stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -175,6 +185,7 @@ func TestAPullRequestsWebhookIsAnsweredByALook(t *testing.T) {
 	s.active(first)
 	known := f.proposed(first, "refs/pull/1/head", okRule("one")+"# 1\n")
 	s.judged(f, known)
+	s.remembered(known)
 	if err := s.stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -237,6 +248,16 @@ func TestUnsignedProposalsAreNotReadWhereRulesAreSigned(t *testing.T) {
 	s.wait("the refusal", func() bool { return f.statusOf(commit, "riposte/rules") != nil })
 	if got := f.statusOf(commit, "riposte/rules"); got["state"] != "failure" || got["description"] != "the commit is not signed" {
 		t.Errorf("status %v", got)
+	}
+}
+
+func TestWhatIsProposedForARepositoryWithoutRules(t *testing.T) {
+	f := newForge(t)
+	first := f.commit("kind: [")
+	s := launch(t, f.judging(t.TempDir()), okAction())
+	fixed := f.proposed(first, "refs/pull/1/head", okRule("one"))
+	if status := s.judged(f, fixed); status["state"] != "success" || status["description"] != "no run differs, 0 are the same (0 events)" {
+		t.Errorf("status %v", status)
 	}
 }
 

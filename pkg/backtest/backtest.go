@@ -133,8 +133,13 @@ type prepared struct {
 	decision   simulate.Decision
 }
 
-// prepare is called from several goroutines.
-func (s *side) prepare(ctx context.Context, r *Recorded) prepared {
+// prepare is called from several goroutines. An event that makes it panic starts nothing, as in a server.
+func (s *side) prepare(ctx context.Context, r *Recorded) (p prepared) {
+	defer func() {
+		if recover() != nil {
+			p = prepared{}
+		}
+	}()
 	src := s.set.Sources[r.Source]
 	if src == nil || src.Source == nil {
 		return prepared{unreceived: true}

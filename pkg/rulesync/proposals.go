@@ -150,10 +150,9 @@ func (p *Proposals) look(ctx context.Context) error {
 		return err
 	}
 	for _, one := range p.due(list) {
-		if ctx.Err() != nil || !p.opts.Turn() {
-			return nil
+		if ctx.Err() == nil && p.opts.Turn() {
+			p.judge(ctx, one.Ref)
 		}
-		p.judge(ctx, one.Ref)
 	}
 	return nil
 }
@@ -202,10 +201,10 @@ func (p *Proposals) judge(ctx context.Context, ref string) {
 	p.save()
 	err := p.try(ctx, ref, h)
 	switch {
-	case ctx.Err() != nil:
-		h.Tries--
 	case err == nil:
 		h.Done = true
+	case ctx.Err() != nil:
+		h.Tries--
 	default:
 		h.Done = h.Tries >= maxTries
 		p.log.Warn("a proposal of rules could not be judged", "ref", ref, "commit", h.Commit, "givenUp", h.Done, "error", err)
@@ -215,7 +214,13 @@ func (p *Proposals) judge(ctx context.Context, ref string) {
 
 var errSlowJudgement = errors.New("it takes too long")
 
-func (p *Proposals) try(ctx context.Context, ref string, h *head) error {
+// try judges a head. What it makes panic is its own fault.
+func (p *Proposals) try(ctx context.Context, ref string, h *head) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("judging it panicked: %v", v)
+		}
+	}()
 	ctx, cancel := context.WithTimeoutCause(ctx, p.opts.Timeout, fmt.Errorf("%w: over %s", errSlowJudgement, p.opts.Timeout))
 	defer cancel()
 	c, err := p.opts.Read(ctx, ref)

@@ -233,6 +233,19 @@ func TestAStopEndsAJudgementAndDoesNotCount(t *testing.T) {
 	}
 }
 
+func TestAJudgementThatPanicsIsOneThatFails(t *testing.T) {
+	h := &host{}
+	h.answer = func(context.Context, string) error { panic("boom") }
+	h.propose("a=a1", "b=b1")
+	h.run(t, filepath.Join(t.TempDir(), "heads.json"), func(*rulesync.Proposals) {
+		later(time.Hour)
+		h.wants(t, "b1", "a1", "b1", "a1", "b1", "a1")
+	})
+	if !strings.Contains(h.log.String(), "judging it panicked: boom") {
+		t.Error(h.log.String())
+	}
+}
+
 func TestAJudgementIsBoundedInTime(t *testing.T) {
 	h := &host{text: map[string]string{"s1": "slow"}}
 	h.answer = func(ctx context.Context, commit string) error {
