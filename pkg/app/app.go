@@ -70,6 +70,8 @@ type App struct {
 	differ   *git.Differ
 	servers  []*server
 	runner   *command.Runner
+	// proposals judges what is proposed for rules that come from Git, where that is configured.
+	proposals *rulesync.Proposals
 }
 
 // New opens the store and builds the stages. When it fails, whatever it had opened is closed again.
@@ -259,6 +261,9 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	parts.start("janitor", func() error { return a.janitor(working) })
 	parts.start("rules", func() error { return a.rules.sync.Run(working) })
+	if a.proposals != nil {
+		parts.start("proposals of rules", func() error { return a.proposals.Run(working) })
+	}
 	parts.start("active rules", func() error { return a.rules.follow(working, a.log) })
 	parts.start("engine", func() error {
 		return errors.Join(a.engine.Run(working), a.stopServers("admin", "health"))

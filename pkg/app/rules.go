@@ -72,6 +72,15 @@ func (r *rules) load(ctx context.Context, files []rule.File, revision string) (*
 	return rule.Load(files, o)
 }
 
+// loadProposal builds a set from files that anybody may have written: with every check, and without what could reach the
+// value of a secret.
+func (r *rules) loadProposal(ctx context.Context, files []rule.File, revision string) (*rule.Set, error) {
+	o := r.options()
+	o.Revision, o.Secret = revision, nil
+	o.Stop = func() error { return context.Cause(ctx) }
+	return rule.Load(files, o)
+}
+
 // revision builds the set of a revision from the store. It was checked when it was activated; a secret that was removed
 // since fails where it is used, and what is not granted any more is refused there.
 func (r *rules) revision(ctx context.Context, name string) (*rule.Set, error) {

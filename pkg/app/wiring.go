@@ -135,13 +135,15 @@ type eventView struct {
 // decideTime is how long an event can wait for its decision before it counts as one whose decision is forgotten.
 const decideTime = 10 * time.Minute
 
-// views fills an event's views, unless reading it may end the process: it is quarantined, or not decided yet.
-func (v eventView) views(e *event.Event) {
+// views fills an event's views, unless reading it may end the process: it is quarantined, or not decided yet. It returns
+// what was decided, as far as it is known.
+func (v eventView) views(e *event.Event) (decision run.Entry, ok bool) {
 	decision, known := v.history.Decision(e.ID)
 	if known && engine.Quarantined(decision) || !known && time.Since(e.ReceivedAt) < decideTime {
-		return
+		return decision, false
 	}
 	v.rules.normalise(e)
+	return decision, true
 }
 
 func (v eventView) List(ctx context.Context, q api.EventQuery) ([]*event.Event, string, error) {

@@ -12,7 +12,7 @@ import (
 
 // bindGrants adds the flag that names a configuration for the sake of its grants.
 func bindGrants(cmd *cobra.Command, file *string) {
-	cmd.Flags().StringVar(file, "config", "", "the server's configuration, whose grants then hold for the rules; without it everything is allowed")
+	cmd.Flags().StringVar(file, "config", "", "the server's configuration, whose grants and quiet times then hold for the rules; without it everything is allowed")
 }
 
 // configured reads the server's configuration; without a file it is that of a server that is told nothing.

@@ -8,10 +8,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/riposte-dev/riposte/pkg/app"
+	"github.com/riposte-dev/riposte/pkg/config"
 	"github.com/riposte-dev/riposte/pkg/document"
 	"github.com/riposte-dev/riposte/pkg/rule"
 	"github.com/riposte-dev/riposte/pkg/rulesync"
@@ -20,9 +22,8 @@ import (
 )
 
 type testFlags struct {
-	run, junit string
-	coverage   bool
-	config     string
+	run, junit, config string
+	coverage           bool
 	remote
 }
 
@@ -63,7 +64,13 @@ func (t *testFlags) test(cmd *cobra.Command, dirs []string) error {
 	if err != nil {
 		return err
 	}
-	report, err := ruletest.Run(cmd.Context(), ruletest.Options{Set: set, ReadFile: beside, Only: only})
+	o := ruletest.Options{Set: set, ReadFile: beside, Only: only}
+	if t.config != "" {
+		if o.Quiet, err = quietTimes(t.config); err != nil {
+			return err
+		}
+	}
+	report, err := ruletest.Run(cmd.Context(), o)
 	if err != nil {
 		return broken(err)
 	}
@@ -82,6 +89,16 @@ func (t *testFlags) test(cmd *cobra.Command, dirs []string) error {
 		return &failure{code: exitFailed}
 	}
 	return nil
+}
+
+// quietTimes reads those of a configuration file.
+func quietTimes(file string) (func(map[string]string, time.Time) (string, time.Time, bool), error) {
+	c, err := config.Load(config.Sources{File: file})
+	if err != nil {
+		return nil, &failure{code: exitUsage, err: configError(err)}
+	}
+	times, err := c.Quiet()
+	return times.At, err
 }
 
 func (t *testFlags) print(w io.Writer, report *ruletest.Report) {

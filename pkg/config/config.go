@@ -92,6 +92,13 @@ type RulesGit struct {
 	Forge          string // kind of the repository's host, where its name does not tell
 	API            string // address of the host's API, where it is not the usual one
 	StatusToken    string // name of a secret; empty for the token of the repository's credential
+	Backtest       RulesBacktest
+}
+
+// RulesBacktest says how what is proposed for the rules is judged. A Since of zero judges nothing.
+type RulesBacktest struct {
+	Since  time.Duration // how far back the events go
+	FailOn []string      // as backtest.ParseLimits reads them
 }
 
 // Secret says where a secret's value is: in a variable or in a file, one of the two.

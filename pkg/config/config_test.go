@@ -56,7 +56,7 @@ tls:
   hooks: {cert: /tls/crt, key: /tls/key}
 trustedProxies: [10.0.0.0/8, 192.0.2.1]
 rules:
-  git: {url: "git@github.com:acme/rules.git", ref: main, path: /teams, interval: 5m, allowedSigners: /etc/signers, allowedGPGKeys: /etc/keys, forge: gitea, api: "https://git.example.com/api/v1", statusToken: github-webhook}
+  git: {url: "git@github.com:acme/rules.git", ref: main, path: /teams, interval: 5m, allowedSigners: /etc/signers, allowedGPGKeys: /etc/keys, forge: gitea, api: "https://git.example.com/api/v1", statusToken: github-webhook, backtest: {since: 1d, failOn: ["disappear", "any:10"]}}
 secrets:
   github-webhook: {env: GITHUB_WEBHOOK_SECRET}
   deploy-key: {file: /etc/riposte/deploy-key}
@@ -86,6 +86,7 @@ alertmanager: {url: "http://10.0.0.1:9093"}
 	want.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32")}
 	want.Rules.Git = RulesGit{
 		"git@github.com:acme/rules.git", "main", "/teams", 5 * time.Minute, "/etc/signers", "/etc/keys", "gitea", "https://git.example.com/api/v1", "github-webhook",
+		RulesBacktest{24 * time.Hour, []string{"disappear", "any:10"}},
 	}
 	want.Secrets = map[string]Secret{"github-webhook": {Env: "GITHUB_WEBHOOK_SECRET"}, "deploy-key": {File: "/etc/riposte/deploy-key"}}
 	want.Credentials = []Credential{
@@ -125,13 +126,16 @@ func TestAPIs(t *testing.T) {
 
 func TestRulesComeFromOnePlace(t *testing.T) {
 	for text, want := range map[string]string{
-		"rules: {dirs: [a], git: {url: x}}":            "rules.git.url: rules come from a repository or from directories",
-		"rules: {git: {ref: main}}":                    "rules.git.url: is missing",
-		"rules: {git: {url: x, path: a/../..}}":        "rules.git.path: must be a directory",
-		"rules: {git: {url: x, statusToken: t}}":       `rules.git.statusToken: no secret "t"`,
-		"rules: {git: {url: x, api: git.example.com}}": "rules.git.api: must be an address",
-		"rules: {git: {url: x, ref: 7}}":               "rules.git.ref: must be a string",
-		"rules: {git: git@github.com:acme/rules.git}":  "rules.git: must be a mapping",
+		"rules: {dirs: [a], git: {url: x}}":                             "rules.git.url: rules come from a repository or from directories",
+		"rules: {git: {ref: main}}":                                     "rules.git.url: is missing",
+		"rules: {git: {url: x, path: a/../..}}":                         "rules.git.path: must be a directory",
+		"rules: {git: {url: x, statusToken: t}}":                        `rules.git.statusToken: no secret "t"`,
+		"rules: {git: {url: x, api: git.example.com}}":                  "rules.git.api: must be an address",
+		"rules: {git: {url: x, backtest: {failOn: [any]}}}":             "rules.git.backtest.since: is missing",
+		"rules: {git: {backtest: {since: 1d}}}":                         "rules.git.url: is missing",
+		"rules: {git: {url: x, backtest: {since: 1d, failOn: [many]}}}": `rules.git.backtest.failOn: "many" is not appear`,
+		"rules: {git: {url: x, ref: 7}}":                                "rules.git.ref: must be a string",
+		"rules: {git: git@github.com:acme/rules.git}":                   "rules.git: must be a mapping",
 	} {
 		if _, err := load(t, text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)

@@ -46,6 +46,8 @@ func (c *Config) Fields() []Field {
 		{"rules.git.forge", "rules-git-forge", "kind of the repository's host, for commit statuses: github, gitlab or gitea; default: by its name", str(&c.Rules.Git.Forge)},
 		{"rules.git.api", "rules-git-api", "address of the host's API, where it is not the usual one", str(&c.Rules.Git.API)},
 		{"rules.git.statusToken", "rules-git-status-token", "secret with the token for commit statuses; default: that of the repository's credential", str(&c.Rules.Git.StatusToken)},
+		{"rules.git.backtest.since", "rules-git-backtest-since", "judge pull requests of the repository by the events of so long, with commit statuses; 0 for not at all", span(&c.Rules.Git.Backtest.Since)},
+		{"rules.git.backtest.failOn", "rules-git-backtest-fail-on", "differences that make the status a failure, as of riposte backtest --fail-on: appear, disappear, change, any, each with :N for more than N", list(&c.Rules.Git.Backtest.FailOn)},
 		{"data", "data", "directory of the store", str(&c.Data)},
 		{"natsURL", "nats-url", "address of a NATS cluster, instead of the embedded store", str(&c.NATSURL)},
 		{"limits.maxBodyBytes", "max-body-bytes", "largest request body, where a source says nothing else", size(&c.Limits.MaxBodyBytes)},

@@ -7,12 +7,14 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/riposte-dev/riposte/pkg/backtest"
 	"github.com/riposte-dev/riposte/pkg/quiet"
 )
 
@@ -174,7 +176,7 @@ func checkPrefix(cred Credential) error {
 func (c *Config) checkRulesGit(k *checks) {
 	g := c.Rules.Git
 	if g.URL == "" {
-		k.require(g == Default().Rules.Git, "rules.git.url", "is missing beside the other settings of rules.git")
+		k.require(reflect.DeepEqual(g, Default().Rules.Git), "rules.git.url", "is missing beside the other settings of rules.git")
 		return
 	}
 	k.require(len(c.Rules.Dirs) == 0, "rules.git.url", "rules come from a repository or from directories: remove one, rules.git or rules.dirs (--rules)")
@@ -186,6 +188,10 @@ func (c *Config) checkRulesGit(k *checks) {
 		u, err := url.Parse(g.API)
 		k.require(err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http"), "rules.git.api", "must be an address like https://git.example.com/api/v4")
 	}
+	k.require(g.Backtest.Since >= 0, "rules.git.backtest.since", "must not be negative")
+	k.require(g.Backtest.Since > 0 || len(g.Backtest.FailOn) == 0, "rules.git.backtest.since", "is missing beside rules.git.backtest.failOn: how far back the events go, as 24h")
+	_, err := backtest.ParseLimits(g.Backtest.FailOn)
+	k.require(err == nil, "rules.git.backtest.failOn", "%v", err)
 }
 
 // checkAPI never quotes the address: someone may have written a password into it.

@@ -23,6 +23,8 @@ type Options struct {
 	Start time.Time
 	// Act says what an attempt at a step comes to. Without it runs only start, and nothing is kept of the events.
 	Act func(*Call) Outcome
+	// Quiet says which quiet time holds for a rule with the labels, and until when; nil is never.
+	Quiet func(labels map[string]string, at time.Time) (name string, until time.Time, ok bool)
 	// Started is called with each run that a decision or a window creates, before its first step; optional.
 	Started func(*Run)
 	// Asked is called with what each place of a rule said of an event or a run's step; optional, and it takes time.
@@ -111,10 +113,15 @@ type Decision struct {
 
 // Decide asks a set about an event whose views are made. It is a function of the two alone, and safe for concurrent use.
 func Decide(ctx context.Context, set *rule.Set, e *event.Event) Decision {
+	return DecidePaths(ctx, set, e, e.ListedPaths())
+}
+
+// DecidePaths is Decide of an event that changed the paths.
+func DecidePaths(ctx context.Context, set *rule.Set, e *event.Event, paths event.Paths) Decision {
 	if !set.Selects(e) {
 		return Decision{}
 	}
-	return Decision{set.Match(ctx, e, e.ReceivedAt).Verdicts, set.Joins(ctx, e, e.ReceivedAt)}
+	return Decision{set.MatchPaths(ctx, e, paths, e.ReceivedAt).Verdicts, set.Joins(ctx, e, e.ReceivedAt)}
 }
 
 // Event decides an event whose views are made, at its ReceivedAt; time never goes back.
