@@ -291,7 +291,7 @@ func (p *partition) call(ctx context.Context, at *attempt, phase run.Phase, step
 	if err != nil {
 		return nil, err
 	}
-	log := p.e.StepLog(at.run.ID, step)
+	log := p.e.StepLog(at.run.ID, phase, step, at.n)
 	defer log.Close()
 	return at.rule.Action(phase, step).Run(ctx, &action.Call{
 		RunID: at.run.ID, Rule: at.run.Rule, StepID: step, Attempt: at.n, Params: params,
