@@ -24,10 +24,7 @@ type recordKey struct{}
 
 // note says what a request is about, and more of it in pairs of a name and a value.
 func note(r *http.Request, target string, detail ...string) {
-	rec, ok := r.Context().Value(recordKey{}).(*record)
-	if !ok {
-		return
-	}
+	rec := recordOf(r)
 	rec.target = target
 	for i := 0; i+1 < len(detail); i += 2 {
 		if rec.detail == nil {
@@ -39,9 +36,13 @@ func note(r *http.Request, target string, detail ...string) {
 
 // noteFailure says that a request failed after the answer had begun.
 func noteFailure(r *http.Request, err error) {
-	if rec, ok := r.Context().Value(recordKey{}).(*record); ok {
-		rec.failed = err
-	}
+	recordOf(r).failed = err
+}
+
+// recordOf returns a request's record, which the guard made.
+func recordOf(r *http.Request) *record {
+	rec, _ := r.Context().Value(recordKey{}).(*record)
+	return rec
 }
 
 // audited is the operation's name in the audit log; what only reads has none.
@@ -54,8 +55,9 @@ func (op operation) audited() string {
 
 // audit puts on record what came of a request. The request has had its effect by then, whether or not it can be recorded: what
 // can't be is in the server's log.
-func (a *api) audit(r *http.Request, who Token, action string, rec *record, err error) {
-	e := audit.Entry{At: time.Now(), Who: who.Name, From: r.RemoteAddr, Action: action, Target: rec.target, Result: audit.OK, Detail: rec.detail}
+func (a *api) audit(r *http.Request, action string, err error) {
+	rec := recordOf(r)
+	e := audit.Entry{At: time.Now(), Who: identityOf(r.Context()).Name, From: r.RemoteAddr, Action: action, Target: rec.target, Result: audit.OK, Detail: rec.detail}
 	if err == nil {
 		err = rec.failed
 	}

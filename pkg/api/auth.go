@@ -68,15 +68,15 @@ func (a *api) guard(role Role, action string, h handler) http.Handler {
 		w.Header().Set("Cache-Control", "no-store")
 		who, err := a.authenticate(r)
 		known := err == nil
-		record := &record{target: r.PathValue("id")}
+		r = r.WithContext(context.WithValue(context.WithValue(r.Context(), identityKey{}, who), recordKey{}, &record{target: r.PathValue("id")}))
 		if known && who.Role < role {
 			err = &Error{http.StatusForbidden, fmt.Sprintf("token %s has the role %s, and this needs %s", who.Name, who.Role, role), "use another token, or let the server's configuration give this one the role"}
 		}
 		if err == nil {
-			err = h(w, r.WithContext(context.WithValue(context.WithValue(r.Context(), identityKey{}, who), recordKey{}, record)))
+			err = h(w, r)
 		}
 		if known && action != "" { // strangers can't fill the audit log
-			a.audit(r, who, action, record, err)
+			a.audit(r, action, err)
 		}
 		if err != nil {
 			if statusOf(err).Status == http.StatusUnauthorized {

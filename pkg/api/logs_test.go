@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"crypto/sha256"
 	"errors"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -43,7 +42,7 @@ func TestALogThatCantBeReadToItsEndSaysSo(t *testing.T) {
 }
 
 // followed asks a real server, and returns the lines and what ends them.
-func followed(t *testing.T, s *store) (*bufio.Scanner, *http.Response) {
+func followed(t *testing.T, s *store) (lines *bufio.Scanner, trailer func() string) {
 	t.Helper()
 	server := httptest.NewServer(handler(s))
 	t.Cleanup(server.Close)
@@ -56,18 +55,18 @@ func followed(t *testing.T, s *store) (*bufio.Scanner, *http.Response) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = resp.Body.Close() })
-	lines := bufio.NewScanner(resp.Body)
+	lines = bufio.NewScanner(resp.Body)
 	for range 2 {
 		if !lines.Scan() {
 			t.Fatal(lines.Err())
 		}
 	}
-	return lines, resp
+	return lines, func() string { return resp.Trailer.Get("Riposte-Logs") }
 }
 
 func TestFollowingShowsWhatComes(t *testing.T) {
 	s := &store{state: run.Running, more: make(chan string), stopping: make(chan struct{})}
-	lines, resp := followed(t, s)
+	lines, trailer := followed(t, s)
 	for _, text := range []string{"one", "two"} {
 		s.more <- text
 		if !lines.Scan() || !strings.Contains(lines.Text(), text) {
@@ -75,15 +74,15 @@ func TestFollowingShowsWhatComes(t *testing.T) {
 		}
 	}
 	close(s.stopping)
-	if lines.Scan() || resp.Trailer.Get("Riposte-Logs") != "cut off: the server stops" {
-		t.Errorf("after a stop: %q, %v", lines.Text(), resp.Trailer)
+	if lines.Scan() || trailer() != "cut off: the server stops" {
+		t.Errorf("after a stop: %q, %q", lines.Text(), trailer())
 	}
 }
 
 func TestFollowingEndsWithTheRun(t *testing.T) {
-	_, resp := followed(t, &store{state: run.Failed}) // it ended long ago
-	if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.Trailer.Get("Riposte-Logs") != "complete" {
-		t.Errorf("%v, %v", err, resp.Trailer)
+	lines, trailer := followed(t, &store{state: run.Failed}) // it ended long ago
+	if lines.Scan() || lines.Err() != nil || trailer() != "complete" {
+		t.Errorf("%v, %q", lines.Err(), trailer())
 	}
 }
 

@@ -210,6 +210,21 @@ func TestFollowersSeeLinesAsTheyCome(t *testing.T) {
 	}
 }
 
+func TestAnotherReplicaSeesWhatIsStored(t *testing.T) {
+	b := openBroker(t, t.TempDir())
+	here, there := open(t, b, nil), open(t, b, nil)
+	r := there.Reader(t.Context(), runID, true)
+	defer r.Close()
+	w := here.Step(runID, run.Main, "talk", 1)
+	for n := range 2 {
+		line := fmt.Sprintf("line %d\n", n)
+		write(t, w, line)
+		if got := next(t, r); got != line { // nobody closes or reads here: it is stored by itself
+			t.Fatalf("%q", got)
+		}
+	}
+}
+
 // next polls until there is a chunk.
 func next(t *testing.T, r *steplog.Reader) string {
 	t.Helper()
