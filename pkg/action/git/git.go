@@ -73,7 +73,9 @@ type Options struct {
 	CAFile string
 	// Runner starts the git program; needed for BackendGit only.
 	Runner *command.Runner
-	// Now is the clock by which mirrors age; time.Now when nil.
+	// Committer makes the commits of git.commit and git.revert, as "Name <mail>"; DefaultCommitter when empty.
+	Committer string
+	// Now is the clock by which mirrors age and commits are made; time.Now when nil.
 	Now func() time.Time
 }
 
@@ -82,6 +84,7 @@ func (o Options) withDefaults() Options {
 	o.MaxBytes = cmp.Or(o.MaxBytes, DefaultMaxBytes)
 	o.Timeout = cmp.Or(o.Timeout, DefaultTimeout)
 	o.Backend = cmp.Or(o.Backend, BackendGoGit)
+	o.Committer = cmp.Or(o.Committer, DefaultCommitter)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -109,6 +112,9 @@ func (o Options) Validate() error {
 		}
 	default:
 		errs = append(errs, fmt.Errorf("git: Options.Backend is %q; it must be %q or %q", o.Backend, BackendGoGit, BackendGit))
+	}
+	if _, err := identity(o.Committer); err != nil {
+		errs = append(errs, fmt.Errorf("git: Options.Committer: %w", err))
 	}
 	for i, c := range o.Credentials {
 		if _, err := parsePrefix(c.URLPrefix); err != nil {
@@ -140,7 +146,7 @@ func (o PullOutputs) values() action.Outputs {
 	return action.Outputs{"dir": o.Dir, "commit": o.Commit, "branch": o.Branch, "ref": o.Ref, "url": o.URL}
 }
 
-// Definitions returns git.pull. Options that do not validate make every call fail with what is wrong.
+// Definitions returns git.pull, git.commit, git.push and git.revert. Options that do not validate make every call fail with what is wrong.
 func Definitions(o Options) []action.Definition {
 	definitions, _ := Open(o)
 	return definitions
@@ -150,7 +156,7 @@ func Definitions(o Options) []action.Definition {
 func Open(o Options) ([]action.Definition, *Differ) {
 	invalid := o.Validate()
 	p := newPuller(o.withDefaults())
-	return []action.Definition{p.definition(invalid)}, &Differ{p, invalid}
+	return []action.Definition{p.definition(invalid), p.commitDefinition(invalid), p.pushDefinition(invalid), p.revertDefinition(invalid)}, &Differ{p, invalid}
 }
 
 func (p *puller) definition(invalid error) action.Definition {
