@@ -30,7 +30,7 @@ func TestTrailers(t *testing.T) {
 		WithTrailers("x\n\nRiposte-Run: R1", "R2", "r"): "R2",
 		// GitHub squashes so.
 		"title (#3)\n\n* fix it\n\nRiposte-Run: R1\nRiposte-Rule: r\n\n---------\n\nCo-authored-by: Ana <a@example.org>": "R1",
-		"x\n\nRiposte-Run: " + strings.Repeat("R", 300): "",
+		"x\n\nRiposte-Run: " + strings.Repeat("R", 300):                                                                  "",
 	} {
 		if got := CommitRun(message); got != run {
 			t.Errorf("%q is of run %q, want %q", message, got, run)

@@ -185,10 +185,15 @@ func stepRef(call *action.Call) plumbing.ReferenceName {
 	return plumbing.ReferenceName("refs/riposte-steps/" + hex.EncodeToString([]byte(call.StepID)))
 }
 
+// madeBy reports whether HEAD is what an earlier attempt at the step committed.
+func (w work) madeBy(call *action.Call) bool {
+	made, err := w.repo.Reference(stepRef(call))
+	return err == nil && made.Hash() == w.commit
+}
+
 func (w work) unchanged(ctx context.Context, call *action.Call, head *object.Commit, files map[string]slot) (CommitOutputs, error) {
 	out := CommitOutputs{Commit: w.commit.String(), Files: []any{}}
-	made, err := w.repo.Reference(stepRef(call))
-	if err != nil || made.Hash() != w.commit || len(head.ParentHashes) != 1 {
+	if !w.madeBy(call) || len(head.ParentHashes) != 1 {
 		fmt.Fprintf(call.Log, "nothing has changed since %s\n", w.commit)
 		return out, nil
 	}

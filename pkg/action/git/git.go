@@ -1,11 +1,16 @@
 // Package git is the action git.pull, which brings one commit of a remote repository into the run's own directory, the
-// Differ, which tells what changed between two commits of one, and Files, which reads a commit's files without a checkout.
+// actions git.commit, git.push and git.revert, which change one, the Differ, which tells what changed between two commits,
+// Files, which reads a commit's files without a checkout, and the Lister, which asks for branches.
 //
 // Guarantees. One fetch at a time runs against a mirror; others of the same repository wait for it, and find what it
 // brought. A mirror is a cache: a broken one is thrown away and fetched again, and the least recently used ones make
 // room. What a remote sends is bounded in bytes and time while it is received, and in the size of each object and of the
 // whole checkout before memory or disk is spent on it. Nothing of a repository runs: no hooks, no submodules, no filters.
 // A checkout holds no symbolic link that leaves it and no entry that Git would take for its own directory.
+//
+// Writing is done in process, whatever the backend. A branch moves only from the commit at which it was seen to another, in
+// one transaction of the host, and loses commits only where they were named, or were made by the same rule. Each commit
+// names the run and rule that made it (event.WithTrailers), so that a step that is made again finds what it did.
 //
 // Addresses are checked when dialled, by Options.Dial. Credentials go only to URLs below their prefix, compared by
 // scheme, host, port and whole path segments, and never follow a redirect to another host. No credential appears in an

@@ -272,8 +272,11 @@ func (m *merger) content(at string, base, ours, theirs plumbing.Hash) (plumbing.
 		return plumbing.ZeroHash, false, err
 	}
 	merged, ok, err := mergeLines(texts[0], texts[1], texts[2])
+	if errors.Is(err, errTooDifferent) {
+		return plumbing.ZeroHash, false, nil
+	}
 	if err != nil || !ok {
-		return plumbing.ZeroHash, false, nil // what differs too much is a conflict too
+		return plumbing.ZeroHash, false, err
 	}
 	obj := &plumbing.MemoryObject{}
 	obj.SetType(plumbing.BlobObject)

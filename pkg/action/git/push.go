@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/go-git/go-billy/v5/osfs"
@@ -189,14 +190,14 @@ func (j *pushJob) push(ctx context.Context) (pushed, error) {
 		return pushed{}, err
 	}
 	if tip == j.commit {
-		return j.already(tip), nil
+		return j.already(), nil
 	}
 	forward, err := j.forward(ctx, tip)
 	if err != nil {
 		return pushed{}, err
 	}
 	if forward == heldAlready {
-		return j.already(tip), nil
+		return j.already(), nil
 	}
 	if forward != fastForward {
 		if err := j.mayReplace(ctx, tip); err != nil {
@@ -219,7 +220,7 @@ func (j *pushJob) push(ctx context.Context) (pushed, error) {
 }
 
 // already is the answer where the branch holds the commit: the run moved it if it made the commit.
-func (j *pushJob) already(tip plumbing.Hash) pushed {
+func (j *pushJob) already() pushed {
 	fmt.Fprintf(j.call.Log, "branch %s of %s holds %s already\n", j.params.Branch, j.r.addr, j.commit)
 	if j.work == nil {
 		return pushed{}
@@ -232,7 +233,8 @@ func (j *pushJob) already(tip plumbing.Hash) pushed {
 type direction int
 
 const (
-	diverged direction = iota
+	unknown direction = iota
+	diverged
 	fastForward
 	heldAlready
 )
@@ -251,7 +253,7 @@ func (j *pushJob) forward(ctx context.Context, tip plumbing.Hash) (direction, er
 		starts = ends
 	}
 	var got direction
-	err := j.p.mirrored(ctx, j.r, j.call.Log, func(l *lease, repo *repository) error {
+	err := j.p.mirrored(ctx, j.r, j.call.Log, func(_ *lease, repo *repository) error {
 		return j.p.timed(ctx, func(ctx context.Context) (err error) {
 			got, err = j.compare(ctx, repo, tip, starts)
 			return err
@@ -265,7 +267,7 @@ func (j *pushJob) bring(ctx context.Context) error {
 	if j.work != nil {
 		return nil
 	}
-	return j.p.mirrored(ctx, j.r, j.call.Log, func(l *lease, repo *repository) error {
+	return j.p.mirrored(ctx, j.r, j.call.Log, func(_ *lease, repo *repository) error {
 		return j.p.timed(ctx, func(ctx context.Context) error {
 			refs, err := j.r.advertise(ctx)
 			if err != nil {
@@ -297,13 +299,18 @@ func (j *pushJob) compare(ctx context.Context, repo *repository, tip plumbing.Ha
 		}
 	}
 	f := j.p.fetcher(j.r)
-	// What another attempt pushed is near the tip; all of a long history is not searched for that.
-	if err := j.p.ensure(ctx, f, repo, refs, tip, deeper()[0]); err != nil {
-		return diverged, err
+	depths := deeper()
+	if j.work != nil {
+		depths = depths[:1] // what another attempt pushed is near the tip
 	}
-	held, err := j.held(ctx, repo, tip)
-	if err != nil || held {
-		return heldAlready, err
+	for _, depth := range depths {
+		if err := j.p.ensure(ctx, f, repo, refs, tip, depth); err != nil {
+			return diverged, err
+		}
+		got, err := j.held(ctx, repo, tip, starts)
+		if err != nil || got != unknown {
+			return got, err
+		}
 	}
 	for _, start := range starts {
 		if found, err := j.descends(ctx, f, repo, refs, start, tip); err != nil || found {
@@ -313,13 +320,14 @@ func (j *pushJob) compare(ctx context.Context, repo *repository, tip plumbing.Ha
 	return diverged, nil
 }
 
-// held looks in the newest commits of a branch for the commit, or for one that this run made of the same files.
-func (j *pushJob) held(ctx context.Context, repo *repository, tip plumbing.Hash) (bool, error) {
+// held looks in a branch, as far as it is here, for the commit, or for one that this run made of the same files. A branch
+// that only went on from where the commit began has left it.
+func (j *pushJob) held(ctx context.Context, repo *repository, tip plumbing.Hash, starts []plumbing.Hash) (direction, error) {
 	var twin *object.Commit
 	if j.work != nil {
 		c, err := j.work.object(j.commit)
 		if err != nil {
-			return false, err
+			return unknown, err
 		}
 		if event.CommitRun(c.Message) == j.call.RunID {
 			twin = c
@@ -327,14 +335,19 @@ func (j *pushJob) held(ctx context.Context, repo *repository, tip plumbing.Hash)
 	}
 	h, err := repo.history(ctx)
 	if err != nil {
-		return false, err
+		return unknown, err
 	}
-	found := false
-	_, err = h.walk(tip, maxAncestors, func(c *object.Commit) bool {
-		found = c.Hash == j.commit || twin != nil && c.TreeHash == twin.TreeHash && c.Message == twin.Message
-		return !found
+	got := unknown
+	_, err = h.walk(tip, maxHistory, func(c *object.Commit) bool {
+		switch {
+		case c.Hash == j.commit, twin != nil && c.TreeHash == twin.TreeHash && c.Message == twin.Message:
+			got = heldAlready
+		case slices.Contains(starts, c.Hash):
+			got = diverged
+		}
+		return got != heldAlready
 	})
-	return found, err
+	return got, err
 }
 
 // descends reports whether a commit's history, fetched as deep as needed, holds another.
@@ -442,7 +455,7 @@ func (j *pushJob) notForward(tip plumbing.Hash) error {
 
 // madeBy returns the rule that made a branch's tip.
 func (j *pushJob) madeBy(ctx context.Context, tip plumbing.Hash) (rule string, err error) {
-	err = j.p.mirrored(ctx, j.r, j.call.Log, func(l *lease, repo *repository) error {
+	err = j.p.mirrored(ctx, j.r, j.call.Log, func(_ *lease, repo *repository) error {
 		c, err := object.GetCommit(repo, tip) // it was fetched to compare
 		if err != nil {
 			return fmt.Errorf("%w: %w", errMirror, err)

@@ -2,6 +2,7 @@ package git
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -12,7 +13,9 @@ import (
 	"testing"
 
 	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/object"
+	"github.com/go-git/go-git/v5/storage/memory"
 
 	"github.com/riposte-dev/riposte/pkg/action"
 	"github.com/riposte-dev/riposte/pkg/event"
@@ -283,25 +286,48 @@ func TestMergeHonoursAttributes(t *testing.T) {
 
 // TestMergeOfWhatIsTooLarge keeps within its bounds.
 func TestMergeOfWhatIsTooLarge(t *testing.T) {
-	o := newOrigin(t)
+	s := newOverlay(memory.NewStorage())
 	text := strings.Repeat("0123456789abcde\n", maxMerged/16)
-	o.commit("main", "big", "a\n"+text)
-	bad := o.commit("main", "big", "b\n"+text)
-	head := o.commit("main", "big", "b\n"+text+"c\n")
-	_, clash := revertedTree(t, openRepository(filepath.Join(o.work, ".git")), bad, head)
-	if listed(clash) != "big" {
-		t.Errorf("conflicts in %v", clash)
+	big := func(name string, texts ...string) plumbing.Hash {
+		var entries []object.TreeEntry
+		for i, text := range texts {
+			obj := &plumbing.MemoryObject{}
+			obj.SetType(plumbing.BlobObject)
+			_, _ = obj.Write([]byte(text))
+			h, err := s.SetEncodedObject(obj)
+			must(t, err)
+			if len(texts) > 1 {
+				name = fmt.Sprint("f", i)
+			}
+			entries = append(entries, object.TreeEntry{Name: name, Mode: filemode.Regular, Hash: h})
+		}
+		h, err := storeTree(s, entries)
+		must(t, err)
+		return h
 	}
-	_, _, err := mergeLines(manyLines(0), manyLines(1), manyLines(2))
-	if err == nil {
-		t.Error("texts that have nothing in common were compared to the end")
+	m := &merger{ctx: t.Context(), objects: s}
+	_, err := m.merge(big("f", "a\n"+text, manyLines(0)), big("f", "b\n"+text, manyLines(1)), big("f", "a\n"+text+"c\n", manyLines(2)))
+	if err != nil || listed(m.conflicts) != "f0, f1" {
+		t.Errorf("conflicts in %v, %v", m.conflicts, err)
+	}
+	for _, name := range []string{".git", "a/b", "..", "GIT~1"} {
+		_, err := (&merger{ctx: t.Context(), objects: s}).merge(big("f", "1"), big("f", "2"), big(name, "3"))
+		if !errors.Is(err, errTree) {
+			t.Errorf("a tree with %q: %v", name, err)
+		}
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("the run was cancelled")
+	cancel(why)
+	if _, err := (&merger{ctx: ctx, objects: s}).merge(big("f", "1"), big("f", "2"), big("f", "3")); !errors.Is(err, why) {
+		t.Errorf("cancelled: %v", err)
 	}
 }
 
-func manyLines(kind int) []byte {
+func manyLines(kind int) string {
 	var b strings.Builder
-	for i := range 40_000 {
+	for i := range 20_000 {
 		fmt.Fprintf(&b, "%d %d\n", kind, i)
 	}
-	return []byte(b.String())
+	return b.String()
 }

@@ -232,8 +232,11 @@ func (w *worktree) dir(dir string, ignores []gitignore.Pattern, ignored bool) er
 func (w *worktree) ignores(dir string, above []gitignore.Pattern) ([]gitignore.Pattern, error) {
 	name := path.Join(dir, ".gitignore")
 	info, err := w.root.Lstat(name)
-	if err != nil || !info.Mode().IsRegular() || info.Size() > maxIgnore {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && (!info.Mode().IsRegular() || info.Size() > maxIgnore) {
 		return above, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the checkout: %w", err)
 	}
 	text, err := w.root.ReadFile(name)
 	if err != nil {

@@ -355,7 +355,7 @@ func TestRemoteMovesInTheMiddle(t *testing.T) {
 	var once sync.Once
 	var newer string
 	moves := 0
-	inner := s.Server.Config.Handler
+	inner := s.Config.Handler
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if strings.HasSuffix(req.URL.Path, "/git-receive-pack") {
 			once.Do(func() { moves++; newer = o.commit("main", "c", strings.Repeat("x", moves)) })
