@@ -54,11 +54,12 @@ const (
 )
 
 // merger applies what leads from one tree to another to a third, path by path. A renamed file is one that is deleted and
-// one that is new. What can't be applied is a conflict; nothing is ever guessed.
+// one that is new; a change to what was renamed can't be applied. What can't is a conflict; nothing is ever guessed.
 type merger struct {
 	ctx       context.Context
 	objects   *overlay
 	ours      plumbing.Hash // root of the tree that is changed
+	reader    *object.Tree  // by which go-git reads files
 	entries   int
 	changed   []string // paths in which the result is not ours
 	conflicts []string
@@ -73,11 +74,94 @@ type slot struct {
 // merge returns the tree that results; where there are conflicts it is of no use.
 func (m *merger) merge(base, ours, theirs plumbing.Hash) (plumbing.Hash, error) {
 	m.ours = ours
-	tree, err := m.tree("", base, ours, theirs)
-	if err != nil || !tree.IsZero() {
-		return tree, err
+	reader, err := readTree(m.objects, "", ours)
+	if err != nil {
+		return plumbing.ZeroHash, err
 	}
-	return m.store(nil) // everything is gone
+	m.reader = reader
+	tree, err := m.tree("", base, ours, theirs)
+	if err == nil && tree.IsZero() {
+		tree, err = m.store(nil) // everything is gone
+	}
+	if err == nil && len(m.conflicts) == 0 {
+		err = m.moved(base, ours, theirs)
+	}
+	return tree, err
+}
+
+const (
+	// similar is from which percentage on a file counts as the same under another name; git's own is 50, measured otherwise.
+	similar = 40
+	// maxRenames bounds how many files are compared with each other, as merge.renameLimit does.
+	maxRenames = 1000
+)
+
+// moved finds files that should go and are gone, but stand elsewhere under another name: a conflict, since what remains is
+// what should be undone.
+func (m *merger) moved(base, ours, theirs plumbing.Hash) error {
+	var drop, lost, found map[string]slot
+	for _, side := range []struct {
+		out     *map[string]slot
+		of, not plumbing.Hash
+	}{{&drop, base, theirs}, {&lost, base, ours}, {&found, ours, base}} {
+		*side.out = map[string]slot{}
+		if err := m.only("", side.of, side.not, *side.out); err != nil || len(*side.out) == 0 {
+			return err
+		}
+	}
+	var changes object.Changes
+	for name, f := range drop {
+		if lost[name] == f {
+			changes = append(changes, &object.Change{From: m.entry(name, f)})
+		}
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	for name, f := range found {
+		changes = append(changes, &object.Change{To: m.entry(name, f)})
+	}
+	changes, err := object.DetectRenames(changes, &object.DiffTreeOptions{DetectRenames: true, RenameScore: similar, RenameLimit: maxRenames})
+	if err != nil {
+		return fmt.Errorf("%w: look for renamed files: %w", errMirror, err)
+	}
+	for _, c := range changes {
+		if c.From.Name != "" && c.To.Name != "" {
+			m.conflict(fmt.Sprintf("%s (now %s)", c.From.Name, c.To.Name))
+		}
+	}
+	return nil
+}
+
+func (m *merger) entry(name string, f slot) object.ChangeEntry {
+	return object.ChangeEntry{Name: name, Tree: m.reader, TreeEntry: object.TreeEntry{Name: path.Base(name), Mode: f.mode, Hash: f.hash}}
+}
+
+// only lists the files that a directory has and another lacks.
+func (m *merger) only(dir string, of, not plumbing.Hash, out map[string]slot) error {
+	if of == not {
+		return nil
+	}
+	here, err := m.read(dir, of)
+	if err != nil {
+		return err
+	}
+	there, err := m.read(dir, not)
+	if err != nil {
+		return err
+	}
+	for name, f := range here {
+		at := path.Join(dir, name)
+		if f.mode == filemode.Dir {
+			err = m.only(at, f.hash, there[name].dir(), out)
+		} else if f.mode != filemode.Submodule && there[name].file() == (slot{}) {
+			out[at] = f
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // tree merges directories; zero is one that is not there.
