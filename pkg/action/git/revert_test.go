@@ -84,7 +84,7 @@ func TestRevertOfWhatCannotBe(t *testing.T) {
 	o.commit("main", "a", "three\n")
 	undone := o.commit("main", "b", "x")
 	must(t, os.Remove(filepath.Join(o.work, "b")))
-	tip := o.commit("main", "c", "x")
+	tip := o.commit("main", "c", "of its own")
 	s := serve(t, o)
 	r := newRuns(t, testOptions(t))
 	on := func(commit string) *RevertParams {
