@@ -85,7 +85,7 @@ func newVersion(version string) *cobra.Command {
 
 // remote holds the flags of the commands that talk to a server.
 type remote struct {
-	server, token, data, output string
+	server, token, data, caFile, output string
 }
 
 func (r *remote) bind(cmd *cobra.Command) {
@@ -93,6 +93,7 @@ func (r *remote) bind(cmd *cobra.Command) {
 	f.StringVar(&r.server, "server", os.Getenv("RIPOSTE_SERVER"), "address of the server's admin listener (RIPOSTE_SERVER); default: the server that uses --data")
 	f.StringVar(&r.token, "token", "", "bearer token (RIPOSTE_TOKEN)")
 	f.StringVar(&r.data, "data", envOr("RIPOSTE_DATA", "data"), "data directory of a server on this machine (RIPOSTE_DATA)")
+	f.StringVar(&r.caFile, "ca-file", os.Getenv("RIPOSTE_CA_FILE"), "PEM file of the authorities to trust a server with, instead of the system's (RIPOSTE_CA_FILE)")
 	r.bindOutput(cmd)
 }
 
@@ -121,14 +122,22 @@ func (r *remote) client(cmd *cobra.Command) (*client.Client, error) {
 	if token == "" {
 		token = os.Getenv("RIPOSTE_TOKEN")
 	}
-	if r.server != "" {
-		return client.New(r.server, token)
-	}
-	l, err := client.ReadListen(r.data)
+	server, err := r.endpoint()
 	if err != nil {
 		return nil, err
 	}
-	return client.New("http://"+l.Admin, token)
+	return client.New(server, token)
+}
+
+// endpoint is the admin listener that the flags name.
+func (r *remote) endpoint() (client.Endpoint, error) {
+	if r.server != "" {
+		return client.Endpoint{URL: r.server, CAFile: r.caFile}, nil
+	}
+	l, err := client.ReadListen(r.data)
+	server := l.AdminEndpoint()
+	server.CAFile = r.caFile
+	return server, err
 }
 
 // names lets shells complete a first argument from a list of the server's.
