@@ -283,6 +283,8 @@ func TestValidate(t *testing.T) {
 		{"limits.maxBodyBytes", func(c *Config) { c.Limits.MaxBodyBytes = 0 }},
 		{"limits.perAddress.burst", func(c *Config) { c.Limits.PerAddress.Burst = 0 }},
 		{"", func(c *Config) { c.Limits.PerAddress = Rate{} }},
+		{"eventLog.maxBytes", func(c *Config) { c.EventLog.MaxBytes = 299e6 }},
+		{"", func(c *Config) { c.EventLog.MaxBytes = 300e6 }},
 		{"eventLog.maxBytes", func(c *Config) { c.EventLog.MaxBytes = 1 }},
 		{"engine.partitions", func(c *Config) { c.Engine.Partitions = 0 }},
 		{"engine.stopTimeout", func(c *Config) { c.Engine.StopTimeout = 0 }},
