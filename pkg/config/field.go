@@ -71,6 +71,6 @@ func (c *Config) Fields() []Field {
 		{"outbound.allowPrivate", "outbound-allow-private", "private networks that requests and notifications may connect to", cidrs(&c.Outbound.AllowPrivate)},
 		{"log.format", "log-format", "text or json", str(&c.Log.Format)},
 		{"log.level", "log-level", "debug, info, warn or error", str(&c.Log.Level)},
-		{"", "dev", "let rules name environment variables as secrets", flag(&c.Dev)},
+		{"", "dev", "for trying out: rules may name environment variables as secrets, and one that is made up stands in for each undeclared one", flag(&c.Dev)},
 	}
 }
