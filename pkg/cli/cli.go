@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -20,8 +21,11 @@ import (
 	"github.com/riposte-dev/riposte/pkg/client"
 )
 
-// Main runs the command line and returns the exit code.
+// Main runs the command line and returns the exit code. An empty version is the one that Go wrote into the program.
 func Main(ctx context.Context, args []string, stdout, stderr io.Writer, version string) int {
+	if version == "" {
+		version = builtVersion(debug.ReadBuildInfo())
+	}
 	root := newRoot(version)
 	root.SetArgs(goStyle(args))
 	root.SetOut(stdout)
@@ -30,6 +34,14 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer, version 
 		return tell(stderr, err)
 	}
 	return exitOK
+}
+
+// builtVersion is the version of the module that was built: a tag, or one made of the commit; "dev" where Go knew none.
+func builtVersion(info *debug.BuildInfo, ok bool) string {
+	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
+		return "dev"
+	}
+	return info.Main.Version
 }
 
 // goStyle lets the test command take -run as go test does, besides --run.
