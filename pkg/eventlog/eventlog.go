@@ -206,7 +206,6 @@ func (l *Log) enter(ctx context.Context, r *event.Record) (p *pending, duplicate
 	if r.Kind == event.KindEvent {
 		id = r.Event.ID
 		if p, known := l.known(id); known {
-			l.metrics.duplicates.Inc()
 			return p, true, nil
 		}
 	}
@@ -290,7 +289,6 @@ func (l *Log) writeSegment(records []*pending, size int) {
 	seq, err := l.publish(l.segmentBuffer) // which copies it
 	l.metrics.latency.Observe(time.Since(began).Seconds())
 	if err == nil {
-		l.metrics.appends.Add(float64(len(records)))
 		l.metrics.segment.Observe(float64(len(records)))
 	}
 	l.mu.Lock()
@@ -364,22 +362,19 @@ func (l *Log) Close(ctx context.Context) error {
 }
 
 type metrics struct {
-	appends, duplicates prometheus.Counter
-	segment, latency    prometheus.Histogram
-	bytes, needed       prometheus.Gauge
+	segment, latency prometheus.Histogram // of segment the sum is how many records were appended
+	bytes, needed    prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
-		appends:    prometheus.NewCounter(prometheus.CounterOpts{Name: "riposte_eventlog_appends_total", Help: "Records appended to the event log by this replica."}),
-		duplicates: prometheus.NewCounter(prometheus.CounterOpts{Name: "riposte_eventlog_duplicates_total", Help: "Events that were not appended because their id was known."}),
 		segment: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "riposte_eventlog_segment_records", Help: "Records that shared one write.", Buckets: prometheus.ExponentialBuckets(1, 2, 11)}),
+			Name: "riposte_eventlog_segment_records", Help: "Records that shared one write; the sum is how many this replica appended.", Buckets: prometheus.ExponentialBuckets(1, 2, 11)}),
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "riposte_eventlog_write_seconds", Help: "How long a write took until it was durable.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16)}),
 		bytes:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "riposte_eventlog_bytes", Help: "Size of the stored segments."}),
 		needed: prometheus.NewGauge(prometheus.GaugeOpts{Name: "riposte_eventlog_oldest_needed", Help: "Sequence of the oldest segment that is still needed."}),
 	}
-	r.MustRegister(m.appends, m.duplicates, m.segment, m.latency, m.bytes, m.needed)
+	r.MustRegister(m.segment, m.latency, m.bytes, m.needed)
 	return m
 }
