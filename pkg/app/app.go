@@ -132,7 +132,7 @@ func (a *App) openStore(ctx context.Context) (err error) {
 		return fmt.Errorf("open the store: %w", err)
 	}
 	a.teardown.add("store", 30*time.Second, a.broker.Close)
-	// A quarter of the space is the journals'.
+	// One size for all: a quarter is the journals', and the log divides the rest among its parts.
 	a.events, err = eventlog.Open(ctx, a.broker, eventlog.Options{
 		MaxBytes: c.EventLog.MaxBytes / 4 * 3, MaxAge: c.EventLog.MaxAge, IDWindow: c.EventLog.IDWindow, MaxIDs: c.EventLog.MaxIDs,
 		Logger: a.log, Registerer: a.metrics,

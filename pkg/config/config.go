@@ -171,9 +171,9 @@ type Limits struct {
 	PerAddress Rate
 }
 
-// EventLog bounds the event log.
+// EventLog bounds the event log, and the store that it is in.
 type EventLog struct {
-	MaxBytes     int64
+	MaxBytes     int64         // of all that is stored: segments, large bodies, ids, sets of rules and journals
 	MaxAge       time.Duration // 0: only MaxBytes bounds the history
 	IDWindow     time.Duration // how long ids are kept to recognise duplicates
 	MaxIDs       int           // how many ids are kept at most

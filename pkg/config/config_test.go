@@ -305,6 +305,8 @@ func TestValidate(t *testing.T) {
 		{"limits.maxBodyBytes", func(c *Config) { c.Limits.MaxBodyBytes = 0 }},
 		{"limits.perAddress.burst", func(c *Config) { c.Limits.PerAddress.Burst = 0 }},
 		{"", func(c *Config) { c.Limits.PerAddress = Rate{} }},
+		{"eventLog.maxBytes", func(c *Config) { c.EventLog.MaxBytes = 299e6 }},
+		{"", func(c *Config) { c.EventLog.MaxBytes = 300e6 }},
 		{"eventLog.maxBytes", func(c *Config) { c.EventLog.MaxBytes = 1 }},
 		{"stepLogs.maxBytes", func(c *Config) { c.StepLogs.MaxBytes = 1 << 20 }},
 		{"audit.maxAge", func(c *Config) { c.Audit.MaxAge = 0 }},
