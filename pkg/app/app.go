@@ -64,6 +64,7 @@ type App struct {
 	rules    *rules
 	engine   *engine.Engine
 	differ   *git.Differ
+	hosts    *hosts
 	servers  []*server
 	runner   *command.Runner
 }
@@ -302,5 +303,8 @@ func (a *App) registries(ctx context.Context) (Registries, func(context.Context)
 		a.log.Warn("a child process had survived the last crash and was killed", "pid", pid)
 	}
 	actions, stop := a.actions(a.runner)
+	if err := a.hosts.check(); err != nil {
+		return Registries{}, nil, errors.Join(err, stop(ctx))
+	}
 	return Registries{Sources: Sources(), Actions: actions}, stop, nil
 }
