@@ -253,8 +253,7 @@ func TestMissedDeliveries(t *testing.T) {
 		if owner == "acme" {
 			at = api + "/orgs/{owner}/hooks"
 		}
-		var srv *httptest.Server
-		srv = serve(t, forgetest.NewWorld(), map[string]func(*http.Request) (any, int, error){
+		srv := serve(t, forgetest.NewWorld(), map[string]func(*http.Request) (any, int, error){
 			"GET " + at: func(r *http.Request) (any, int, error) {
 				hook := client.Hook{ID: client.Int64(1), Config: &client.HookConfig{URL: client.String("https://else.example/hooks/github")}}
 				if page(r) == 2 {
