@@ -190,9 +190,13 @@ func (c *Client) Self(ctx context.Context, ask func(context.Context) (string, er
 	}
 	sum := sha256.Sum256([]byte(token))
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.self != "" && c.token == sum && time.Since(c.asked) < selfAge {
-		return c.self, nil
+	known := c.self
+	if c.token != sum || time.Since(c.asked) >= selfAge {
+		known = ""
+	}
+	c.mu.Unlock()
+	if known != "" {
+		return known, nil
 	}
 	name, err := ask(ctx)
 	if err == nil && name == "" {
@@ -201,6 +205,8 @@ func (c *Client) Self(ctx context.Context, ask func(context.Context) (string, er
 	if err != nil {
 		return "", fmt.Errorf("find out whose the token is (or set `account` beside it in the server's configuration): %w", err)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.self, c.asked, c.token = name, time.Now(), sum
 	return name, nil
 }

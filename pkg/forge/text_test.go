@@ -52,12 +52,25 @@ func TestKeysAreTheirOwn(t *testing.T) {
 			t.Errorf("%+v and %+v are one", other, k)
 		}
 		seen[m] = k
-		if !regexp.MustCompile(`^<!-- riposte:[0-9a-f]{32} [A-Za-z0-9._]+ -->$`).MatchString(k.line()) {
+		if !regexp.MustCompile(`^<!-- riposte:[0-9a-f]{32} [A-Za-z0-9._~]+ -->$`).MatchString(k.line()) {
 			t.Errorf("%+v is written %q", k, k.line())
 		}
 	}
 	if (Key{Rule: "a", Name: "b", Run: "1"}).marker() != (Key{Rule: "a", Name: "b", Run: "2", Step: "x"}).marker() {
 		t.Error("a key changes with the run")
+	}
+}
+
+func TestATextSaysWhichRunWroteIt(t *testing.T) {
+	w := Writer{bounds{}, func(s string) string { return s }}
+	body := w.body(Key{Rule: "r", Name: "k", Run: "0a1b--plan-network", Step: "say_1"}.line(), Text{Body: "x"})
+	if run, ok := RunOf(strings.ReplaceAll(body, "\n", "\r\n")); !ok || run != "0a1b--plan-network" || strings.Count(body, "--") != 2 {
+		t.Errorf("%q, %t of %q", run, ok, body)
+	}
+	for _, text := range []string{"", "hello", "> " + body, "\n" + body, "<!-- riposte:x -->", "<!-- riposte:x .y -->", "<!-- riposte:x a.b"} {
+		if run, ok := RunOf(text); ok {
+			t.Errorf("%q is of run %s", text, run)
+		}
 	}
 }
 

@@ -42,14 +42,31 @@ func (k Key) marker() string {
 	return opening + hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// by is the run that a marker names behind its key.
+// by is the run and step that a marker names behind its key. A dash becomes a tilde, since two would end the comment.
 func (k Key) by() string {
 	return strings.Map(func(r rune) rune {
-		if r < 0x80 && (alphanumeric(byte(r)) || r == '.' || r == '_') {
+		switch {
+		case r == '-':
+			return '~'
+		case r < 0x80 && (alphanumeric(byte(r)) || r == '.' || r == '_'):
 			return r
 		}
 		return '_'
 	}, k.Run+"."+k.Step)
+}
+
+// RunOf returns the run that wrote a text, by what stands in front of it, so that a webhook about the text can be known for
+// our own doing. It is worth something only where the text's author is the account of the server's token.
+func RunOf(body string) (run string, ok bool) {
+	line, _, _ := strings.Cut(strings.ReplaceAll(body, "\r\n", "\n"), "\n")
+	line, ok = strings.CutPrefix(line, opening)
+	by, closed := strings.CutSuffix(strings.TrimRight(line, " "), ending)
+	_, by, named := strings.Cut(by, " ")
+	dot := strings.LastIndexByte(by, '.')
+	if !ok || !closed || !named || dot <= 0 {
+		return "", false
+	}
+	return strings.ReplaceAll(by[:dot], "~", "-"), true
 }
 
 func (k Key) line() string { return k.marker() + " " + k.by() + ending }
