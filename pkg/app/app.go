@@ -73,6 +73,7 @@ type App struct {
 	rules    *rules
 	engine   *engine.Engine
 	differ   *git.Differ
+	hosts    *hosts
 	servers  []*server
 	runner   *command.Runner
 	// proposals judges what is proposed for rules that come from Git, where that is configured.
@@ -348,5 +349,8 @@ func (a *App) registries(ctx context.Context) (Registries, func(context.Context)
 		a.log.Warn("a child process had survived the last crash and was killed", "pid", pid)
 	}
 	actions, stop := a.actions(a.runner)
+	if err := a.hosts.check(); err != nil {
+		return Registries{}, nil, errors.Join(err, stop(ctx))
+	}
 	return Registries{Sources: Sources(), Actions: actions}, stop, nil
 }

@@ -109,13 +109,17 @@ type Secret struct {
 	File string `json:"file,omitempty"`
 }
 
-// Credential is what Git addresses that begin with URL are fetched with; the longest prefix wins.
+// Credential is what Git addresses that begin with URL are fetched with; the longest prefix wins. Its token also speaks with
+// the host's API.
 type Credential struct {
 	URL        string `json:"url"`
 	Token      string `json:"token,omitempty"`      // name of a secret, for https
 	Username   string `json:"username,omitempty"`   // beside Token, where the host wants a certain one
 	SSHKey     string `json:"sshKey,omitempty"`     // name of a secret that holds a private key
 	KnownHosts string `json:"knownHosts,omitempty"` // file; needed beside SSHKey
+	Forge      string `json:"forge,omitempty"`      // kind of the host, where its name does not tell: github, gitlab, gitea
+	API        string `json:"api,omitempty"`        // address of the host's API, where it is not the usual one
+	Account    string `json:"account,omitempty"`    // the token's account, where the token may not ask for it
 }
 
 // Token is who may use the admin listener.

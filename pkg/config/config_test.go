@@ -295,6 +295,8 @@ func TestValidate(t *testing.T) {
 		{"credentials[0].knownHosts", cred(Credential{URL: "git@h:x", SSHKey: "s"})},
 		{"credentials[0].token", cred(Credential{URL: "https://h/", Token: "undeclared"})},
 		{"credentials[0]", cred(Credential{URL: "https://h/"})},
+		{"", cred(Credential{URL: "https://h/", Token: "s", Forge: "gitea", API: "https://h/api", Account: "bot"})},
+		{"credentials[0]", cred(Credential{URL: "git@h:x", SSHKey: "s", KnownHosts: "k", Forge: "gitea"})},
 		{"tokens[1].name", func(c *Config) {
 			c.Tokens = []Token{{Name: "a", SHA256: hash, Role: "admin"}, {Name: "a", SHA256: strings.Repeat("0", 64), Role: "viewer"}}
 		}},

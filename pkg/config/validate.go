@@ -137,6 +137,7 @@ func (c *Config) checkCredential(k *checks, field string, cred Credential) {
 	k.require(cred.SSHKey == "" || cred.KnownHosts != "", field+".knownHosts", "is needed beside sshKey, or any host could pose as the remote")
 	k.require(cred.SSHKey != "" || cred.KnownHosts == "", field+".knownHosts", "is only for sshKey")
 	k.require(cred.Token != "" || cred.Username == "", field+".username", "is only for token; an ssh address names the user itself")
+	k.require(cred.Token != "" || cred.Forge == "" && cred.API == "" && cred.Account == "", field, "forge, api and account are only for token")
 	err := checkPrefix(cred)
 	k.require(err == nil, field+".url", "%v", err)
 }

@@ -369,9 +369,11 @@ func (p *partition) callOf(r *run.Run, of *rule.Rule, e *event.Event, phase run.
 func eventInfo(e *event.Event) *action.EventInfo {
 	info := &action.EventInfo{ID: e.ID, Source: e.Source}
 	if e.Git != nil {
-		info.Branch, info.Commit, info.Repo = e.Git.Branch, e.Git.Commit, e.Git.Repo
+		info.Branch, info.Commit, info.Repo, info.CloneURL = e.Git.Branch, e.Git.Commit, e.Git.Repo, e.Git.CloneURL
 	}
-	info.Fork = e.PullRequest != nil && e.PullRequest.Fork
+	if e.PullRequest != nil {
+		info.Fork, info.PullRequest = e.PullRequest.Fork, e.PullRequest.Number
+	}
 	return info
 }
 

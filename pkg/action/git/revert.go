@@ -45,6 +45,7 @@ func (p *puller) revertDefinition(invalid error) action.Definition {
 		Params:           &RevertParams{},
 		Outputs:          RevertOutputs{},
 		Changes:          true,
+		Target:           branchTarget(func(c *action.Call) (url, branch string) { p := c.Params.(*RevertParams); return p.URL, p.Branch }),
 		RetryInterrupted: true,
 		Causes:           pushCauses(),
 		Fenced:           pushFence,
