@@ -41,7 +41,7 @@ func (a *App) openGitRules(ctx context.Context) error {
 		return fmt.Errorf("rules.git: %w", err)
 	}
 	o := rulesync.GitOptions{
-		Read: g.read, Verify: g.verify, Load: a.rules.load, Activate: a.rules.activate,
+		Read: g.read, Verify: g.verify, Load: a.rules.load, Activate: a.rules.activation,
 		Interval: g.config.Interval, Random: rand.Float64, Logger: a.log, Registerer: a.metrics,
 	}
 	if g.status != nil {

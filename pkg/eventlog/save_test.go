@@ -128,7 +128,7 @@ func TestRulesThatNothingNeedsArePurged(t *testing.T) {
 	put(0, 20)
 	add(t, l, record("first", nil))
 	put(20, 230)
-	if err := l.Activate(t.Context(), eventlog.Active{Revision: "r0"}); err != nil {
+	if err := l.Activate(t.Context(), eventlog.Active{Revision: "r0"}, eventlog.Active{}); err != nil {
 		t.Fatal(err)
 	}
 	last := add(t, l, record("last", nil))
