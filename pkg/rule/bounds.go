@@ -159,6 +159,7 @@ func (l *loader) bounds(c *stepCompiler, spec *ruleSpec) {
 	r.policy = spec.Concurrency.Policy
 	reads := &step{}
 	r.group, _ = c.value(reads, group, "concurrency.group", roots)
+	r.groupText = spec.Concurrency.Group
 	if len(reads.reads) > 0 {
 		l.problem(d.file, group, "", "concurrency.group is asked before the first step, and can't read steps")
 	}

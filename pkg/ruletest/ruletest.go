@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/document"
@@ -121,6 +122,7 @@ type played struct {
 	sim     *simulate.Simulation
 	calls   map[string]int // of each action
 	missing []string       // actions without an outcome, each with who met it
+	unheard []Failure      // what people said in vain
 	asked   []asked
 	notes   []string
 	seen    *sightings
@@ -143,6 +145,7 @@ func (c *played) play(ctx context.Context, set *rule.Set) error {
 	first := map[string]time.Time{}
 	for _, a := range c.arrivals {
 		c.sim.MoveTo(ctx, a.at)
+		c.consent(ctx, a)
 		if a.event == nil {
 			continue
 		}
@@ -155,6 +158,18 @@ func (c *played) play(ctx context.Context, set *rule.Set) error {
 	}
 	c.sim.Finish()
 	return nil
+}
+
+// consent has people say what the timeline says. That nobody hears them fails the case.
+func (c *played) consent(ctx context.Context, a arrival) {
+	for _, said := range []*rule.TestConsent{a.entry.Approve, a.entry.Reject} {
+		if said == nil {
+			continue
+		}
+		if err := c.sim.Consent(ctx, said.Rule, said.By, said.Comment, said == a.entry.Approve); err != nil {
+			c.unheard = append(c.unheard, Failure{Line: a.entry.Line, What: err.Error() + " at " + c.since(a.at)})
+		}
+	}
 }
 
 // repeated deals with a delivery whose event was there before: it is not decided again, and may revive a run that failed.
@@ -182,7 +197,7 @@ func (c *played) report() CaseReport {
 		r.Failures = append(r.Failures, Failure{Line: c.spec.Line, What: who})
 	}
 	if len(c.missing) == 0 {
-		r.Failures = append(c.compareRuns(), c.compareVerdicts()...)
+		r.Failures = slices.Concat(c.unheard, c.compareRuns(), c.compareVerdicts())
 	}
 	r.Passed = len(r.Failures) == 0
 	return r

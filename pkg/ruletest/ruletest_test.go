@@ -24,13 +24,51 @@ import (
 	"github.com/riposte-dev/riposte/pkg/source/gitlab"
 )
 
-// options has real presets and actions, as many as the tests need.
+// options has real presets and actions, as many as the tests need, and stand-ins for those that only have a name here.
 func options() rule.Options {
-	return rule.Options{
-		Sources: source.NewRegistry(alertmanager.Type(), generic.Type(), github.Type(), gitlab.Type()),
-		Actions: action.NewRegistry(
-			exec.Definitions(exec.Options{}), http.Definitions(http.Options{}), git.Definitions(git.Options{}), notify.New(notify.Options{}).Definitions(),
-		),
+	actions := action.NewRegistry(
+		exec.Definitions(exec.Options{}), http.Definitions(http.Options{}), git.Definitions(git.Options{}), notify.New(notify.Options{}).Definitions(), bounded(),
+	)
+	for _, def := range standIns() {
+		if _, real := actions[def.Name]; !real {
+			actions[def.Name] = def
+		}
+	}
+	return rule.Options{Sources: source.NewRegistry(alertmanager.Type(), generic.Type(), github.Type(), gitlab.Type()), Actions: actions}
+}
+
+// standIns are actions of the design's example that are made elsewhere.
+func standIns() []action.Definition {
+	type revert struct {
+		URL    string `yaml:"url" required:"true"`
+		Commit string `yaml:"commit" required:"true"`
+		Branch string `yaml:"branch" required:"true"`
+		Push   bool   `yaml:"push,omitempty"`
+	}
+	type query struct {
+		Query string `yaml:"query" required:"true"`
+	}
+	return []action.Definition{
+		{Name: "git.revert", Params: &revert{}, Outputs: struct {
+			Commit string `yaml:"commit"`
+		}{}, Changes: true},
+		{Name: "prometheus.query", Params: &query{}, Outputs: struct {
+			Value float64 `yaml:"value"`
+		}{}},
+	}
+}
+
+// bounded are actions with a target, as those have that change a workload.
+func bounded() []action.Definition {
+	type on struct {
+		Name string `yaml:"name" required:"true"`
+	}
+	return []action.Definition{
+		{Name: "fake.restart", Params: &on{}, Changes: true, Replaces: []string{"pod"}, Target: func(c *action.Call) string { return c.Params.(*on).Name }},
+		{Name: "fake.look", Params: &on{}, Outputs: struct {
+			Ready bool `yaml:"ready"`
+		}{}},
+		{Name: "fake.pause", Params: &on{}},
 	}
 }
 
