@@ -50,7 +50,7 @@ func (r *Rule) Places() []Place {
 	for i, l := range r.limits {
 		out = addValues(out, limitPlace(i), l.by...)
 	}
-	if r.group != nil {
+	if r.groupReads() {
 		out = append(out, Place{Name: groupPlace, Clauses: []string{r.groupText}, Values: true})
 	}
 	out = r.addSteps(out, run.Main, "", r.Plan.Steps)
@@ -63,6 +63,9 @@ const (
 	groupPlace  = "concurrency.group"
 	expectPlace = "verify.expect"
 )
+
+// groupReads reports whether the group is more than a name.
+func (r *Rule) groupReads() bool { return r.group != nil && r.group.text != nil }
 
 func limitPlace(n int) string { return fmt.Sprintf("limits[%d].by", n) }
 
@@ -203,7 +206,7 @@ func (r *Rule) TraceAdmission(ctx context.Context, scope *expression.Scope) []As
 			out = append(out, traceValues(ctx, scope, limitPlace(i), l.by))
 		}
 	}
-	if r.group != nil {
+	if r.groupReads() {
 		a := Asked{Place: groupPlace, Truth: expression.True}
 		c := expression.Clause{Text: r.groupText, Truth: expression.True}
 		v, err := r.group.eval(ctx, scope, false)

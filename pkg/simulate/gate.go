@@ -20,6 +20,7 @@ type gating struct {
 	wants   map[string]stepID // targets, and the steps that want them
 	refused bool              // it holds nothing
 	told    tellState
+	traced  map[stepID]bool // steps of which it was told what their condition says
 }
 
 // tellState says whether onFailure runs.

@@ -160,7 +160,12 @@ func (s *Simulation) start(ctx context.Context, r *Run, sp run.StepPlan, n int) 
 // skipped evaluates a step's condition, and records the step as skipped where it is not true.
 func (s *Simulation) skipped(ctx context.Context, r *Run, sp run.StepPlan) bool {
 	scope := s.scope(r, sp.ID)
-	if s.o.Asked != nil {
+	id := stepID{r.Phase, sp.ID}
+	if s.o.Asked != nil && !r.gating.traced[id] { // one that waits for its target is asked again
+		if r.gating.traced == nil {
+			r.gating.traced = map[stepID]bool{}
+		}
+		r.gating.traced[id] = true
 		if a, ok := r.Of.TraceIf(ctx, r.Phase, sp.ID, scope); ok {
 			s.o.Asked(r.Of, r.Event, a)
 		}
