@@ -96,6 +96,18 @@ func (r *Rule) tellKeys(ctx context.Context, of *run.Run, scope *expression.Scop
 	return []gate.Limit{DefaultLimit(of.Rule, alertTarget(of.Alert))}
 }
 
+// LimitReach is how long a run of the rule counts for those after it.
+func (r *Rule) LimitReach() time.Duration {
+	if len(r.limits) == 0 && r.heals {
+		return alertPer
+	}
+	var longest time.Duration
+	for _, l := range r.limits {
+		longest = max(longest, l.per)
+	}
+	return longest
+}
+
 // GateOutcome is how a run ended, as the gate sees it.
 func GateOutcome(s run.State) gate.Outcome {
 	switch s {
