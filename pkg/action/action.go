@@ -22,7 +22,8 @@ type Definition struct {
 	// Params is a pointer to the zero value of the parameter struct. Fields take string, bool, int64, float64,
 	// time.Duration (as Prometheus writes it), []string, []any, map[string]string, map[string]any, SecretRef, or structs of these.
 	Params any
-	// Outputs is the zero value of a struct that names and types the outputs (yaml and doc tags).
+	// Outputs is the zero value of a struct that names and types the outputs (yaml and doc tags). One with omitempty may be
+	// missing, and is absent then to expressions that read it.
 	Outputs any
 	// Changes says that the action changes something outside; Tells, that it changes nothing but what people read.
 	Changes bool
@@ -43,6 +44,10 @@ type Definition struct {
 	Replaces []string
 	// Fenced says whether and how the outside effect is protected from a stale owner; for the reference page.
 	Fenced string
+	// Quote says, by the name of a parameter, how the value of a ${{ expression }} is written at its place in a text of that
+	// parameter: a text of a language in which an event's value could mean something else than a value. before is the text up
+	// to there. An error refuses the value. Texts of other parameters take values as they are.
+	Quote map[string]func(before, value string) (string, error)
 	// Check validates literal parameters at load, on a decoded Params value whose templated fields are zero; optional.
 	Check func(params any) error
 	// CheckTarget reports at load what is wrong with a Target document for this action: errors, joined where there are
@@ -81,6 +86,8 @@ type Call struct {
 	Log io.Writer
 	// Event is what an action may know of the event that started the run; nil for a run started by hand.
 	Event *EventInfo
+	// EventJSON returns that event as the API shows it; nil for a run started by hand.
+	EventJSON func() ([]byte, error)
 	// Secret returns the value of a secret that the rule may use.
 	Secret func(SecretRef) (string, error)
 	// Target returns the named Target document.

@@ -264,6 +264,12 @@ func (a *api) listEvents(w http.ResponseWriter, r *http.Request) error {
 	items := make([]Event, len(events))
 	for i, e := range events {
 		items[i] = viewEvent(e)
+		if e.Git == nil || e.Git.PathsComplete {
+			continue
+		}
+		if d := a.decision(e.ID); d != nil && d.Changed != nil { // which a backtest can't find out
+			items[i].Decision = d
+		}
 	}
 	return writeList(w, items, next)
 }
@@ -274,10 +280,17 @@ func (a *api) getEvent(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	v := viewEvent(e)
-	if en, ok := a.Runs.Decision(e.ID); ok {
-		v.Decision = &Decision{At: en.At, Revision: en.Revision, Runs: append([]string{}, en.RunIDs()...), Why: en.Why, Changed: viewChanged(en.Changed)}
-	}
+	v.Decision = a.decision(e.ID)
 	return writeJSON(w, http.StatusOK, v)
+}
+
+// decision is nil where it is not made or no longer known.
+func (a *api) decision(eventID string) *Decision {
+	en, ok := a.Runs.Decision(eventID)
+	if !ok {
+		return nil
+	}
+	return &Decision{At: en.At, Revision: en.Revision, Runs: append([]string{}, en.RunIDs()...), Why: en.Why, Changed: viewChanged(en.Changed)}
 }
 
 func (a *api) replay(w http.ResponseWriter, r *http.Request) error {

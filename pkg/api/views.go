@@ -25,7 +25,7 @@ type Event struct {
 	PullRequest *event.PullRequest `json:"pullRequest,omitempty"`
 	Data        json.RawMessage    `json:"data"`
 	CausedBy    string             `json:"causedBy,omitempty"`
-	// Decision is shown of a single event, once it is made.
+	// Decision is shown of a single event, once it is made, and in lists where a diff found the changed paths.
 	Decision *Decision `json:"decision,omitempty"`
 }
 

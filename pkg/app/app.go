@@ -9,21 +9,25 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/riposte-dev/riposte/pkg/action"
 	"github.com/riposte-dev/riposte/pkg/action/git"
 	"github.com/riposte-dev/riposte/pkg/api"
 	"github.com/riposte-dev/riposte/pkg/broker"
 	"github.com/riposte-dev/riposte/pkg/client"
 	"github.com/riposte-dev/riposte/pkg/command"
 	"github.com/riposte-dev/riposte/pkg/config"
+	"github.com/riposte-dev/riposte/pkg/document"
 	"github.com/riposte-dev/riposte/pkg/engine"
 	"github.com/riposte-dev/riposte/pkg/eventlog"
 	"github.com/riposte-dev/riposte/pkg/receive"
@@ -66,6 +70,8 @@ type App struct {
 	differ   *git.Differ
 	servers  []*server
 	runner   *command.Runner
+	// proposals judges what is proposed for rules that come from Git, where that is configured.
+	proposals *rulesync.Proposals
 }
 
 // New opens the store and builds the stages. When it fails, whatever it had opened is closed again.
@@ -79,8 +85,8 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 			err = errors.Join(err, a.teardown.run())
 		}
 	}()
-	if !c.Dev {
-		a.log.Warn("no grants are configured, and this version reads none: every rule may use all sources, actions, secrets and targets")
+	if !c.Dev && c.Grants == nil {
+		a.log.Warn("no grants are configured: every rule may use all sources, actions, secrets and targets")
 	}
 	a.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if c.Data, err = filepath.Abs(c.Data); err != nil {
@@ -151,12 +157,22 @@ func (a *App) openRules(ctx context.Context) error {
 		a.o.Extend(&registries)
 	}
 	a.rules = newRules(registries, a.secrets, a.events, a.config.Dev)
+	a.rules.grants = a.config.Grants
+	a.warnOfGrants(registries.Actions)
 	if a.config.Rules.Git.URL != "" {
 		err = a.openGitRules(ctx)
 	} else {
 		err = a.openDirRules(ctx)
 	}
 	return err
+}
+
+// warnOfGrants tells of actions in grants that do not exist: another version may have them, so that it is no error.
+func (a *App) warnOfGrants(actions action.Registry) {
+	known := slices.Sorted(maps.Keys(actions))
+	for _, p := range a.config.Grants.Unknown(known) {
+		a.log.Warn("a grant names an action that this version does not have", "grant", "grants"+p.Field, "action", p.Msg, "nearest", document.Nearest(p.Msg, known))
+	}
 }
 
 // openDirRules loads rules from directories and makes them the active ones. A server that was given broken rules goes on
@@ -245,6 +261,9 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	parts.start("janitor", func() error { return a.janitor(working) })
 	parts.start("rules", func() error { return a.rules.sync.Run(working) })
+	if a.proposals != nil {
+		parts.start("proposals of rules", func() error { return a.proposals.Run(working) })
+	}
 	parts.start("active rules", func() error { return a.rules.follow(working, a.log) })
 	parts.start("engine", func() error {
 		return errors.Join(a.engine.Run(working), a.stopServers("admin", "health"))

@@ -182,6 +182,15 @@ func TestChangedPathsComeFromADiff(t *testing.T) {
 	if d := s.decided(gone.ID); len(d.Decision.Runs) != 0 || d.Decision.Changed != nil || !strings.Contains(d.Decision.Why, "does not list all changed paths") {
 		t.Errorf("a branch that is gone is decided %+v", *d.Decision)
 	}
+	var all struct{ Items []decided }
+	if !s.get("events", &all) || len(all.Items) != 5 {
+		t.Fatalf("events %+v", all)
+	}
+	for i, want := range []int{0, 1, 1, 0, 2} { // a list has what only a diff could tell, newest first
+		if d := all.Items[i].Decision; (d != nil) != (want > 0) || d != nil && len(d.Changed.Paths) != want {
+			t.Errorf("event %d of the list is decided %+v, want %d paths", i, d, want)
+		}
+	}
 	if n := strings.Count(s.log.String(), "it is tried again"); n == 0 {
 		t.Error("the log does not tell of the tries")
 	}

@@ -59,11 +59,20 @@ func (a *App) openGitRules(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := a.openProposals(g); err != nil {
+		return fmt.Errorf("rules.git: %w", err)
+	}
 	a.rules.sync, a.rules.origin = sync, g.String()
-	a.rules.watches = isPush
+	a.rules.watches = func(e *event.Event) bool { return isPush(e) || a.proposals != nil && isProposal(e) }
 	a.rules.watched = func(e *event.Event) {
-		if g.concerns(e) {
+		if !g.isAbout(e) {
+			return
+		}
+		if isPush(e) && g.follows(e.Git) {
 			sync.Poke()
+		}
+		if a.proposals != nil {
+			a.proposals.Poke()
 		}
 	}
 	return nil
@@ -108,15 +117,23 @@ func (g *gitRules) String() string {
 }
 
 func (g *gitRules) read(ctx context.Context, q rulesync.Query) (rulesync.Commit, error) {
-	s, err := g.files.Read(ctx, git.FilesQuery{
+	return readRules(ctx, g.files, git.FilesQuery{
 		URL: g.config.URL, Ref: g.config.Ref, Path: g.config.Path, Known: q.Known, Reread: q.Reread, Want: rulesync.IsRuleFile,
 	})
+}
+
+func readRules(ctx context.Context, files *git.Files, q git.FilesQuery) (rulesync.Commit, error) {
+	s, err := files.Read(ctx, q)
+	var refused *git.RefusedError
+	if errors.As(err, &refused) {
+		return rulesync.Commit{ID: refused.Commit, Object: refused.Object, Problem: refused.Err}, nil
+	}
 	if err != nil {
 		return rulesync.Commit{}, err
 	}
-	c := rulesync.Commit{ID: s.Commit, Object: s.Object, Rewritten: s.Rewritten}
+	c := rulesync.Commit{ID: s.Commit, Object: s.Object, Time: s.Time, Rewritten: s.Rewritten}
 	for _, f := range s.Files {
-		c.Files = append(c.Files, rule.File(f))
+		c.Files = append(c.Files, rule.File{Path: f.Path, Data: f.Data})
 	}
 	return c, nil
 }
@@ -157,19 +174,21 @@ func (g *gitRules) checkSignature(object []byte) (string, error) {
 // isPush tells by the words that all presets have for it, so that the bodies of other events need not be read.
 func isPush(e *event.Event) bool { return strings.Contains(e.Type, "push") }
 
-// concerns says whether an event is a push to the followed reference. Whoever can send such an event causes a look at the
+// isAbout says whether an event is about the followed repository. Whoever can send such an event causes a look at the
 // repository, which is limited, and nothing else: what is there counts, not what the event says. The host is not compared,
 // since senders may know the repository by another address.
-func (g *gitRules) concerns(e *event.Event) bool {
+func (g *gitRules) isAbout(e *event.Event) bool {
 	if e.Git == nil || e.Git.Repo == "" {
 		return false
 	}
 	path, repo := "/"+strings.ToLower(g.place.Path), "/"+strings.ToLower(e.Git.Repo)
-	if !strings.HasSuffix(path, repo) {
-		return false
-	}
+	return strings.HasSuffix(path, repo)
+}
+
+// follows says whether an event's reference is the followed one.
+func (g *gitRules) follows(e *event.Git) bool {
 	switch g.config.Ref {
-	case "", "HEAD", e.Git.Ref, e.Git.Branch, e.Git.Tag:
+	case "", "HEAD", e.Ref, e.Branch, e.Tag:
 		return true
 	}
 	return false

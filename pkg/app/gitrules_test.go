@@ -45,6 +45,7 @@ type forgeHost struct {
 
 	mu       sync.Mutex
 	statuses map[string]map[string]string // by commit, the last one
+	said     []string                     // all: commit context state
 	tokens   []string
 }
 
@@ -86,7 +87,10 @@ func (f *forgeHost) takeStatus(w http.ResponseWriter, r *http.Request) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.statuses[filepath.Base(r.URL.Path)] = s
+	commit := filepath.Base(r.URL.Path)
+	f.statuses[commit] = s
+	f.statuses[commit+" "+s["context"]] = s
+	f.said = append(f.said, commit+" "+s["context"]+" "+s["state"])
 	f.tokens = append(f.tokens, r.Header.Get("Authorization"))
 	w.WriteHeader(http.StatusCreated)
 	_, _ = io.WriteString(w, "{}")
@@ -262,15 +266,15 @@ func TestBadRulesInGitChangeNothing(t *testing.T) {
 		{"no directory", func() string {
 			f.git(f.work, "rm", "--quiet", "-r", "rules")
 			return f.push()
-		}, `no such directory: "rules"`, ""},
+		}, `no such directory: "rules"`, "there is no such directory"},
 		{"a link out of the tree", func() string {
 			f.write("rules/a.yaml", okRule("evil"))
 			if err := os.Symlink("/etc/passwd", filepath.Join(f.work, "rules", "link.yaml")); err != nil {
 				t.Fatal(err)
 			}
 			return f.push()
-		}, `points out of the repository: "rules/link.yaml"`, ""},
-		{"a huge file", func() string { return f.commit("#" + strings.Repeat("x", 1<<20)) }, "is 1048577 bytes long", ""},
+		}, `points out of the repository: "rules/link.yaml"`, "a symbolic link points out"},
+		{"a huge file", func() string { return f.commit("#" + strings.Repeat("x", 1<<20)) }, "is 1048577 bytes long", "too much is there: \"rules/a.yaml\""},
 		{"a bomb of aliases", func() string {
 			return f.commit("a: &a [x,x,x,x,x,x,x,x]\nb: &b [" + strings.Repeat("*a,", 200) + "]\nc: [" + strings.Repeat("*b,", 200) + "]\n")
 		}, "aliases", "rules/a.yaml:"},

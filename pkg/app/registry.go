@@ -3,16 +3,21 @@ package app
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/action"
+	silence "github.com/riposte-dev/riposte/pkg/action/alertmanager"
+	"github.com/riposte-dev/riposte/pkg/action/ansible"
 	"github.com/riposte-dev/riposte/pkg/action/exec"
 	"github.com/riposte-dev/riposte/pkg/action/git"
 	"github.com/riposte-dev/riposte/pkg/action/http"
 	"github.com/riposte-dev/riposte/pkg/action/notify"
+	"github.com/riposte-dev/riposte/pkg/action/prometheus"
 	"github.com/riposte-dev/riposte/pkg/action/terraform"
+	"github.com/riposte-dev/riposte/pkg/action/webhook"
 	"github.com/riposte-dev/riposte/pkg/command"
 	"github.com/riposte-dev/riposte/pkg/config"
 	"github.com/riposte-dev/riposte/pkg/forge"
@@ -57,7 +62,24 @@ func (a *App) actions(runner *command.Runner) (action.Registry, func(context.Con
 		sender.Definitions(),
 		exec.Definitions(exec.Options{Runner: runner, OutputBytes: c.Exec.OutputBytes}),
 		http.Definitions(http.Options{Client: client}),
+		ansible.Definitions(ansible.Options{Runner: runner, Binary: c.Ansible.Binary}),
+		webhook.Definitions(webhook.Options{Client: client}),
+		prometheus.Definitions(prometheus.Options{Server: a.server(c.Prometheus), Client: client}),
+		silence.Definitions(silence.Options{Server: a.server(c.Alertmanager)}),
 	), sender.Close
+}
+
+// server is an API that the configuration names: the platform team's own choice, so that it may stand at a private address.
+func (a *App) server(c config.API) outbound.API {
+	anywhere := []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+	api := outbound.API{URL: c.URL, Username: c.Username, Client: outbound.New(outbound.Options{AllowPrivate: anywhere})}
+	if c.Token != "" {
+		api.Token = func() (string, error) {
+			v, err := a.secrets.Get(c.Token)
+			return string(v), err
+		}
+	}
+	return api
 }
 
 // environment returns the server's variables that children get.

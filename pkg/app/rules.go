@@ -13,6 +13,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/api"
 	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/eventlog"
+	"github.com/riposte-dev/riposte/pkg/grant"
 	"github.com/riposte-dev/riposte/pkg/receive"
 	"github.com/riposte-dev/riposte/pkg/rule"
 	"github.com/riposte-dev/riposte/pkg/rulesync"
@@ -31,6 +32,7 @@ type rules struct {
 	secrets    *secrets
 	events     *eventlog.Log
 	dev        bool
+	grants     grant.List
 	sync       ruleSync
 	origin     string                  // the repository they come from, for people; empty for directories
 	activated  chan *rule.Set          // the newest that a partition decides with
@@ -58,7 +60,7 @@ func newRules(r Registries, s *secrets, events *eventlog.Log, dev bool) *rules {
 func (r *rules) options() rule.Options {
 	return rule.Options{
 		Sources: r.registries.Sources, Actions: r.registries.Actions, Dev: r.dev,
-		Secret: r.secrets.source, CheckSecret: r.secrets.check, Now: time.Now,
+		Secret: r.secrets.source, CheckSecret: r.secrets.check, Now: time.Now, Grants: r.grants.Of,
 	}
 }
 
@@ -70,8 +72,17 @@ func (r *rules) load(ctx context.Context, files []rule.File, revision string) (*
 	return rule.Load(files, o)
 }
 
+// loadProposal builds a set from files that anybody may have written: with every check, and without what could reach the
+// value of a secret.
+func (r *rules) loadProposal(ctx context.Context, files []rule.File, revision string) (*rule.Set, error) {
+	o := r.options()
+	o.Revision, o.Secret = revision, nil
+	o.Stop = func() error { return context.Cause(ctx) }
+	return rule.Load(files, o)
+}
+
 // revision builds the set of a revision from the store. It was checked when it was activated; a secret that was removed
-// since fails where it is used.
+// since fails where it is used, and what is not granted any more is refused there.
 func (r *rules) revision(ctx context.Context, name string) (*rule.Set, error) {
 	text, err := r.events.Revision(ctx, name)
 	if err != nil {
@@ -82,7 +93,7 @@ func (r *rules) revision(ctx context.Context, name string) (*rule.Set, error) {
 		return nil, fmt.Errorf("read rule revision %.12s: %w", name, err)
 	}
 	o := r.options()
-	o.Revision, o.CheckSecret = name, nil
+	o.Revision, o.CheckSecret, o.WasActive = name, nil, true
 	return rule.Load(files, o)
 }
 

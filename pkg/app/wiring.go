@@ -93,9 +93,9 @@ func (s *secrets) action(ref action.SecretRef) (string, error) {
 	return s.Action(ref)
 }
 
-// problemOf says which secrets of a source do not resolve.
+// problemOf says which secrets of a source do not resolve, or that it may receive nothing.
 func (s *secrets) problemOf(src *rule.Source) error {
-	var errs []error
+	errs := []error{src.Denied}
 	for _, ref := range src.Secrets {
 		if _, err := s.source(ref); err != nil {
 			errs = append(errs, err)
@@ -135,13 +135,15 @@ type eventView struct {
 // decideTime is how long an event can wait for its decision before it counts as one whose decision is forgotten.
 const decideTime = 10 * time.Minute
 
-// views fills an event's views, unless reading it may end the process: it is quarantined, or not decided yet.
-func (v eventView) views(e *event.Event) {
+// views fills an event's views, unless reading it may end the process: it is quarantined, or not decided yet. It returns
+// what was decided, as far as it is known.
+func (v eventView) views(e *event.Event) (decision run.Entry, ok bool) {
 	decision, known := v.history.Decision(e.ID)
 	if known && engine.Quarantined(decision) || !known && time.Since(e.ReceivedAt) < decideTime {
-		return
+		return decision, false
 	}
 	v.rules.normalise(e)
+	return decision, true
 }
 
 func (v eventView) List(ctx context.Context, q api.EventQuery) ([]*event.Event, string, error) {

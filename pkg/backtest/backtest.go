@@ -10,6 +10,7 @@ package backtest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -53,7 +54,16 @@ type Options struct {
 	Decided []Start
 	// Since and Until bound the runs that count; events before Since only open windows.
 	Since, Until time.Time
+
+	// MaxRuns bounds the runs that both sides start together, which are kept until the end; 0 for no bound.
+	MaxRuns int
+	// Pause is called after every few events, in which nothing else goes on: a server waits in it so that others get
+	// their turn. An error stops the backtest. Without it all processors are used.
+	Pause func(context.Context) error
 }
+
+// ErrTooManyRuns says that the sets start more runs than Options.MaxRuns.
+var ErrTooManyRuns = errors.New("the rules start too many runs to compare them")
 
 // Reach is how far before Since events can matter: the longest window and the longest limit of the sets, one after the other.
 func Reach(sets ...*rule.Set) time.Duration {
@@ -74,7 +84,9 @@ func Reach(sets ...*rule.Set) time.Duration {
 
 // Run plays a recording. It can be stopped between events.
 func Run(ctx context.Context, rec *Recording, o Options) (*Report, error) {
-	c := newComparison(&o)
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	c := newComparison(&o, stop)
 	candidate, err := newSide(o.Candidate, &o, func(s Start) { c.add(s, true) })
 	if err != nil {
 		return nil, err
@@ -92,7 +104,8 @@ func Run(ctx context.Context, rec *Recording, o Options) (*Report, error) {
 			r.prepared = append(r.prepared, s.prepare(ctx, r))
 		}
 	}
-	err = rec.ahead(ctx, o.Since.Add(-Reach(o.Candidate, o.Against)), o.Until, prepare, func(r *Recorded) {
+	from := o.Since.Add(-Reach(o.Candidate, o.Against))
+	err = rec.ahead(ctx, ahead{from, o.Until, o.Pause}, prepare, func(r *Recorded) {
 		c.saw(r)
 		for i, s := range sides {
 			s.event(ctx, r, r.prepared[i])
@@ -103,6 +116,9 @@ func Run(ctx context.Context, rec *Recording, o Options) (*Report, error) {
 	}
 	for _, s := range sides {
 		s.sim.MoveTo(ctx, o.Until)
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
 	if o.Against == nil {
 		c.decided(o.Decided)
@@ -138,8 +154,13 @@ type prepared struct {
 	decision   simulate.Decision
 }
 
-// prepare is called from several goroutines.
-func (s *side) prepare(ctx context.Context, r *Recorded) prepared {
+// prepare is called from several goroutines. An event that makes it panic starts nothing, as in a server.
+func (s *side) prepare(ctx context.Context, r *Recorded) (p prepared) {
+	defer func() {
+		if recover() != nil {
+			p = prepared{}
+		}
+	}()
 	src := s.set.Sources[r.Source]
 	if src == nil || src.Source == nil {
 		return prepared{unreceived: true}
@@ -149,7 +170,7 @@ func (s *side) prepare(ctx context.Context, r *Recorded) prepared {
 	}
 	e := r.event()
 	s.views.fill(src.Source, r, e)
-	return prepared{event: e, decision: simulate.Decide(ctx, s.set, e)}
+	return prepared{event: e, decision: simulate.DecidePaths(ctx, s.set, e, r.paths(e))}
 }
 
 // event takes in what was prepared.

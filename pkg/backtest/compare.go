@@ -2,6 +2,7 @@ package backtest
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -82,10 +83,12 @@ type comparison struct {
 	wanted  map[string]seen      // events that decided runs name, as far as they are recorded
 	current *Recorded
 	events  int
+	added   int // runs
+	stop    func(cause error)
 }
 
-func newComparison(o *Options) *comparison {
-	c := &comparison{o: o, pairs: map[id]*pair{}, wanted: map[string]seen{}}
+func newComparison(o *Options, stop func(error)) *comparison {
+	c := &comparison{o: o, stop: stop, pairs: map[id]*pair{}, wanted: map[string]seen{}}
 	if o.Against != nil {
 		c.actions = [2]map[string]string{actions(o.Candidate), actions(o.Against)}
 		return c
@@ -108,6 +111,10 @@ func (c *comparison) saw(r *Recorded) {
 }
 
 func (c *comparison) add(s Start, candidate bool) {
+	if c.added++; c.o.MaxRuns > 0 && c.added > c.o.MaxRuns {
+		c.stop(fmt.Errorf("%w: more than %d", ErrTooManyRuns, c.o.MaxRuns))
+		return
+	}
 	p := c.pair(s)
 	if c.current != nil && c.current.ID == s.Event {
 		p.typ = c.current.Type

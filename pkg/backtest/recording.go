@@ -126,14 +126,24 @@ type part struct {
 	err    error
 }
 
+// ahead says what is played, and how.
+type ahead struct {
+	since, until time.Time
+	pause        func(context.Context) error
+}
+
 // ahead is Each, reading ahead of fn. prepare is called for each event, in several goroutines at once that have ended when
-// ahead returns; fn is called in order. An event's memory is not used again.
-func (r *Recording) ahead(ctx context.Context, since, until time.Time, prepare func(*Recorded), fn func(*Recorded)) error {
+// ahead returns; fn is called in order. An event's memory is not used again. With a pause nothing is read ahead.
+func (r *Recording) ahead(ctx context.Context, a ahead, prepare func(*Recorded), fn func(*Recorded)) error {
 	ctx, cancel := context.WithCancel(ctx)
+	batches := slices.Chunk(r.between(a.since, a.until), batch)
 	queue := make(chan chan part, runtime.GOMAXPROCS(0))
+	if a.pause != nil {
+		queue = make(chan chan part)
+	}
 	go func() {
 		defer close(queue)
-		for list := range slices.Chunk(r.between(since, until), batch) {
+		for list := range batches {
 			done := make(chan part, 1)
 			select {
 			case queue <- done:
@@ -153,15 +163,24 @@ func (r *Recording) ahead(ctx context.Context, since, until time.Time, prepare f
 		p := <-done
 		for _, rec := range p.events {
 			if ctx.Err() != nil {
-				return ctx.Err()
+				return context.Cause(ctx)
 			}
 			fn(rec)
 		}
 		if p.err != nil {
 			return p.err
 		}
+		if a.pause == nil {
+			continue
+		}
+		if err := a.pause(ctx); err != nil {
+			return err
+		}
 	}
-	return ctx.Err()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
 }
 
 func (r *Recording) part(list []entry, prepare func(*Recorded)) part {
@@ -241,6 +260,7 @@ type Recorded struct {
 
 	time, deliveryID, subject, causedBy, headers, data []byte // raw
 	git, alert, pullRequest                            []byte // raw, as the API printed them
+	decision                                           []byte // raw; of a single event that the API printed
 
 	prepared []prepared // for each side
 }
@@ -292,7 +312,26 @@ func (r *Recorded) keep(key string, value []byte) {
 		r.alert = value
 	case `"pullRequest"`:
 		r.pullRequest = value
+	case `"decision"`:
+		r.decision = value
 	}
+}
+
+// paths are those that the event changed: as a diff found them when it was decided, or else those that it lists.
+func (r *Recorded) paths(e *event.Event) event.Paths {
+	changed, ok := event.Field(r.decision, "changed")
+	if !ok {
+		return e.ListedPaths()
+	}
+	var found []string
+	list, _ := event.Field(changed, "paths")
+	for path := range event.Elements(list) {
+		found = append(found, event.Text(path))
+	}
+	p := e.FoundPaths(found)
+	more, _ := event.Field(changed, "more")
+	p.Complete = len(more) == 0 || string(more) == "0"
+	return p
 }
 
 // event makes the event anew, without its views.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,6 +28,7 @@ type backtestFlags struct {
 	rules, against  []string
 	revision        string
 	events          string
+	config          string
 	since, until    string
 	failOn          []string
 	remote          remote
@@ -53,6 +53,7 @@ func newBacktest() *cobra.Command {
 	f.StringVar(&b.until, "until", "", "up to this time, or so long ago; default now, and with --events all of them")
 	f.StringArrayVar(&b.failOn, "fail-on", nil, "exit with 1 where there are differences of a kind (appear, disappear, change, any), or more than N of them: any:10")
 	complete(cmd, "fail-on", backtest.Appear, backtest.Disappear, backtest.Change, "any")
+	bindGrants(cmd, &b.config)
 	b.remote.bind(cmd)
 	return cmd
 }
@@ -70,7 +71,7 @@ func (b *backtestFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	if len(b.against) > 0 {
-		if o.Against, err = loadRules(b.against); err != nil {
+		if o.Against, err = loadRules(b.against, b.config, true); err != nil {
 			return err
 		}
 	}
@@ -85,7 +86,7 @@ func (b *backtestFlags) run(cmd *cobra.Command) error {
 }
 
 // check reads what the flags say.
-func (b *backtestFlags) check(cmd *cobra.Command) (limits map[string]int, err error) {
+func (b *backtestFlags) check(cmd *cobra.Command) (limits backtest.Limits, err error) {
 	if len(b.rules) == 0 && b.revision == "" {
 		return nil, usage(cmd, "the candidate is missing: give --rules or --revision")
 	}
@@ -106,13 +107,8 @@ func (b *backtestFlags) check(cmd *cobra.Command) (limits map[string]int, err er
 	if !b.sinceAt.Before(b.untilT) {
 		return nil, usage(cmd, "--since is not before --until")
 	}
-	limits = map[string]int{}
-	for _, text := range b.failOn {
-		m := regexp.MustCompile(`^(appear|disappear|change|any)(?::([0-9]{1,9}))?$`).FindStringSubmatch(text)
-		if m == nil {
-			return nil, usage(cmd, "--fail-on %q is not appear, disappear, change or any, with :N or without", text)
-		}
-		limits[m[1]], _ = strconv.Atoi(m[2]) // nothing is 0
+	if limits, err = backtest.ParseLimits(b.failOn); err != nil {
+		return nil, usage(cmd, "--fail-on %v", err)
 	}
 	return limits, nil
 }
@@ -134,7 +130,7 @@ func moment(text string, now, otherwise time.Time) (time.Time, error) {
 
 func (b *backtestFlags) candidate() (*rule.Set, error) {
 	if b.revision == "" {
-		return loadRules(b.rules)
+		return loadRules(b.rules, b.config, false)
 	}
 	dirs := b.rules
 	if len(dirs) == 0 {
@@ -147,7 +143,7 @@ func (b *backtestFlags) candidate() (*rule.Set, error) {
 	if len(files) == 0 {
 		return nil, noRules(dirs)
 	}
-	return loadFiles(files)
+	return loadFiles(files, b.config, false)
 }
 
 // play gets the events into a file, and what was decided of them, and compares.
@@ -307,19 +303,11 @@ func (b *backtestFlags) differences(w io.Writer, r *backtest.Report) {
 	}
 }
 
-// exceeded says which limits of --fail-on are exceeded. A commit status on a pull request will say the same in one line.
-func exceeded(r *backtest.Report, limits map[string]int) error {
-	found := map[string]int{
-		backtest.Appear: r.Appear, backtest.Disappear: r.Disappear, backtest.Change: r.Change, "any": r.Appear + r.Disappear + r.Change,
-	}
-	var said []string
-	for _, kind := range []string{backtest.Appear, backtest.Disappear, backtest.Change, "any"} {
-		if most, limited := limits[kind]; limited && found[kind] > most {
-			said = append(said, fmt.Sprintf("%s: %d, and at most %d are let pass", kind, found[kind], most))
-		}
-	}
-	if len(said) == 0 {
+// exceeded fails where the limits of --fail-on are exceeded.
+func exceeded(r *backtest.Report, limits backtest.Limits) error {
+	said := limits.Exceeded(r)
+	if said == "" {
 		return nil
 	}
-	return &failure{code: exitFailed, err: errors.New("the runs differ: " + strings.Join(said, "; "))}
+	return &failure{code: exitFailed, err: errors.New("the runs differ: " + said)}
 }

@@ -15,7 +15,6 @@ import (
 
 	"github.com/riposte-dev/riposte/pkg/app"
 	"github.com/riposte-dev/riposte/pkg/client"
-	"github.com/riposte-dev/riposte/pkg/config"
 	"github.com/riposte-dev/riposte/pkg/document"
 	"github.com/riposte-dev/riposte/pkg/lint"
 	"github.com/riposte-dev/riposte/pkg/rule"
@@ -53,7 +52,7 @@ func newCheck() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&file, "config", "", "the server's configuration: checks that the secrets that rules name are declared there")
+	f.StringVar(&file, "config", "", "the server's configuration: checks that the secrets that rules name are declared there, and that its grants allow what rules use")
 	f.BoolVar(&dev, "dev", false, "allow {env: …}, as serve --dev does")
 	f.BoolVar(&fatal, "lint-fatal", false, "exit with 3 when there are warnings")
 	f.StringVarP(&output, "output", "o", "text", "text, json, sarif for code scanning, or github for annotations of a workflow")
@@ -88,12 +87,13 @@ func check(dirs []string, configFile string, dev bool) (*checked, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := config.Default()
+	c, err := configured(configFile)
+	if err != nil {
+		return nil, err
+	}
 	o := rule.Options{Dev: dev, Secret: func(source.SecretRef) ([]byte, error) { return nil, errors.New("check resolves no secrets") }}
+	granted(&o, files, c)
 	if configFile != "" {
-		if c, err = config.Load(config.Sources{File: configFile}); err != nil {
-			return nil, configError(err)
-		}
 		o.CheckSecret = func(ref source.SecretRef) error {
 			if _, ok := c.Secrets[ref.Secret]; ref.Secret != "" && !ok {
 				return fmt.Errorf("secret %s is not declared in the server's configuration", ref.Secret)

@@ -30,6 +30,7 @@ type explainFlags struct {
 	all                bool
 	file, source, kind string
 	rules, header      []string
+	config             string
 }
 
 func newExplain() *cobra.Command {
@@ -48,6 +49,7 @@ func newExplain() *cobra.Command {
 	f.StringVar(&x.source, "source", "", "with --file: name of the Source document that would receive it")
 	f.StringArrayVar(&x.rules, "rules", nil, "with --file: directory with rules; can be repeated")
 	f.StringVar(&x.kind, "type", "", "with --file: type of the event, where a header would say it: push")
+	bindGrants(cmd, &x.config)
 	f.StringArrayVarP(&x.header, "header", "H", nil, "with --file: request header, as in 'X-GitHub-Event: push'; can be repeated")
 	return cmd
 }
@@ -86,7 +88,7 @@ func (x *explainFlags) check(cmd *cobra.Command, args []string) error {
 	case x.file != "" && len(x.rules) == 0:
 		return usage(cmd, "--rules is missing")
 	}
-	for _, name := range []string{"source", "rules", "type", "header"} {
+	for _, name := range []string{"source", "rules", "type", "header", "config"} {
 		if x.file == "" && cmd.Flags().Changed(name) {
 			return usage(cmd, "--%s belongs to --file", name)
 		}
@@ -109,7 +111,7 @@ func (x *explainFlags) print(w io.Writer, v any, all []*explain.Explanation) err
 
 // offline explains each event of a payload.
 func (x *explainFlags) offline(cmd *cobra.Command) error {
-	set, err := readRules(x.rules)
+	set, err := readRules(x.rules, x.config)
 	if err != nil {
 		return err
 	}
@@ -158,16 +160,22 @@ func explainAll(ctx context.Context, set *rule.Set, events []*event.Event, all b
 }
 
 // readRules builds the set of rules below directories; secrets are not looked at.
-func readRules(dirs []string) (*rule.Set, error) {
+func readRules(dirs []string, config string) (*rule.Set, error) {
 	files, err := rulesBelow(dirs)
 	if err != nil {
 		return nil, err
 	}
+	c, err := configured(config)
+	if err != nil {
+		return nil, err
+	}
 	r := app.Describe()
-	set, err := rule.Load(files, rule.Options{
+	o := rule.Options{
 		Sources: r.Sources, Actions: r.Actions, Dev: true,
 		Secret: func(source.SecretRef) ([]byte, error) { return nil, errors.New("explain resolves no secrets") },
-	})
+	}
+	granted(&o, files, c)
+	set, err := rule.Load(files, o)
 	var problems document.Problems
 	if errors.As(err, &problems) {
 		return nil, &failure{code: exitFailed, err: fmt.Errorf("%w\n\n%s", problems, count(len(problems), "problem")), plain: true}

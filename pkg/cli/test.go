@@ -8,10 +8,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/riposte-dev/riposte/pkg/app"
+	"github.com/riposte-dev/riposte/pkg/config"
 	"github.com/riposte-dev/riposte/pkg/document"
 	"github.com/riposte-dev/riposte/pkg/rule"
 	"github.com/riposte-dev/riposte/pkg/rulesync"
@@ -20,8 +22,8 @@ import (
 )
 
 type testFlags struct {
-	run, junit string
-	coverage   bool
+	run, junit, config string
+	coverage           bool
 	remote
 }
 
@@ -45,6 +47,7 @@ func newTest() *cobra.Command {
 	f.StringVar(&t.run, "run", "", "only cases whose TEST/CASE matches the regular expression; -run works too")
 	f.StringVar(&t.junit, "junit", "", "write a report in JUnit's XML to this file")
 	f.BoolVar(&t.coverage, "coverage", false, "print which rules ran, and what their clauses said")
+	bindGrants(cmd, &t.config)
 	t.bindOutput(cmd)
 	return cmd
 }
@@ -57,11 +60,17 @@ func (t *testFlags) test(cmd *cobra.Command, dirs []string) error {
 			return usage(cmd, "--run: %v", err)
 		}
 	}
-	set, err := loadTests(dirs)
+	set, err := loadTests(dirs, t.config)
 	if err != nil {
 		return err
 	}
-	report, err := ruletest.Run(cmd.Context(), ruletest.Options{Set: set, ReadFile: beside, Only: only})
+	o := ruletest.Options{Set: set, ReadFile: beside, Only: only}
+	if t.config != "" {
+		if o.Quiet, err = quietTimes(t.config); err != nil {
+			return err
+		}
+	}
+	report, err := ruletest.Run(cmd.Context(), o)
 	if err != nil {
 		return broken(err)
 	}
@@ -82,6 +91,16 @@ func (t *testFlags) test(cmd *cobra.Command, dirs []string) error {
 	return nil
 }
 
+// quietTimes reads those of a configuration file.
+func quietTimes(file string) (func(map[string]string, time.Time) (string, time.Time, bool), error) {
+	c, err := config.Load(config.Sources{File: file})
+	if err != nil {
+		return nil, &failure{code: exitUsage, err: configError(err)}
+	}
+	times, err := c.Quiet()
+	return times.At, err
+}
+
 func (t *testFlags) print(w io.Writer, report *ruletest.Report) {
 	report.Print(w)
 	if t.coverage {
@@ -92,8 +111,8 @@ func (t *testFlags) print(w io.Writer, report *ruletest.Report) {
 
 // loadTests builds the set below the directories, which must have tests: a mistyped directory must not look right in
 // somebody's CI.
-func loadTests(dirs []string) (*rule.Set, error) {
-	set, err := loadRules(dirs)
+func loadTests(dirs []string, config string) (*rule.Set, error) {
+	set, err := loadRules(dirs, config, false)
 	if err != nil {
 		return nil, err
 	}
@@ -103,8 +122,9 @@ func loadTests(dirs []string) (*rule.Set, error) {
 	return set, nil
 }
 
-// loadRules builds the set of directories for a command that runs nothing: secrets are not looked at.
-func loadRules(dirs []string) (*rule.Set, error) {
+// loadRules builds the set of directories for a command that runs nothing: secrets are not looked at, and grants are those of
+// the configuration file, if any. A set that was active loads even if it is not granted any more what it uses.
+func loadRules(dirs []string, config string, wasActive bool) (*rule.Set, error) {
 	files, err := rulesync.Read(dirs)
 	if err != nil {
 		return nil, &failure{code: exitUsage, err: err}
@@ -112,19 +132,25 @@ func loadRules(dirs []string) (*rule.Set, error) {
 	if len(files) == 0 {
 		return nil, noRules(dirs)
 	}
-	return loadFiles(files)
+	return loadFiles(files, config, wasActive)
 }
 
 func noRules(dirs []string) error {
 	return &failure{code: exitUsage, err: fmt.Errorf("there are no rules below %s", strings.Join(dirs, ", ")), hint: "they stand in files that end with .yaml or .yml"}
 }
 
-func loadFiles(files []rule.File) (*rule.Set, error) {
+func loadFiles(files []rule.File, config string, wasActive bool) (*rule.Set, error) {
+	c, err := configured(config)
+	if err != nil {
+		return nil, &failure{code: exitUsage, err: err}
+	}
 	r := app.Describe()
-	set, err := rule.Load(files, rule.Options{
-		Sources: r.Sources, Actions: r.Actions, Dev: true,
+	o := rule.Options{
+		Sources: r.Sources, Actions: r.Actions, Dev: true, WasActive: wasActive,
 		Secret: func(source.SecretRef) ([]byte, error) { return nil, errors.New("no secrets are resolved here") },
-	})
+	}
+	granted(&o, files, c)
+	set, err := rule.Load(files, o)
 	if err != nil {
 		return nil, broken(err)
 	}

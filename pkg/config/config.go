@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/riposte-dev/riposte/pkg/grant"
 	"github.com/riposte-dev/riposte/pkg/quiet"
 )
 
@@ -37,6 +38,8 @@ type Config struct {
 	Credentials []Credential
 	Tokens      []Token
 	QuietTimes  []QuietTime // when rules leave things alone
+	// Grants say what rules may use, by path; nil where there are none, and everything is allowed.
+	Grants grant.List
 
 	Limits    Limits
 	EventLog  EventLog
@@ -44,8 +47,19 @@ type Config struct {
 	Exec      Exec
 	Git       Git
 	Terraform Terraform
+	Ansible   Ansible
 	Outbound  Outbound
 	Log       Log
+
+	Prometheus   API // that prometheus.query asks
+	Alertmanager API // that alertmanager.silence talks to
+}
+
+// API is a program's HTTP interface. An empty URL is none.
+type API struct {
+	URL      string
+	Username string // beside Token, for basic authentication
+	Token    string // name of a secret
 }
 
 // TLS holds the certificates of the listeners that can have one.
@@ -78,6 +92,13 @@ type RulesGit struct {
 	Forge          string // kind of the repository's host, where its name does not tell
 	API            string // address of the host's API, where it is not the usual one
 	StatusToken    string // name of a secret; empty for the token of the repository's credential
+	Backtest       RulesBacktest
+}
+
+// RulesBacktest says how what is proposed for the rules is judged. A Since of zero judges nothing.
+type RulesBacktest struct {
+	Since  time.Duration // how far back the events go
+	FailOn []string      // as backtest.ParseLimits reads them
 }
 
 // Secret says where a secret's value is: in a variable or in a file, one of the two.
@@ -181,6 +202,11 @@ type Git struct {
 // Terraform names the program.
 type Terraform struct {
 	Binary string // name or path of terraform or tofu; empty: the first of the two that is installed
+}
+
+// Ansible names the program.
+type Ansible struct {
+	Binary string // name or path of ansible-playbook; empty: the one that is installed
 }
 
 // Outbound bounds where http.request and notify.send connect to.

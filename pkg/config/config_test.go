@@ -56,7 +56,7 @@ tls:
   hooks: {cert: /tls/crt, key: /tls/key}
 trustedProxies: [10.0.0.0/8, 192.0.2.1]
 rules:
-  git: {url: "git@github.com:acme/rules.git", ref: main, path: /teams, interval: 5m, allowedSigners: /etc/signers, allowedGPGKeys: /etc/keys, forge: gitea, api: "https://git.example.com/api/v1", statusToken: github-webhook}
+  git: {url: "git@github.com:acme/rules.git", ref: main, path: /teams, interval: 5m, allowedSigners: /etc/signers, allowedGPGKeys: /etc/keys, forge: gitea, api: "https://git.example.com/api/v1", statusToken: github-webhook, backtest: {since: 1d, failOn: ["disappear", "any:10"]}}
 secrets:
   github-webhook: {env: GITHUB_WEBHOOK_SECRET}
   deploy-key: {file: /etc/riposte/deploy-key}
@@ -74,6 +74,8 @@ eventLog: {maxAge: 30d, idWindow: 1d12h}
 exec: {env: []}
 git: {backend: git, allowPrivate: [127.0.0.0/8]}
 log: {format: json}
+prometheus: {url: "https://prometheus.example.com/p", token: github-webhook, username: riposte}
+alertmanager: {url: "http://10.0.0.1:9093"}
 `)
 	if err != nil {
 		t.Fatal(err)
@@ -84,6 +86,7 @@ log: {format: json}
 	want.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32")}
 	want.Rules.Git = RulesGit{
 		"git@github.com:acme/rules.git", "main", "/teams", 5 * time.Minute, "/etc/signers", "/etc/keys", "gitea", "https://git.example.com/api/v1", "github-webhook",
+		RulesBacktest{24 * time.Hour, []string{"disappear", "any:10"}},
 	}
 	want.Secrets = map[string]Secret{"github-webhook": {Env: "GITHUB_WEBHOOK_SECRET"}, "deploy-key": {File: "/etc/riposte/deploy-key"}}
 	want.Credentials = []Credential{
@@ -97,6 +100,8 @@ log: {format: json}
 	want.Exec.Env = nil
 	want.Git.Backend, want.Git.AllowPrivate = "git", []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	want.Log.Format = "json"
+	want.Prometheus = API{"https://prometheus.example.com/p", "riposte", "github-webhook"}
+	want.Alertmanager.URL = "http://10.0.0.1:9093"
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}
@@ -105,15 +110,32 @@ log: {format: json}
 	}
 }
 
+func TestAPIs(t *testing.T) {
+	for text, want := range map[string]string{
+		"prometheus: {token: t}":                            "prometheus.url: is missing",
+		"prometheus: {url: prometheus:9090}":                "prometheus.url: must be an address",
+		"alertmanager: {url: http://u:pa55@am:9093}":        "alertmanager.url: must not hold a user or password",
+		"alertmanager: {url: http://am:9093, token: t}":     `alertmanager.token: no secret "t"`,
+		"alertmanager: {url: http://am:9093, username: me}": "alertmanager.username: needs token",
+	} {
+		if _, err := load(t, text); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "pa55") {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}
+
 func TestRulesComeFromOnePlace(t *testing.T) {
 	for text, want := range map[string]string{
-		"rules: {dirs: [a], git: {url: x}}":            "rules.git.url: rules come from a repository or from directories",
-		"rules: {git: {ref: main}}":                    "rules.git.url: is missing",
-		"rules: {git: {url: x, path: a/../..}}":        "rules.git.path: must be a directory",
-		"rules: {git: {url: x, statusToken: t}}":       `rules.git.statusToken: no secret "t"`,
-		"rules: {git: {url: x, api: git.example.com}}": "rules.git.api: must be an address",
-		"rules: {git: {url: x, ref: 7}}":               "rules.git.ref: must be a string",
-		"rules: {git: git@github.com:acme/rules.git}":  "rules.git: must be a mapping",
+		"rules: {dirs: [a], git: {url: x}}":                             "rules.git.url: rules come from a repository or from directories",
+		"rules: {git: {ref: main}}":                                     "rules.git.url: is missing",
+		"rules: {git: {url: x, path: a/../..}}":                         "rules.git.path: must be a directory",
+		"rules: {git: {url: x, statusToken: t}}":                        `rules.git.statusToken: no secret "t"`,
+		"rules: {git: {url: x, api: git.example.com}}":                  "rules.git.api: must be an address",
+		"rules: {git: {url: x, backtest: {failOn: [any]}}}":             "rules.git.backtest.since: is missing",
+		"rules: {git: {backtest: {since: 1d}}}":                         "rules.git.url: is missing",
+		"rules: {git: {url: x, backtest: {since: 1d, failOn: [many]}}}": `rules.git.backtest.failOn: "many" is not appear`,
+		"rules: {git: {url: x, ref: 7}}":                                "rules.git.ref: must be a string",
+		"rules: {git: git@github.com:acme/rules.git}":                   "rules.git: must be a mapping",
 	} {
 		if _, err := load(t, text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)
@@ -156,7 +178,7 @@ tokens:
 		"7: tls.hooks: needs both cert and key",
 		"9: rules.git.signers: unknown field",
 		"9: rules.git.interval: 0 is less than 1s",
-		"10: grants: not supported by this version",
+		"10: grants: is empty: list what is allowed, or remove the key",
 		"12: secrets.one: must be {env: VARIABLE} or {file: PATH}",
 		"13: secrets.two: needs either env or file",
 		"15: tokens[0].role:",
@@ -402,4 +424,47 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestGrants(t *testing.T) {
+	c, err := load(t, `
+grants:
+  - paths: ["teams/payments/**"]
+    sources: [github, alertmanager]
+    actions: [git.pull, kubernetes.restart]
+    secrets: [payments-*]
+    targets: [payments, oncall]
+    kubernetes: {serviceAccount: riposte-payments}
+    maxMode: observe
+  - paths: ["platform/**"]
+    allow: everything
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	payments := c.Grants.Of("teams/payments/a.yaml")
+	account, err := payments.ServiceAccount()
+	if err != nil || account != "riposte-payments" || payments.Secret("payments-db") != nil || payments.Secret("db") == nil || payments.Mode("auto") == nil {
+		t.Errorf("%+v", c.Grants)
+	}
+	if c.Grants.Of("platform/x.yaml").Secret("db") != nil || c.Grants.Of("x.yaml").Secret("db") == nil {
+		t.Errorf("%+v", c.Grants)
+	}
+	if c, err := load(t, "data: a"); err != nil || c.Grants != nil {
+		t.Errorf("without grants: %+v, %v", c.Grants, err)
+	}
+	for text, want := range map[string]string{
+		"grants:": "1: grants: is empty", "grants: []": "1: grants: is empty", "grants: {}": "1: grants: must be a list",
+		"grants:\n  - {paths: [a/**], action: [x]}":                 `2: grants[0]: unknown field "action"`,
+		"grants:\n  - {paths: [a/**], kubernetes: {account: x}}":    `2: grants[0]: unknown field "account"`,
+		"grants:\n  - {paths: a/**}":                                "2: grants[0]: paths must be a slice, not a string",
+		"grants:\n  - {actions: [x]}":                               "2: grants[0].paths: is empty",
+		"grants:\n  - paths: [a/**]\n    maxMode: root":             `3: grants[0].maxMode: "root" is none of`,
+		"grants:\n  - paths: [a/**]\n  - paths:\n    - b/\n":        `4: grants[1].paths[0]: "b/" matches no file`,
+		"grants:\n  - {paths: [a/**], allow: everything}\n  - null": "3: grants[1].paths: is empty",
+	} {
+		if _, err := load(t, text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
 }

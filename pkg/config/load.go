@@ -14,6 +14,8 @@ import (
 
 	yamlnode "go.yaml.in/yaml/v4"
 	"sigs.k8s.io/yaml"
+
+	"github.com/riposte-dev/riposte/pkg/grant"
 )
 
 // maxFile bounds the configuration file in bytes.
@@ -183,7 +185,7 @@ func (d *decoder) object(path string, data json.RawMessage) {
 }
 
 func (d *decoder) member(path string, data json.RawMessage) {
-	if bytes.Equal(data, []byte("null")) && d.known(path) {
+	if bytes.Equal(data, []byte("null")) && d.known(path) && path != "grants" {
 		return
 	}
 	switch path {
@@ -195,7 +197,9 @@ func (d *decoder) member(path string, data json.RawMessage) {
 		d.config.Tokens = decodeList[Token](d, path, data)
 	case "quietTimes":
 		d.config.QuietTimes = decodeList[QuietTime](d, path, data)
-	case "grants", "limits.storm":
+	case "grants":
+		d.grants(data)
+	case "limits.storm":
 		d.problem(path, "not supported by this version; remove it")
 	default:
 		d.setting(path, data)
@@ -217,7 +221,7 @@ func (d *decoder) setting(path string, data json.RawMessage) {
 }
 
 // sections are the keys that hold something else than a plain setting and are understood.
-func sections() []string { return []string{"secrets", "credentials", "tokens", "quietTimes"} }
+func sections() []string { return []string{"secrets", "credentials", "tokens", "quietTimes", "grants"} }
 
 // known reports whether path is a setting, a section, or leads to one.
 func (d *decoder) known(path string) bool {
@@ -260,6 +264,15 @@ func (d *decoder) secrets(data json.RawMessage) {
 			continue
 		}
 		d.config.Secrets[name] = s
+	}
+}
+
+// grants reads the grants. A list without any would allow everything to whoever reads it as none, and nothing to whoever
+// reads it as written, so that it is refused.
+func (d *decoder) grants(data json.RawMessage) {
+	d.config.Grants = append(grant.List{}, decodeList[grant.Spec](d, "grants", data)...)
+	if text := string(data); text == "null" || text == "[]" {
+		d.problem("grants", "is empty: list what is allowed, or remove the key to allow everything to all rules")
 	}
 }
 

@@ -7,12 +7,14 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/riposte-dev/riposte/pkg/backtest"
 	"github.com/riposte-dev/riposte/pkg/quiet"
 )
 
@@ -48,8 +50,13 @@ func (c *Config) problems() []Problem {
 	for i, cred := range c.Credentials {
 		c.checkCredential(k, fmt.Sprintf("credentials[%d]", i), cred)
 	}
+	for _, p := range c.Grants.Validate() {
+		k.require(false, "grants"+p.Field, "%s", p.Msg)
+	}
 	c.checkTokens(k)
 	c.checkRulesGit(k)
+	c.checkAPI(k, "prometheus", c.Prometheus)
+	c.checkAPI(k, "alertmanager", c.Alertmanager)
 	c.checkBounds(k)
 	k.require(slices.Contains([]string{"go-git", "git"}, c.Git.Backend), "git.backend", "%q is neither go-git nor git", c.Git.Backend)
 	k.require(slices.Contains([]string{"text", "json"}, c.Log.Format), "log.format", "%q is neither text nor json", c.Log.Format)
@@ -169,7 +176,7 @@ func checkPrefix(cred Credential) error {
 func (c *Config) checkRulesGit(k *checks) {
 	g := c.Rules.Git
 	if g.URL == "" {
-		k.require(g == Default().Rules.Git, "rules.git.url", "is missing beside the other settings of rules.git")
+		k.require(reflect.DeepEqual(g, Default().Rules.Git), "rules.git.url", "is missing beside the other settings of rules.git")
 		return
 	}
 	k.require(len(c.Rules.Dirs) == 0, "rules.git.url", "rules come from a repository or from directories: remove one, rules.git or rules.dirs (--rules)")
@@ -181,6 +188,24 @@ func (c *Config) checkRulesGit(k *checks) {
 		u, err := url.Parse(g.API)
 		k.require(err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http"), "rules.git.api", "must be an address like https://git.example.com/api/v4")
 	}
+	k.require(g.Backtest.Since >= 0, "rules.git.backtest.since", "must not be negative")
+	k.require(g.Backtest.Since > 0 || len(g.Backtest.FailOn) == 0, "rules.git.backtest.since", "is missing beside rules.git.backtest.failOn: how far back the events go, as 24h")
+	_, err := backtest.ParseLimits(g.Backtest.FailOn)
+	k.require(err == nil, "rules.git.backtest.failOn", "%v", err)
+}
+
+// checkAPI never quotes the address: someone may have written a password into it.
+func (c *Config) checkAPI(k *checks, field string, a API) {
+	if a.URL == "" {
+		k.require(a == API{}, field+".url", "is missing beside the other settings of %s", field)
+		return
+	}
+	u, err := url.Parse(a.URL)
+	k.require(err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http") && u.RawQuery == "", field+".url", "must be an address like https://%s.example.com", field)
+	k.require(err != nil || u.User == nil, field+".url", "must not hold a user or password: name a secret with token, and a username beside it")
+	_, declared := c.Secrets[a.Token]
+	k.require(a.Token == "" || declared, field+".token", "no secret %q is declared under secrets", a.Token)
+	k.require(a.Username == "" || a.Token != "", field+".username", "needs token, the secret that holds the password")
 }
 
 func hasPassword(u *url.URL) bool {

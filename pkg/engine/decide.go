@@ -236,8 +236,7 @@ func (p *partition) hold(c *run.Created, r *rule.Rule, at time.Time) {
 		return
 	}
 	if name, until, ok := p.e.Quiet(r.Labels, at); ok {
-		c.State, c.Reason = run.Refused, run.ReasonQuietTime
-		c.Message = fmt.Sprintf("it is quiet time %s until %s", name, until.Format(time.RFC3339))
+		c.KeepQuiet(name, until)
 	}
 }
 

@@ -355,7 +355,10 @@ func (p *partition) call(ctx context.Context, at *attempt, phase run.Phase, step
 func (p *partition) callOf(r *run.Run, of *rule.Rule, e *event.Event, phase run.Phase, step string, params any) *action.Call {
 	c := &action.Call{
 		RunID: r.ID, Rule: r.Rule, StepID: step, StartedAt: p.e.Now(), Params: params,
-		Dir: p.e.dirs.path(r.ID), Event: eventInfo(e), Secret: p.e.Secret, Target: of.Target,
+		Dir: p.e.dirs.path(r.ID), Event: eventInfo(e), Secret: of.Secrets(p.e.Secret), Target: of.Target,
+	}
+	if e != nil {
+		c.EventJSON = e.MarshalJSON
 	}
 	if s := r.Step(phase, step); s != nil && !s.StartedAt.IsZero() {
 		c.StartedAt = s.StartedAt

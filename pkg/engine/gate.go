@@ -158,7 +158,7 @@ func (p *partition) mayEnd(ctx context.Context, a *active, en *run.Entry) bool {
 	if en.Phase == run.OnFailure && a.run.Gated {
 		switch a.gate.tell {
 		case tellNo:
-			*en = run.Silent(*en, &a.rule.Plan)
+			*en = run.Silent(a.run, &a.rule.Plan, *en)
 		case tellUnknown:
 			a.gate.tell = tellAsked
 			p.ask(request{Tell: &gate.Tell{Run: a.run.ID, Attempt: gateAttempt(a.run), Keys: p.tellKeys(ctx, a)}}, a.run.ID, nil)
@@ -397,9 +397,6 @@ func (p *partition) gateSays(answers []gate.Answer, fresh bool) {
 	}
 }
 
-// OwnSource is the source of events that Riposte itself sends, about itself.
-const OwnSource = "riposte"
-
 // notice tells of the gate itself: once, as an event that rules can answer.
 func (p *partition) notice(n gate.Notice) {
 	types := map[gate.NoticeKind]string{
@@ -408,8 +405,8 @@ func (p *partition) notice(n gate.Notice) {
 	p.log.Warn("bounds of healing: "+string(n.Kind), "rule", n.Rule)
 	p.e.metrics.notices.WithLabelValues(types[n.Kind]).Inc()
 	body, _ := json.Marshal(map[string]string{"rule": n.Rule})
-	p.letters = append(p.letters, event.Record{Kind: event.KindEvent, SourceType: OwnSource, Event: &event.Event{
-		ID: event.ID(OwnSource, fmt.Sprintf("%s %s %d", n.Kind, n.Rule, n.At.UnixNano())), Source: OwnSource, Type: types[n.Kind], Subject: n.Rule,
+	p.letters = append(p.letters, event.Record{Kind: event.KindEvent, SourceType: event.OwnSource, Event: &event.Event{
+		ID: event.ID(event.OwnSource, fmt.Sprintf("%s %s %d", n.Kind, n.Rule, n.At.UnixNano())), Source: event.OwnSource, Type: types[n.Kind], Subject: n.Rule,
 		Body: body, Time: n.At, ReceivedAt: p.e.Now(),
 	}})
 }

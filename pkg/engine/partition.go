@@ -344,6 +344,9 @@ func (p *partition) commit(ctx context.Context) bool {
 		}
 		wait = min(2*wait, 2*time.Second)
 	}
+	if len(p.entries) == 0 { // what waits for nothing to be durable
+		p.settle(before + 1)
+	}
 	return ctx.Err() == nil
 }
 
@@ -502,7 +505,7 @@ func (p *partition) untilTimer() time.Duration {
 	if len(p.timers) > 0 {
 		wait = max(0, time.Until(p.timers[0].at))
 	}
-	if w, ok := p.windows.wait(p.e.Now()); ok && !p.leaving {
+	if w, ok := p.untilTick(p.e.Now()); ok && !p.leaving {
 		wait = min(wait, w)
 	}
 	return wait
@@ -519,7 +522,7 @@ func (p *partition) askAgain(a *active, hour time.Time, wait time.Duration) {
 }
 
 func (p *partition) wake(ctx context.Context) {
-	if w, ok := p.windows.wait(p.e.Now()); ok && w == 0 && !p.leaving {
+	if w, ok := p.untilTick(p.e.Now()); ok && w == 0 && !p.leaving {
 		p.windows.asked = p.e.Now()
 		p.e.tick()
 	}

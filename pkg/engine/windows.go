@@ -133,12 +133,19 @@ func (w *windows) sooner(m *machine) {
 	}
 }
 
-// wait returns how long the partition can sleep before it must ask for a tick.
-func (w *windows) wait(now time.Time) (time.Duration, bool) {
-	if w.due.IsZero() {
+// untilTick returns how long the partition can sleep before it must ask for a tick: because a window ends, or the gate has
+// something to do.
+func (p *partition) untilTick(now time.Time) (time.Duration, bool) {
+	w, due := &p.windows, p.windows.due
+	if p.gate != nil {
+		if next, ok := p.gate.Next(); ok && (due.IsZero() || next.Before(due)) {
+			due = next
+		}
+	}
+	if due.IsZero() {
 		return 0, false
 	}
-	return max(w.due.Add(tickGrace).Sub(now), w.asked.Add(tickAgain).Sub(now), 0), true
+	return max(due.Add(tickGrace).Sub(now), w.asked.Add(tickAgain).Sub(now), 0), true
 }
 
 // moveTo moves log time on, and returns what fires because windows have ended.

@@ -38,6 +38,9 @@ const (
 	KindTick     Kind = "tick"     // that time has come to ReceivedAt, where a window ends and no event says so
 )
 
+// OwnSource is the source of events that Riposte itself sends: about itself, by schedule, by hand and by event.emit.
+const OwnSource = "riposte"
+
 // Record is one entry of the log. Of an event it holds what was received, without the views, which are made from it on reading.
 type Record struct {
 	Kind Kind

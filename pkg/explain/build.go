@@ -185,6 +185,9 @@ func (b *builder) unselected(p *rule.PartAccount) string {
 	if p.OtherType {
 		no("type", b.Event.Type, p.Types)
 	}
+	if p.NotGranted != nil {
+		out = append(out, p.NotGranted.Error())
+	}
 	return strings.Join(out, "; ")
 }
 

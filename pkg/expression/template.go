@@ -191,6 +191,25 @@ func (t *Template) Eval(ctx context.Context, s *Scope) (any, error) {
 	return b.String(), nil
 }
 
+// EvalQuoted is Eval for a text of a language in which values must not be more than values: quote writes each value,
+// knowing the text before it. The result is always a text.
+func (t *Template) EvalQuoted(ctx context.Context, s *Scope, quote func(before, value string) (string, error)) (string, error) {
+	var b strings.Builder
+	at := 0
+	err := t.each(ctx, s, func(piece string, err error) error {
+		if err == nil && t.parts[at].program != nil {
+			piece, err = quote(b.String(), piece)
+		}
+		at++
+		b.WriteString(piece)
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	return b.String(), nil
+}
+
 // Render is Eval for texts that are sent in any case: what is absent is printed as <absent: path>, and what fails as
 // <failed: message>.
 func (t *Template) Render(ctx context.Context, s *Scope) string {

@@ -37,6 +37,8 @@ type Status struct {
 	Context     string // its name: "riposte/rules"
 	Description string // one line; what is too long for the host is cut off
 	TargetURL   string // where there is more; may be empty
+	// Ref is a full reference that holds the commit, for hosts that must be told where no branch does; may be empty.
+	Ref string
 }
 
 // Forge is one host's API.

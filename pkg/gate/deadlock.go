@@ -9,13 +9,18 @@ import (
 //
 // Nobody waits in a circle before it joins, so it can only have closed one itself; and only if somebody waits for it.
 func (g *Gate) hopeless(t *ticket) string {
-	switch {
-	case !g.hasFollowers(t) || !g.stuck(t, true):
+	if !g.hasFollowers(t) {
 		return ""
-	case g.stuck(t, false):
+	}
+	p := &play{gate: g, waits: g.waits()}
+	if p.stuck(t) {
 		return ReasonDeadlock
 	}
-	return ReasonBlastRadius
+	p.radii = g.locks.radii
+	if p.stuck(t) {
+		return ReasonBlastRadius
+	}
+	return ""
 }
 
 // hasFollowers reports whether somebody may wait for the run. It may say yes where nobody does.
@@ -28,26 +33,33 @@ func (g *Gate) hasFollowers(t *ticket) bool {
 	})
 }
 
-// stuck reports whether the run can't come to an end whatever others do. It lets all runs end that can: first those that
-// wait for nothing, then those for whom these make room, until nothing changes. A run can have a target once its holder
-// and all that wait for it earlier can end. In a blast radius those that can't end keep their places, and so do the run's
-// own; and since turns are taken in order there, all others that are earlier must be able to end.
-func (g *Gate) stuck(t *ticket, radii bool) bool {
-	waits := g.waits()
-	ends := map[*ticket]bool{}
-	for {
-		bad := g.badWaits(waits, ends, radii)
-		changed := false
-		for _, w := range waits {
-			if !bad[w.run] && !ends[w.run] {
-				ends[w.run], changed = true, true
+// play looks ahead: it lets all runs end that can, first those that wait for nothing, then those for whom these make room,
+// until nothing changes. A run can have a target once its holder and all that wait for it earlier can end, and, in a blast
+// radius, once those that can't end leave room. These keep what they hold there; and one of them that waits for several
+// targets may get some of them, so all of these count as well, whether it would get them first or not.
+type play struct {
+	gate  *Gate
+	waits []*wait
+	radii []*radius
+	ends  map[*ticket]bool
+}
+
+// stuck reports whether the run can't end.
+func (p *play) stuck(t *ticket) bool {
+	p.ends = map[*ticket]bool{}
+	for changed := true; changed && !p.ends[t]; {
+		changed = false
+		bad := p.bad()
+		for _, w := range p.waits {
+			if !bad[w.run] && !p.ends[w.run] {
+				p.ends[w.run], changed = true, true
 			}
 		}
-		if ends[t] || !changed {
-			return !ends[t]
-		}
 	}
+	return !p.ends[t]
 }
+
+func (p *play) stays(t *ticket) bool { return t != nil && len(t.locks.waits) > 0 && !p.ends[t] }
 
 // waits returns all waits, the longest first.
 func (g *Gate) waits() []*wait {
@@ -59,49 +71,49 @@ func (g *Gate) waits() []*wait {
 	return all
 }
 
-// badWaits returns the runs with a wait that does not end when those in ends do.
-func (g *Gate) badWaits(waits []*wait, ends map[*ticket]bool, radii bool) map[*ticket]bool {
+// bad returns the runs with a wait that does not end when those in ends do.
+func (p *play) bad() map[*ticket]bool {
 	bad := map[*ticket]bool{}
-	stays := func(t *ticket) bool { return t != nil && len(t.locks.waits) > 0 && !ends[t] }
-	for _, x := range g.locks.targets {
-		blocked := stays(x.holder)
+	for _, x := range p.gate.locks.targets {
+		blocked := p.stays(x.holder)
 		for _, w := range x.waiting {
 			if blocked {
 				bad[w.run] = true
 			}
-			blocked = blocked || stays(w.run)
+			blocked = blocked || p.stays(w.run)
 		}
 	}
-	for _, r := range g.locks.radii {
-		if radii && r.waits > 0 {
-			g.badInRadius(r, waits, stays, bad)
+	for _, r := range p.radii {
+		if r.waits > 0 {
+			p.badInRadius(r, bad)
 		}
 	}
 	return bad
 }
 
-func (g *Gate) badInRadius(r *radius, waits []*wait, stays func(*ticket) bool, bad map[*ticket]bool) {
+func (p *play) badInRadius(r *radius, bad map[*ticket]bool) {
 	kept := 0
-	for _, x := range g.locks.targets {
-		if slices.Contains(x.radii, r) && stays(x.holder) {
+	for _, x := range p.gate.locks.targets {
+		if slices.Contains(x.radii, r) && p.stays(x.holder) {
 			kept++
 		}
 	}
-	own := map[*ticket]int{} // places that the earlier waits of those who stay will take
+	var waits []*wait
+	for _, w := range p.waits {
+		if slices.Contains(w.target.radii, r) {
+			waits = append(waits, w)
+			if p.stays(w.run) && len(w.run.locks.waits) > 1 {
+				kept++
+			}
+		}
+	}
 	for _, w := range waits {
-		if !slices.Contains(w.target.radii, r) {
-			continue
+		left := kept
+		if len(w.run.locks.waits) > 1 && p.stays(w.run) {
+			left-- // the wait itself
 		}
-		mine := own[w.run]
-		others := len(own)
-		if mine > 0 {
-			others--
-		}
-		if others > 0 || kept+mine >= r.most {
+		if left >= r.most {
 			bad[w.run] = true
-		}
-		if stays(w.run) {
-			own[w.run]++
 		}
 	}
 }

@@ -43,15 +43,17 @@
 // admitted as a trial: success closes the breaker and forgets the past, failure opens it again.
 //
 // Locks. A target is held by one run until that run's Release, and waited for first in, first out. At most Max targets of a
-// BlastRadius are held at once; one that is free but would be one too many is waited for in the order of the requests. A
-// lock that could never be had, since runs wait for each other in a circle or a run alone fills a blast radius, is refused.
-// It is not the newcomer's right to wait for ever: what was granted and what waits can always come to an end.
+// BlastRadius are held at once; one that is free but would be one too many is waited for in the order of the requests (a
+// target of several blast radii may be overtaken by others while one of its own is full). A lock that could never be had,
+// since runs wait for each other in a circle or a run alone fills a blast radius, is refused to the one that asks last, so
+// that all others can come to an end. Of runs that wait for several targets at once a few more are refused than must be.
 //
 // # How the engine uses it
 //
 // One owner passes on all requests in log order with log time, acts on the answers, which may concern other runs than the
 // one that asked, and drains Notices after each call. MoveTo tells it of time alone; see there. Runs Admit first: a Lock of a
-// run that the gate does not know is served as if that run had been admitted without group and limits.
+// run that the gate does not know is served as if that run had been admitted without group and limits. Every run that asked
+// for anything, and was not refused its admission, is released at its end; nothing else gives back what it holds.
 package gate
 
 import "time"

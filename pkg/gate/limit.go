@@ -236,7 +236,7 @@ func (g *Gate) tell(run string, attempt int32, list []limit) bool {
 		if w == nil && len(g.limits.keys) >= g.opt.MaxKeys {
 			continue
 		}
-		if w = g.window(l); !w.told || w.toldRun != run || w.toldTry != attempt {
+		if w = g.window(l); !w.told || later(w.toldAt, l.per) <= g.clock {
 			w.told, w.toldAt, w.toldRun, w.toldTry = true, g.clock, run, attempt
 		}
 		heap.Fix(&g.limits.expiring, w.index)

@@ -16,7 +16,7 @@ type target struct {
 	holder  *ticket
 	waiting queue[*wait]
 	radii   []*radius
-	blocked bool // it is in locks.blocked
+	blocked bool // it is in the queues of its radii
 }
 
 // order is that of the first that waits.
@@ -50,17 +50,17 @@ type radius struct {
 	globs   []string
 	most    int
 	held    int
-	waits   int // for its targets
-	blocked int // of its targets: see locks
+	waits   int            // for its targets
+	blocked queue[*target] // of its targets: those that are free and waited for
 }
 
-// locks are all targets. A target that is free and waited for is blocked: a radius has no room for it, or had none for an
-// earlier one. Blocked ones get their turn strictly in the order of the requests that wait for them.
+// locks are all targets. One that is free and waited for is blocked: a radius of it has no room. Blocked ones get their turn
+// in the order of the requests that wait for them; one of several radii may be overtaken by others while one of them is full.
 type locks struct {
 	targets map[string]*target
 	radii   []*radius
-	blocked queue[*target]
-	restart bool // options may have changed, so that something blocked may be free
+	// pending are free and waited for since a restart, maybe with other options.
+	pending []*target
 }
 
 func newLocks(list []BlastRadius) locks {
@@ -88,7 +88,7 @@ func (s *locks) target(name string) *target {
 // room reports whether a free target may be had by one that comes now, and otherwise which radius has no room.
 func (x *target) room() (*radius, bool) {
 	for _, r := range x.radii {
-		if r.held >= r.most || r.blocked > 0 {
+		if r.held >= r.most {
 			return r, false
 		}
 	}
@@ -138,19 +138,25 @@ func (g *Gate) lock(t *ticket, x *target, l *Limit) {
 		bound := newLimit(*l)
 		w.limit = &bound
 	}
-	if _, ok := x.room(); ok && x.holder == nil && len(x.waiting) == 0 {
-		g.grant(w)
-		g.forgetTarget(x)
-		return
-	}
-	g.join(w)
-	if reason := g.hopeless(t); reason != "" {
+	_, room := x.room()
+	free := room && x.holder == nil && len(x.waiting) == 0
+	reason := ""
+	// Even what is free may be too much for a run that waits for another target, since it takes room away.
+	if waits := len(t.locks.waits) > 0; !free || waits {
+		g.join(w)
+		reason = g.hopeless(t)
+		if !free && reason == "" {
+			g.lockWaits(w)
+			return
+		}
 		g.drop(w)
-		g.refuseLock(w, reason)
-		g.forgetTarget(x)
-		return
 	}
-	g.lockWaits(w)
+	if reason != "" {
+		g.refuseLock(w, reason)
+	} else {
+		g.grant(w)
+	}
+	g.forgetTarget(x)
 }
 
 func (g *Gate) refuseLock(w *wait, reason string) {
@@ -177,9 +183,6 @@ func (g *Gate) lockWaits(w *wait) {
 	a.Message = fmt.Sprintf("waits until run %s has ended, which holds %s or is before it", a.Behind, x.name)
 	if r, _ := x.room(); a.Behind == "" && r != nil {
 		a.Message = fmt.Sprintf("waits until fewer than %d of the targets %s are being changed", r.most, strings.Join(r.globs, ", "))
-		if r.held < r.most {
-			a.Message = fmt.Sprintf("waits until an earlier run has its turn with the targets %s", strings.Join(r.globs, ", "))
-		}
 	}
 	g.answer(w.run, a)
 }
@@ -210,41 +213,39 @@ func (g *Gate) join(w *wait) {
 	for _, r := range x.radii {
 		r.waits++
 	}
-	g.block(x)
+	block(x)
 }
 
 // drop takes a wait out of its queue.
 func (g *Gate) drop(w *wait) {
 	x := w.target
-	g.unblock(x)
+	unblock(x)
 	x.waiting.remove(w)
 	w.run.locks.waits = slices.DeleteFunc(w.run.locks.waits, func(o *wait) bool { return o == w })
 	for _, r := range x.radii {
 		r.waits--
 	}
-	g.block(x)
+	block(x)
 }
 
 // block makes a target that is free and waited for a blocked one.
-func (g *Gate) block(x *target) {
+func block(x *target) {
 	if x.holder != nil || len(x.waiting) == 0 || x.blocked {
 		return
 	}
 	x.blocked = true
-	g.locks.blocked.insert(x)
 	for _, r := range x.radii {
-		r.blocked++
+		r.blocked.insert(x)
 	}
 }
 
-func (g *Gate) unblock(x *target) {
+func unblock(x *target) {
 	if !x.blocked {
 		return
 	}
 	x.blocked = false
-	g.locks.blocked.remove(x)
 	for _, r := range x.radii {
-		r.blocked--
+		r.blocked.remove(x)
 	}
 }
 
@@ -273,35 +274,42 @@ func (g *Gate) offer(x *target) {
 	for len(x.radii) == 0 && x.holder == nil && len(x.waiting) > 0 {
 		g.grantNext(x)
 	}
-	g.block(x)
+	block(x)
 	g.forgetTarget(x)
 }
 
 func (g *Gate) grantNext(x *target) {
 	w := x.waiting[0]
 	g.drop(w)
-	g.unblock(x)
+	unblock(x)
 	g.grant(w)
-	g.block(x)
+	block(x)
 	g.forgetTarget(x)
 }
 
-// settle grants blocked targets, the longest wait first. One that can't be granted holds back all later ones of its radii.
+// settle grants blocked targets for which there is room now, the longest wait first.
 func (g *Gate) settle() {
-	closed := map[*radius]bool{}
-	for i := 0; i < len(g.locks.blocked); {
-		x := g.locks.blocked[i]
-		if !slices.ContainsFunc(x.radii, func(r *radius) bool { return closed[r] || r.held >= r.most }) {
-			g.grantNext(x)
-			continue
-		}
-		for _, r := range x.radii {
-			closed[r] = true
-		}
-		if i++; len(closed) == len(g.locks.radii) && !g.locks.restart {
-			return
+	at := make([]int, len(g.locks.radii)) // what is before it in a radius has no room in another one
+	for x := g.locks.next(at); x != nil; x = g.locks.next(at) {
+		g.grantNext(x)
+	}
+}
+
+func (s *locks) next(at []int) *target {
+	var first *target
+	for i, r := range s.radii {
+		for r.held < r.most && at[i] < len(r.blocked) {
+			x := r.blocked[at[i]]
+			if _, ok := x.room(); ok {
+				if first == nil || x.order() < first.order() {
+					first = x
+				}
+				break
+			}
+			at[i]++
 		}
 	}
+	return first
 }
 
 func (g *Gate) forgetTarget(x *target) {
@@ -312,8 +320,12 @@ func (g *Gate) forgetTarget(x *target) {
 
 // resume settles what a restart with other options may have made possible.
 func (g *Gate) resume() {
-	if g.locks.restart {
-		g.settle()
-		g.locks.restart = false
+	if g.locks.pending == nil {
+		return
 	}
+	for _, x := range g.locks.pending {
+		g.offer(x)
+	}
+	g.locks.pending = nil
+	g.settle()
 }

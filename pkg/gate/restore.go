@@ -56,8 +56,8 @@ type restorer struct {
 
 func (s *restorer) head() {
 	u, g := s.u, s.g
-	g.clock, g.seq = u.int(), u.uint()
-	g.swept = g.clock
+	g.clock, g.seq, g.swept = u.int(), u.uint(), u.int()
+	s.must(g.swept <= g.clock)
 	g.limits.crowded, g.storm.on, g.storm.told = u.bool(), u.bool(), u.bool()
 	g.storm.asks = u.times(MaxRuns+1, g.clock)
 }
@@ -173,7 +173,7 @@ func (s *restorer) window() {
 	if w.told = u.bool(); w.told {
 		w.toldAt, w.toldRun, w.toldTry = u.int(), u.text(maxText), u.attempt()
 	}
-	s.must(most <= MaxRuns && w.keep > 0 && w.toldAt <= max(g.clock, 0) && g.limits.keys[w.key] == nil)
+	s.must(most <= MaxRuns && w.keep > 0 && (!w.told || w.toldAt <= g.clock) && g.limits.keys[w.key] == nil)
 	if u.bad {
 		return
 	}
@@ -252,15 +252,16 @@ func (s *restorer) finish() bool {
 func (s *restorer) block() {
 	l := &s.g.locks
 	for _, w := range s.waits {
-		if x := w.target; x.holder == nil && !x.blocked {
-			x.blocked = true
-			l.blocked.push(x) // by their first waits, since the waits are in order
-			for _, r := range x.radii {
-				r.blocked++
-			}
+		x := w.target
+		if x.holder != nil || x.blocked {
+			continue
 		}
+		x.blocked = true
+		for _, r := range x.radii {
+			r.blocked.push(x) // by their first waits, since the waits are in order
+		}
+		l.pending = append(l.pending, x)
 	}
-	l.restart = len(l.blocked) > 0
 }
 
 // unsealer reads frames, and the values in them. A value that can't be read sets bad.

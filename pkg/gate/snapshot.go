@@ -83,6 +83,7 @@ type sealer struct {
 func (s *sealer) head(g *Gate) {
 	s.int(g.clock)
 	s.uint(g.seq)
+	s.int(g.swept)
 	s.bool(g.limits.crowded)
 	s.bool(g.storm.on)
 	s.bool(g.storm.told)
@@ -100,12 +101,7 @@ func (s *sealer) ticket(t *ticket) {
 	if t.group != nil {
 		s.text(t.group.name)
 	}
-	flags := byte(0)
-	for flag, set := range map[byte]bool{flagHeals: t.heals, flagAdmitted: t.admitted, flagTrial: t.trial, flagStopping: t.stopping} {
-		if set {
-			flags |= flag
-		}
-	}
+	flags := flag(t.heals, flagHeals) | flag(t.admitted, flagAdmitted) | flag(t.trial, flagTrial) | flag(t.stopping, flagStopping)
 	s.buf = append(s.buf, byte(t.policy), byte(t.told), flags)
 	s.uint(uint64(len(t.limits)))
 	for i := range t.limits {
@@ -113,6 +109,13 @@ func (s *sealer) ticket(t *ticket) {
 	}
 	s.locks(t.locks)
 	s.close()
+}
+
+func flag(set bool, bit byte) byte {
+	if set {
+		return bit
+	}
+	return 0
 }
 
 func (s *sealer) locks(l *held) {
@@ -198,11 +201,7 @@ func (s *sealer) text(t string) {
 }
 
 func (s *sealer) bool(b bool) {
-	n := byte(0)
-	if b {
-		n = 1
-	}
-	s.buf = append(s.buf, n)
+	s.buf = append(s.buf, flag(b, 1))
 }
 
 // times writes each as the distance from the one before, the first from zero.

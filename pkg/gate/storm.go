@@ -1,8 +1,6 @@
 package gate
 
-import (
-	"fmt"
-)
+import "fmt"
 
 // storm is the storm brake: the newest times at which healing runs asked, one more than may in Storm.Per.
 type storm struct {

@@ -24,6 +24,7 @@ type PartAccount struct {
 	Sources, Types []string
 	OtherSource    bool                // the event is of none of Sources,
 	OtherType      bool                // or of none of Types
+	NotGranted     error               // or of a source that the rule may not read
 	Truth          expression.Truth    // of the part as a whole
 	When           expression.Truth    // of the condition; true where there is none
 	Clauses        []expression.Clause // all of it, in order
@@ -76,7 +77,10 @@ func (r *Rule) account(ctx context.Context, e *event.Event, scope *expression.Sc
 func (p *part) account(ctx context.Context, e *event.Event, scope *expression.Scope, state *expression.Program) PartAccount {
 	a := PartAccount{Part: p.name, Sources: p.trigger.sources, Types: p.trigger.types, Truth: expression.False}
 	a.OtherSource, a.OtherType = !oneOf(a.Sources, e.Source), !oneOf(a.Types, e.Type)
-	a.Selected = !a.OtherSource && !a.OtherType
+	if !a.OtherSource {
+		a.NotGranted = p.trigger.mayRead(e.Source)
+	}
+	a.Selected = !a.OtherSource && !a.OtherType && a.NotGranted == nil
 	if !a.Selected {
 		return a
 	}

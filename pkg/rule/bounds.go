@@ -223,7 +223,8 @@ const probeID = "probe"
 
 func (c *stepCompiler) probe(v *run.Verify, spec *verifySpec, item *document.Item) {
 	plan := run.StepPlan{ID: probeID, Uses: spec.Uses, Timeout: orDefault(spec.Timeout, time.Minute)}
-	s := &step{}
+	s := &step{grant: c.grants[c.doc.file]}
+	c.grantUses(item, spec.Uses)
 	with := spec.With
 	if with == nil {
 		with = &document.Item{Kind: document.Map, Line: item.Line, Column: item.Column}

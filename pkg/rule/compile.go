@@ -118,7 +118,8 @@ func (c *stepCompiler) retry(item *document.Item, r *retrySpec) run.Retry {
 
 // step compiles one step, and returns the names of the steps that it reads.
 func (c *stepCompiler) step(phase run.Phase, spec stepSpec, item *document.Item, plan *run.StepPlan) []string {
-	s := &step{}
+	c.grantUses(item, spec.Uses)
+	s := &step{grant: c.grants[c.doc.file]}
 	var more []string
 	if spec.ForEach != nil {
 		c.forEach(s, spec.ForEach, plan)
@@ -179,6 +180,9 @@ func (c *stepCompiler) with(s *step, with *document.Item, schema *expression.Sch
 		compiled, literal := c.value(s, m.Item, "with."+m.Name, schema)
 		if compiled.text != nil && slices.Contains(never, m.Name) {
 			c.problem(c.doc.file, m.Item, "hand values over through env, which a shell never reads as commands", "with.%s must not hold ${{ }}: an event's text would become part of a command", m.Name)
+		}
+		if quote := s.action.Quote[m.Name]; quote != nil {
+			compiled.quoted(quote)
 		}
 		s.with.members[m.Name] = compiled
 		known.Members = append(known.Members, document.Member{Name: m.Name, Line: m.Line, Column: m.Column, Item: literal})
@@ -331,6 +335,7 @@ func (c *stepCompiler) checkLiteral(def action.Definition, known *document.Item)
 		}
 		return
 	}
+	c.grantParams(def, params, known)
 	for _, name := range document.Tagged(def.Params, "ref", "target") {
 		i := known.Get(name)
 		if i == nil {

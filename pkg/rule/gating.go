@@ -132,10 +132,7 @@ func EventInfo(e *event.Event) *action.EventInfo {
 	return info
 }
 
-// OwnSource is the source of events that Riposte itself sends, about itself.
-const OwnSource = "riposte"
-
-// NoticeType is the type of the event that tells of the gate itself.
+// NoticeType is the type of the event of event.OwnSource that tells of the gate itself.
 func NoticeType(k gate.NoticeKind) string {
 	return map[gate.NoticeKind]string{
 		gate.StormBegan: "storm.began", gate.StormEnded: "storm.ended", gate.BreakerOpened: "breaker.opened", gate.BreakerClosed: "breaker.closed",

@@ -2,6 +2,7 @@ package rule
 
 import (
 	"slices"
+	"strconv"
 	"sync"
 
 	"github.com/riposte-dev/riposte/pkg/event"
@@ -96,6 +97,9 @@ func (t *trigger) name() string {
 			b = append(append(b, s...), 0)
 		}
 		b = append(b, 1)
+	}
+	if t.granted != nil {
+		b = strconv.AppendInt(b, int64(t.granted.Number()), 10)
 	}
 	return string(b)
 }

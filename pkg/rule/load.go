@@ -13,6 +13,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/document"
 	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/expression"
+	"github.com/riposte-dev/riposte/pkg/grant"
 	"github.com/riposte-dev/riposte/pkg/run"
 	"github.com/riposte-dev/riposte/pkg/source"
 )
@@ -104,7 +105,9 @@ type loader struct {
 	places   map[string]string // by kind and name: where it is
 	event    *expression.Schema
 
-	compiling []string // workflows that are being compiled, from the outermost
+	compiling []string               // workflows that are being compiled, from the outermost
+	grants    map[string]grant.Grant // by file
+	denied    map[string]error       // of targets that may not be
 }
 
 type doc struct {
@@ -117,7 +120,7 @@ type doc struct {
 func Load(files []File, o Options) (*Set, error) {
 	files = slices.Clone(files)
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
-	l := &loader{opts: o, places: map[string]string{}, event: eventFields(), set: &Set{
+	l := &loader{opts: o, places: map[string]string{}, grants: map[string]grant.Grant{}, denied: map[string]error{}, event: eventFields(), set: &Set{
 		Digest: digest(files), Files: files, Sources: map[string]*Source{}, Targets: map[string]action.Target{}, Workflows: map[string]*Workflow{}, byName: map[string]*Rule{},
 	}}
 	l.set.Revision = cmp.Or(o.Revision, l.set.Digest)
@@ -164,6 +167,7 @@ func (l *loader) problem(file string, i *document.Item, hint, format string, arg
 }
 
 func (l *loader) read(f File) {
+	l.grants[f.Path] = l.opts.grantOf(f)
 	items, problems := document.Parse(f.Path, f.Data)
 	l.problems = append(l.problems, problems...)
 	for _, item := range items {
@@ -187,6 +191,9 @@ func (l *loader) known(d doc) bool {
 		return false
 	case !slices.Contains(kinds, d.Kind):
 		l.problem(d.file, d.item.Get("kind"), didYouMean(d.Kind, kinds), "kind %q is none of %s", d.Kind, strings.Join(kinds, ", "))
+		return false
+	case d.Kind == "Source" && d.Metadata.Name == event.OwnSource:
+		l.problem(d.file, d.item.Get("metadata").Get("name"), "", "name %q is that of what Riposte itself sends", d.Metadata.Name)
 		return false
 	case !isName(d.Metadata.Name):
 		l.problem(d.file, d.item.Get("metadata").Get("name"), "", "name %q is not lower-case letters, digits and -, up to 63", d.Metadata.Name)
@@ -220,6 +227,7 @@ func didYouMean(name string, known []string) string {
 }
 
 func (l *loader) build(d doc) {
+	l.grantDocument(d)
 	switch d.Kind {
 	case "Source":
 		l.source(d)
@@ -276,6 +284,7 @@ func (l *loader) source(d doc) {
 		}
 	}
 	s.Source = built
+	l.grantSource(d, s)
 	l.set.Sources[s.Name] = s
 }
 
@@ -335,7 +344,7 @@ func (l *loader) target(d doc) {
 	if fits {
 		l.checkTarget(d, t)
 	}
-	l.set.Targets[t.Name] = t
+	l.set.Targets[t.Name] = l.grantTarget(d, t)
 }
 
 // checkTarget asks the actions that use targets. The document must suit one of them; otherwise the first says why it does not.
@@ -425,6 +434,7 @@ func (l *loader) rule(d doc) {
 	if r.Mode == "" {
 		r.Mode = "auto"
 	}
+	l.grantRule(d, r)
 	if spec.Trigger != nil {
 		r.trigger = l.triggerOf(d.file, spec.Trigger, d.Spec.Get("trigger"))
 	}
@@ -457,11 +467,11 @@ func (l *loader) triggerOf(file string, t *triggerSpec, item *document.Item) tri
 	}
 	known := slices.Sorted(maps.Keys(l.set.Sources))
 	for _, name := range t.Source {
-		if !isGlob(name) && l.places["Source "+name] == "" {
+		if !isGlob(name) && name != event.OwnSource && l.places["Source "+name] == "" {
 			l.problem(file, item.Get("source"), didYouMean(name, known), "trigger: there is no Source %q", name)
 		}
 	}
-	return trigger{t.Source, t.Type}
+	return l.grantTrigger(file, trigger{sources: t.Source, types: t.Type}, item)
 }
 
 // condition compiles an expression that must be true or false.

@@ -3,6 +3,8 @@ package rule_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -272,6 +274,52 @@ func TestParametersKeepTheirKindAndAbsenceRefuses(t *testing.T) {
 	got, _, err = r.With(context.Background(), run.OnFailure, "c", scope)
 	if err != nil || got.(*params).Any != "missing is <absent: event.data.missing>" {
 		t.Errorf("an absent field in a notice gives %+v, %v", got, err)
+	}
+}
+
+// TestValuesAreQuotedWhereAnActionSaysHow: a value can't mean more in a text than a value, not even where it stands alone
+// or in a notice, and what is absent or refused is never replaced by a text.
+func TestValuesAreQuotedWhereAnActionSaysHow(t *testing.T) {
+	o := options()
+	def := o.Actions["do"]
+	def.Quote = map[string]func(string, string) (string, error){"any": func(before, value string) (string, error) {
+		if strings.Contains(value, "!") {
+			return "", errors.New("the value has an exclamation mark")
+		}
+		return fmt.Sprintf("<%d:%s>", len(before), value), nil
+	}}
+	o.Actions["do"] = def
+	set, problems := loadWith(t, ruleDoc(`  trigger: {source: github}
+  steps:
+    - {id: a, uses: do, with: {any: "n=${{ event.data.n }} m=${{ event.data.m }}", to: "${{ event.data.m }}"}}
+    - {id: b, uses: do, with: {any: {list: ["${{ event.data.m }}", "plain"]}}}
+    - {id: c, uses: do, with: {any: "${{ event.data.bad }}"}}
+  onFailure:
+    - {id: d, uses: do, with: {any: "${{ event.data.bad }}"}}
+    - {id: e, uses: do, with: {any: "x ${{ event.data.missing }}"}}
+`), o)
+	if problems != nil {
+		t.Fatal(problems)
+	}
+	scope := rule.EventScope(push(`{"n": 42, "m": "em", "bad": "no!"}`), time.Now())
+	scope.Vars["steps"], scope.Vars["run"] = map[string]any{}, map[string]any{}
+	for id, want := range map[string]any{"a": "n=<2:42> m=<11:em>", "b": map[string]any{"list": []any{"<0:em>", "plain"}}} {
+		got, _, err := set.Rule("r").With(t.Context(), run.Main, id, scope)
+		if err != nil || !reflect.DeepEqual(got.(*params).Any, want) {
+			t.Errorf("step %s got %+v, %v, want %v", id, got, err, want)
+		}
+		if id == "a" && got.(*params).To != "em" {
+			t.Errorf("a parameter without a way of quoting is %q", got.(*params).To)
+		}
+	}
+	for id, want := range map[string]string{"c": "exclamation mark", "d": "exclamation mark", "e": "event.data.missing"} {
+		phase := run.Main
+		if id != "c" {
+			phase = run.OnFailure
+		}
+		if _, _, err := set.Rule("r").With(t.Context(), phase, id, scope); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("step %s: %v, want %q", id, err, want)
+		}
 	}
 }
 

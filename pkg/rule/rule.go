@@ -20,6 +20,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/action"
 	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/expression"
+	"github.com/riposte-dev/riposte/pkg/grant"
 	"github.com/riposte-dev/riposte/pkg/run"
 	"github.com/riposte-dev/riposte/pkg/source"
 )
@@ -27,10 +28,12 @@ import (
 // APIVersion is what every document names.
 const APIVersion = "riposte.dev/v1"
 
-// File is one file of a rules repository; Path is relative to it and has slashes.
+// File is one file of a rules repository. Path is what people read and has slashes; Within is the path in the repository,
+// which grants look at, where Path is another one.
 type File struct {
-	Path string
-	Data []byte
+	Path   string
+	Within string `json:",omitempty"`
+	Data   []byte
 }
 
 // Options are what documents can refer to.
@@ -46,6 +49,11 @@ type Options struct {
 	Now func() time.Time
 	// Revision names the set; empty for its digest.
 	Revision string
+	// Grants says what the documents of a file may use, by its path in the repository; nil allows everything.
+	Grants func(path string) grant.Grant
+	// WasActive says that the set was active before. What is not granted to it any more keeps it from loading no longer:
+	// it is refused where it is used.
+	WasActive bool
 	// Stop is asked before each document; its error ends the load. nil never stops.
 	Stop func() error
 }
@@ -76,8 +84,10 @@ type Source struct {
 	MaxBodyBytes int64 // 0: the server's own limit
 	Rate         Rate  // of verified requests; zero is no limit
 	Secrets      []source.SecretRef
-	File         string
-	Line         int
+	// Denied says why the source may receive nothing: its file is not granted its name or a secret any more.
+	Denied error
+	File   string
+	Line   int
 }
 
 // Rate is so many requests per time, with room for a burst above it.
@@ -113,6 +123,9 @@ type Rule struct {
 	expect    *expression.Program
 	heals     bool
 	replaces  []string
+	grant     grant.Grant
+	overMode  error            // why it may not have the mode that it is written with
+	denied    map[string]error // of targets that may not be
 }
 
 type stepKey struct {
@@ -129,7 +142,8 @@ type step struct {
 	each      *expression.Program // of a forEach: the list,
 	list      *template           // or its items
 	with      *template
-	reads     []string // steps
+	reads     []string    // steps
+	grant     grant.Grant // of the file that it is written in
 }
 
 // actions lists what a step does, also by way of workflows.
@@ -165,11 +179,22 @@ func (r *Rule) lookup(phase run.Phase, path string) *step {
 	return s
 }
 
-// trigger selects events by source and type; an empty list selects all.
-type trigger struct{ sources, types []string }
+// trigger selects events by source and type; an empty list selects all. granted bounds the sources; nil does not.
+type trigger struct {
+	sources, types []string
+	granted        *grant.Grant
+}
 
 func (t *trigger) matches(e *event.Event) bool {
-	return oneOf(t.sources, e.Source) && oneOf(t.types, e.Type)
+	return oneOf(t.sources, e.Source) && oneOf(t.types, e.Type) && t.mayRead(e.Source) == nil
+}
+
+// mayRead asks whether events of the source may start the rule.
+func (t *trigger) mayRead(source string) error {
+	if t.granted == nil {
+		return nil
+	}
+	return t.granted.Source(source)
 }
 
 func oneOf(globs []string, name string) bool {
@@ -430,11 +455,14 @@ func (r *Rule) Action(phase run.Phase, id string) action.Definition {
 	return action.Definition{}
 }
 
-// Target returns a Target document of the rule's set.
+// Target returns a Target document of the rule's set that the rule may send to, or that such a one falls back to.
 func (r *Rule) Target(name string) (action.Target, error) {
 	t, ok := r.targets[name]
 	if !ok {
 		return t, fmt.Errorf("there is no Target %q", name)
+	}
+	if err := r.mayTarget(name); err != nil {
+		return action.Target{}, action.Refused(run.ReasonNotGranted, err)
 	}
 	return t, nil
 }
@@ -443,11 +471,13 @@ func (r *Rule) Target(name string) (action.Target, error) {
 func digest(files []File) string {
 	h := sha256.New()
 	for _, f := range files {
-		var n [16]byte
+		var n [24]byte
 		binary.BigEndian.PutUint64(n[:], uint64(len(f.Path)))
-		binary.BigEndian.PutUint64(n[8:], uint64(len(f.Data)))
+		binary.BigEndian.PutUint64(n[8:], uint64(len(f.Within)))
+		binary.BigEndian.PutUint64(n[16:], uint64(len(f.Data)))
 		h.Write(n[:])
 		h.Write([]byte(f.Path))
+		h.Write([]byte(f.Within))
 		h.Write(f.Data)
 	}
 	return hex.EncodeToString(h.Sum(nil))

@@ -118,8 +118,8 @@ func Correlated(key string, rest int, took []Participant) map[string]any {
 	return out
 }
 
-// Prepare is With for a step that is about to begin. Its error is the step's outcome: refused where a field is absent,
-// and permanent otherwise.
+// Prepare is With for a step that is about to begin, and asks whether the step may use what it is about to use. Its error is
+// the step's outcome: refused where a field is absent or something is not granted, and permanent otherwise.
 func (r *Rule) Prepare(ctx context.Context, phase run.Phase, id string, scope *expression.Scope) (params any, shown map[string]any, err error) {
 	params, shown, err = r.With(ctx, phase, id, scope)
 	var absent *expression.AbsentError
@@ -128,11 +128,16 @@ func (r *Rule) Prepare(ctx context.Context, phase run.Phase, id string, scope *e
 		err = action.Refused(run.ReasonAbsentField, err)
 	case err != nil:
 		err = action.Permanent(err)
+	default:
+		err = r.granted(phase, id, params)
 	}
 	return params, shown, err
 }
 
 // Observes reports whether the rule's runs are only recorded, and what is said of them then.
 func (r *Rule) Observes() (message string, observes bool) {
+	if r.overMode != nil {
+		return "nothing was done: " + r.overMode.Error(), true
+	}
 	return "the rule's mode is observe: nothing was done", r.Mode == "observe"
 }

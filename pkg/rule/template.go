@@ -14,6 +14,7 @@ import (
 type template struct {
 	literal any
 	text    *expression.Template
+	quote   func(before, value string) (string, error) // how values stand in the text; nil as they are
 	members map[string]*template
 	list    []*template
 	// optional says of a member that it is left out where it is null.
@@ -25,6 +26,8 @@ func (t *template) eval(ctx context.Context, scope *expression.Scope, render boo
 	switch {
 	case t == nil:
 		return map[string]any{}, nil
+	case t.quote != nil: // what is absent or refused must not be replaced by a text, which would mean something else there
+		return t.text.EvalQuoted(ctx, scope, t.quote)
 	case t.text != nil:
 		v, err := t.text.Eval(ctx, scope)
 		if err != nil && render {
@@ -55,6 +58,19 @@ func (t *template) eval(ctx context.Context, scope *expression.Scope, render boo
 		return out, nil
 	}
 	return t.literal, nil
+}
+
+// quoted sets how values stand in the texts of the whole value.
+func (t *template) quoted(quote func(before, value string) (string, error)) {
+	if t.text != nil {
+		t.quote = quote
+	}
+	for _, m := range t.members {
+		m.quoted(quote)
+	}
+	for _, m := range t.list {
+		m.quoted(quote)
+	}
 }
 
 // decodeParams reads evaluated parameters, which are plain values, into the action's struct.

@@ -136,7 +136,8 @@ func (d *Dir) watch(w *fsnotify.Watcher) {
 }
 
 // Read reads the YAML files below directories, hidden ones left out. Links are followed to files, so that a ConfigMap's
-// layout of links can be read. A file is named by its directory as given and its path below it.
+// layout of links can be read: what counts is where the link is. A file is named by its directory as given and its path
+// below it, which alone is its path in the repository.
 func Read(dirs []string) ([]rule.File, error) {
 	r := &reader{}
 	for _, dir := range dirs {
@@ -147,7 +148,7 @@ func Read(dirs []string) ([]rule.File, error) {
 		if !info.IsDir() {
 			return nil, fmt.Errorf("read the rules: %s is no directory", dir)
 		}
-		if err := r.dir(dir); err != nil {
+		if err := r.dir(dir, ""); err != nil {
 			return nil, fmt.Errorf("read the rules: %w", err)
 		}
 	}
@@ -160,24 +161,24 @@ type reader struct {
 	bytes int64
 }
 
-func (r *reader) dir(dir string) error {
-	entries, err := os.ReadDir(dir)
+func (r *reader) dir(root, below string) error {
+	entries, err := os.ReadDir(filepath.Join(root, below))
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		name := filepath.Join(dir, e.Name())
+		name := filepath.Join(below, e.Name())
 		if strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
 		if e.IsDir() {
-			if err := r.dir(name); err != nil {
+			if err := r.dir(root, name); err != nil {
 				return err
 			}
 			continue
 		}
 		if IsRuleFile(name) {
-			if err := r.file(name); err != nil {
+			if err := r.file(root, name); err != nil {
 				return err
 			}
 		}
@@ -185,7 +186,8 @@ func (r *reader) dir(dir string) error {
 	return nil
 }
 
-func (r *reader) file(name string) error {
+func (r *reader) file(root, below string) error {
+	name := filepath.Join(root, below)
 	info, err := os.Stat(name)
 	if err != nil {
 		return err
@@ -200,6 +202,6 @@ func (r *reader) file(name string) error {
 	if err != nil {
 		return err
 	}
-	r.files = append(r.files, rule.File{Path: filepath.ToSlash(filepath.Clean(name)), Data: data})
+	r.files = append(r.files, rule.File{Path: filepath.ToSlash(name), Within: filepath.ToSlash(below), Data: data})
 	return nil
 }

@@ -10,17 +10,19 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/riposte-dev/riposte/pkg/document"
 	"github.com/riposte-dev/riposte/pkg/rule"
 )
 
 // Commit is what a repository's reference stands for.
 type Commit struct {
 	ID     string
-	Object []byte // as Git stores it
+	Object []byte    // as Git stores it
+	Time   time.Time // by the clock of who made it
 	// Rewritten says that the commit does not follow the one asked for as known.
 	Rewritten bool
 	Files     []rule.File
+	// Problem is why the files of the commit can't be read, where the commit itself is to blame.
+	Problem error
 }
 
 // Query asks for a commit.
@@ -76,7 +78,7 @@ func (o *GitOptions) withDefaults() error {
 type Git struct {
 	opts GitOptions
 	*state
-	poke chan struct{}
+	rounds
 
 	// What follows is Run's.
 	known    string    // the last commit seen
@@ -90,20 +92,12 @@ func NewGit(o GitOptions) (*Git, error) {
 	if err := o.withDefaults(); err != nil {
 		return nil, err
 	}
-	g := &Git{opts: o, state: newState(o.Logger, o.Registerer, true), poke: make(chan struct{}, 1)}
+	g := &Git{opts: o, state: newState(o.Logger, o.Registerer, true), rounds: newRounds(o.Interval, o.MinGap, o.Random)}
 	if o.Active != nil {
 		g.known, g.status.Revision = o.Active.Revision, o.Active.Revision
 		g.info.WithLabelValues(o.Active.Revision).Set(1)
 	}
 	return g, nil
-}
-
-// Poke makes Run look at the repository soon. It never waits, and many calls are as good as one.
-func (g *Git) Poke() {
-	select {
-	case g.poke <- struct{}{}:
-	default:
-	}
 }
 
 // Run looks at the repository now, then after each interval and after Poke, until ctx ends.
@@ -114,30 +108,6 @@ func (g *Git) Run(ctx context.Context) error {
 		g.wait(ctx, began)
 	}
 	return nil
-}
-
-// wait returns when it is time to look again.
-func (g *Git) wait(ctx context.Context, began time.Time) {
-	// The jitter of a tenth keeps replicas and servers from asking all at once.
-	poll := time.NewTimer(time.Duration(float64(g.opts.Interval) * (0.9 + 0.2*g.opts.Random())))
-	defer poll.Stop()
-	select {
-	case <-ctx.Done():
-		return
-	case <-poll.C:
-		return
-	case <-g.poke:
-	}
-	gap := time.NewTimer(time.Until(began.Add(g.opts.MinGap)))
-	defer gap.Stop()
-	select {
-	case <-ctx.Done():
-	case <-gap.C:
-	}
-	select { // what came meanwhile is served too
-	case <-g.poke:
-	default:
-	}
 }
 
 // look brings what is new and makes it active. An error leaves everything as it was.
@@ -159,7 +129,7 @@ func (g *Git) update(ctx context.Context) error {
 		if c.Rewritten {
 			g.log.Warn("the rules' history was rewritten, or many commits came at once; the new commit is followed", "from", g.known, "to", c.ID)
 		}
-		set, err := g.build(ctx, c)
+		set, err := g.builder().build(ctx, c)
 		if ctx.Err() != nil {
 			return err
 		}
@@ -177,43 +147,15 @@ func (g *Git) update(ctx context.Context) error {
 	return nil
 }
 
+func (g *Git) builder() builder {
+	return builder{g.opts.Verify, g.opts.Load, g.opts.BuildTimeout, g.log}
+}
+
 func (g *Git) failed(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return err
 	}
 	return g.fail(err.Error(), err)
-}
-
-var errSlow = errors.New("the rules take too long to build")
-
-// build checks a commit and makes a set of its files.
-func (g *Git) build(ctx context.Context, c Commit) (*rule.Set, error) {
-	if g.opts.Verify != nil {
-		signer, err := g.opts.Verify(c.Object)
-		if err != nil {
-			return nil, err
-		}
-		g.log.Info("the commit of the rules is signed", "commit", c.ID, "signer", signer)
-	}
-	if len(c.Files) == 0 {
-		return nil, errors.New("there are no rules: no file ends in .yaml or .yml")
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, g.opts.BuildTimeout, fmt.Errorf("%w: over %s", errSlow, g.opts.BuildTimeout))
-	defer cancel()
-	set, err := g.opts.Load(ctx, c.Files, c.ID)
-	return set, bounded(err)
-}
-
-// maxProblems is how many problems of a commit are kept: they are held in memory, and shown as they are.
-const maxProblems = 100
-
-func bounded(err error) error {
-	var all document.Problems
-	if !errors.As(err, &all) || len(all) <= maxProblems {
-		return err
-	}
-	rest := document.Problem{Msg: fmt.Sprintf("and %d more problems", len(all)-maxProblems)}
-	return append(all[:maxProblems:maxProblems], rest)
 }
 
 // reportTime bounds a report.

@@ -103,6 +103,6 @@ func (r *reader) blob(dir string, f *object.File) error {
 	}
 	defer in.Close()
 	data, err := io.ReadAll(in)
-	r.files = append(r.files, rule.File{Path: filepath.ToSlash(filepath.Join(dir, f.Name)), Data: data})
+	r.files = append(r.files, rule.File{Path: filepath.ToSlash(filepath.Join(dir, f.Name)), Within: f.Name, Data: data})
 	return err
 }

@@ -5,7 +5,9 @@
 // commit may have to be signed, and reading and building it are bounded in time and size, however it is made. Who causes
 // a repository to be looked at causes no more than that, and not more often than MinGap allows.
 //
-// Dir and Git are safe for concurrent use; Run is called once.
+// Proposals builds what is proposed for the rules and has it judged; nothing of it takes effect.
+//
+// Dir, Git and Proposals are safe for concurrent use; Run is called once.
 package rulesync
 
 import (

@@ -24,6 +24,8 @@ type Options struct {
 	ReadFile func(document, file string) ([]byte, error)
 	// Only chooses cases by "NAME OF THE TEST/NAME OF THE CASE"; nil is all.
 	Only *regexp.Regexp
+	// Quiet says which quiet time holds for a rule with the labels, and until when; nil is never.
+	Quiet func(labels map[string]string, at time.Time) (name string, until time.Time, ok bool)
 }
 
 // Report is what came of the tests.
@@ -84,17 +86,17 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		problems.Sort()
 		return nil, problems
 	}
-	return play(ctx, o.Set, planned)
+	return play(ctx, &o, planned)
 }
 
-func play(ctx context.Context, set *rule.Set, planned [][]played) (*Report, error) {
-	report, seen := &Report{Tests: []TestReport{}}, newSightings(set)
-	for i, t := range set.Tests {
+func play(ctx context.Context, o *Options, planned [][]played) (*Report, error) {
+	report, seen := &Report{Tests: []TestReport{}}, newSightings(o.Set)
+	for i, t := range o.Set.Tests {
 		tr := TestReport{Name: t.Name, File: t.File, Line: t.Line}
 		for k := range planned[i] {
 			c := &planned[i][k]
 			c.seen = seen
-			if err := c.play(ctx, set); err != nil {
+			if err := c.play(ctx, o); err != nil {
 				return nil, err
 			}
 			cr := c.report()
@@ -135,10 +137,10 @@ type asked struct {
 	rule.Asked
 }
 
-func (c *played) play(ctx context.Context, set *rule.Set) error {
+func (c *played) play(ctx context.Context, o *Options) error {
 	var err error
 	c.calls = map[string]int{}
-	c.sim, err = simulate.New(simulate.Options{Set: set, Start: c.test.Start, Act: c.act, Started: c.started, Asked: c.note})
+	c.sim, err = simulate.New(simulate.Options{Set: o.Set, Start: c.test.Start, Quiet: o.Quiet, Act: c.act, Started: c.started, Asked: c.note})
 	if err != nil {
 		return fmt.Errorf("%s:%d: %w", c.test.File, c.spec.Line, err)
 	}
@@ -150,7 +152,7 @@ func (c *played) play(ctx context.Context, set *rule.Set) error {
 			continue
 		}
 		if at, repeated := first[a.event.ID]; repeated {
-			c.repeated(ctx, set, a, at)
+			c.repeated(ctx, o.Set, a, at)
 			continue
 		}
 		first[a.event.ID] = a.at

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -130,6 +131,12 @@ type Created struct {
 	Alert    *Alert `json:"alert,omitempty"`
 	Depth    int    `json:"depth,omitempty"`
 	CausedBy string `json:"causedBy,omitempty"`
+}
+
+// KeepQuiet ends the run at once, since a quiet time holds.
+func (c *Created) KeepQuiet(name string, until time.Time) {
+	c.State, c.Reason = Refused, ReasonQuietTime
+	c.Message = fmt.Sprintf("it is quiet time %s until %s", name, until.Format(time.RFC3339))
 }
 
 // EventRef refers to an event that took part in a correlation, as the part of the rule that it matched.

@@ -162,7 +162,7 @@ func (w *world) admit(t *testing.T, r *run.Run) error {
 	case 0:
 		e = run.Refuse(r, &w.plan, w.now, run.Refused, "LimitReached", "three an hour")
 	case 1:
-		e = run.Silent(run.Refuse(r, &w.plan, w.now, run.Refused, "Silent", "three an hour, and that was told"), &w.plan)
+		e = run.Silent(r, &w.plan, run.Refuse(r, &w.plan, w.now, run.Refused, "Silent", "three an hour, and that was told"))
 	case 2, 3:
 		e.Kind, e.Why = run.Waits, "waits for another"
 	default:

@@ -3,6 +3,7 @@ package run
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -350,21 +351,21 @@ func (f *finder) items(sp StepPlan, children []StepPlan, going int) {
 
 // ended makes the entry that ends the run's current part with the outcome, naming the part that follows.
 func ended(r *Run, p *Plan, now time.Time, outcome State, reason, message string) *Entry {
-	e := &Entry{At: now, Kind: Ended, Run: r.ID, Phase: after(r.Phase, p, outcome), State: outcome, Reason: reason, Error: message}
+	e := &Entry{At: now, Kind: Ended, Run: r.ID, Phase: after(r, r.Phase, p, outcome), State: outcome, Reason: reason, Error: message}
 	if e.Phase == Verification {
 		e.State = ""
 	}
 	return e
 }
 
-// after returns the phase that follows, or Main when the run is over.
-func after(phase Phase, p *Plan, outcome State) Phase {
+// after returns the phase that follows, or Main when the run is over. A run that never began has nothing to clean up.
+func after(r *Run, phase Phase, p *Plan, outcome State) Phase {
 	switch {
 	case phase == Main && outcome == Succeeded && p.Verify != nil:
 		return Verification
 	case (phase == Main || phase == Verification) && len(p.OnFailure) > 0 && (outcome == Failed || outcome == Refused):
 		return OnFailure
-	case phase != Finally && len(p.Finally) > 0:
+	case phase != Finally && len(p.Finally) > 0 && slices.ContainsFunc(r.Steps, func(s Step) bool { return s.Phase == Main }):
 		return Finally
 	}
 	return Main
@@ -376,9 +377,9 @@ func Refuse(r *Run, p *Plan, now time.Time, state State, reason, message string)
 }
 
 // Silent returns the end of a part without the onFailure that would follow it.
-func Silent(e Entry, p *Plan) Entry {
+func Silent(r *Run, p *Plan, e Entry) Entry {
 	if e.Phase == OnFailure {
-		e.Phase = after(OnFailure, p, e.State)
+		e.Phase = after(r, OnFailure, p, e.State)
 	}
 	return e
 }

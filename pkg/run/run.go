@@ -106,7 +106,7 @@ type Run struct {
 	EndedAt      time.Time `json:"endedAt,omitzero"`
 	// BeganAt is when the first step of the last attempt began.
 	BeganAt time.Time `json:"beganAt,omitzero"`
-	Steps        []Step    `json:"steps"`
+	Steps   []Step    `json:"steps"`
 	// Key is the group of a correlating rule, Events what took part, oldest first, and Rest how many are not listed.
 	Key    string     `json:"key,omitempty"`
 	Events []EventRef `json:"events,omitempty"`

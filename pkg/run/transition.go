@@ -30,6 +30,7 @@ const (
 	ReasonRuleInvalid     = "RuleInvalid"
 	ReasonEventGone       = "EventGone"
 	ReasonQuietTime       = "QuietTime"
+	ReasonNotGranted      = "NotGranted"
 	ReasonPaused          = "Paused"
 	ReasonLoop            = "Loop"
 	ReasonUnverified      = "Unverified"

@@ -83,7 +83,7 @@ func TestNextEndsWhatIsSettled(t *testing.T) {
 		{"cancelled while it runs", run.Run{Cancelling: true, Steps: []run.Step{step("a", run.StepRunning)}}, "", "", run.Main},
 		{"refused, and the order to cancel came later", run.Run{Cancelling: true, Outcome: run.Refused, Reason: "X"}, run.Refused, "X", run.OnFailure},
 		{"over its time", run.Run{BeganAt: now.Add(-time.Hour), Steps: []run.Step{step("a", run.StepWaiting)}}, run.Failed, run.ReasonTimeout, run.OnFailure},
-		{"after onFailure comes finally", run.Run{Phase: run.OnFailure, Outcome: run.Failed, Steps: []run.Step{{ID: "tell", Phase: run.OnFailure, State: run.StepFailed}}}, run.Failed, "", run.Finally},
+		{"after onFailure comes finally", run.Run{Phase: run.OnFailure, Outcome: run.Failed, Steps: []run.Step{step("a", run.StepFailed), {ID: "tell", Phase: run.OnFailure, State: run.StepFailed}}}, run.Failed, "", run.Finally},
 		{"over", run.Run{State: run.Succeeded}, "", "", run.Main},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

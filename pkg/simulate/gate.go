@@ -65,7 +65,7 @@ func (s *Simulation) notice(ctx context.Context, n gate.Notice) {
 	typ := rule.NoticeType(n.Kind)
 	body, _ := json.Marshal(map[string]string{"rule": n.Rule}) // texts
 	e := &event.Event{
-		ID: event.ID(rule.OwnSource, fmt.Sprintf("%s %s %d", n.Kind, n.Rule, n.At.UnixNano())), Source: rule.OwnSource, Type: typ, Subject: n.Rule,
+		ID: event.ID(event.OwnSource, fmt.Sprintf("%s %s %d", n.Kind, n.Rule, n.At.UnixNano())), Source: event.OwnSource, Type: typ, Subject: n.Rule,
 		Body: body, Time: n.At, ReceivedAt: s.now,
 	}
 	s.push(s.now, func() { s.Event(ctx, e) })
@@ -145,7 +145,7 @@ func (s *Simulation) tell(ctx context.Context, r *Run, en *run.Entry) {
 		}
 	}
 	if r.gating.told == tellNo {
-		*en = run.Silent(*en, &r.Of.Plan)
+		*en = run.Silent(&r.Run, &r.Of.Plan, *en)
 	}
 }
 

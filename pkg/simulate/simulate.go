@@ -27,6 +27,8 @@ type Options struct {
 	// Act says what an attempt at a step, or a look at whether the problem is gone, comes to. Without it a run that is
 	// admitted has ended well as soon as it begins, and no more is kept of the events than limits and groups read.
 	Act func(*Call) Outcome
+	// Quiet says which quiet time holds for a rule with the labels, and until when; nil is never.
+	Quiet func(labels map[string]string, at time.Time) (name string, until time.Time, ok bool)
 	// Started is called with each run that a decision or a window creates, before its first step; without Act, when it is
 	// known whether the run is admitted: one that is not is refused. Optional.
 	Started func(*Run)
@@ -94,6 +96,8 @@ type Simulation struct {
 	events   map[string]*event.Event
 	held     []*event.Event // those of events that are forgotten again, oldest first
 	reach    time.Duration  // after which they are
+	// heldBytes are the bodies of held.
+	heldBytes int
 	pending  queue
 	pushed   int
 	// finishing says that the timeline is over: runs go on, and nothing arrives.
@@ -139,10 +143,15 @@ type Decision struct {
 
 // Decide asks a set about an event whose views are made. It is a function of the two alone, and safe for concurrent use.
 func Decide(ctx context.Context, set *rule.Set, e *event.Event) Decision {
+	return DecidePaths(ctx, set, e, e.ListedPaths())
+}
+
+// DecidePaths is Decide of an event that changed the paths.
+func DecidePaths(ctx context.Context, set *rule.Set, e *event.Event, paths event.Paths) Decision {
 	if !set.Selects(e) {
 		return Decision{}
 	}
-	return Decision{set.Match(ctx, e, e.ReceivedAt).Verdicts, set.Joins(ctx, e, e.ReceivedAt)}
+	return Decision{set.MatchPaths(ctx, e, paths, e.ReceivedAt).Verdicts, set.Joins(ctx, e, e.ReceivedAt)}
 }
 
 // Event decides an event whose views are made, at its ReceivedAt; time never goes back.
@@ -168,17 +177,26 @@ func (s *Simulation) Decided(ctx context.Context, e *event.Event, d Decision) {
 	s.settle(s.now)
 }
 
+// maxHeld bounds the bodies of events that a simulation that does not act keeps. A run whose events are gone is admitted
+// without being counted.
+const maxHeld = 64 << 20
+
 // keep holds on to an event for the runs that may come of it.
 func (s *Simulation) keep(e *event.Event, joins []rule.Join) {
 	if s.o.Act == nil {
 		if !slices.ContainsFunc(joins, func(j rule.Join) bool { return len(j.Matches) > 0 && j.Rule.Bounded() }) {
 			return
 		}
-		for len(s.held) > 0 && s.held[0].ReceivedAt.Add(s.reach).Before(s.log) {
+		s.held = append(s.held, e)
+		s.heldBytes += len(e.Body)
+		for s.held[0].ReceivedAt.Add(s.reach).Before(s.log) || s.heldBytes > maxHeld {
+			s.heldBytes -= len(s.held[0].Body)
 			delete(s.events, s.held[0].ID)
 			s.held = s.held[1:]
+			if len(s.held) == 0 {
+				return
+			}
 		}
-		s.held = append(s.held, e)
 	}
 	s.events[e.ID] = e
 }

@@ -81,6 +81,10 @@ func (s *Simulation) create(of *rule.Rule, e *event.Event, pos event.Pos) *Run {
 func (s *Simulation) newRun(of *rule.Rule, c run.Created, eventID string, pos event.Pos) *Run {
 	if message, observes := of.Observes(); observes {
 		c.State, c.Message = run.Observed, message
+	} else if s.o.Quiet != nil {
+		if name, until, ok := s.o.Quiet(of.Labels, s.log); ok {
+			c.KeepQuiet(name, until)
+		}
 	}
 	decided := run.Entry{At: s.now, Kind: run.Decided, Event: eventID, Pos: &pos, Revision: s.o.Set.Revision}
 	return &Run{Run: *run.New(c, decided), Of: of, At: s.now}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
@@ -58,6 +59,7 @@ type Snapshot struct {
 	Commit string
 	// Object is the commit as Git stores it, which is what its signature covers.
 	Object []byte
+	Time   time.Time // by the clock of who made it
 	// Rewritten says that the known commit is not among the newest commits that led to this one: the history was
 	// rewritten, or many commits came at once.
 	Rewritten bool
@@ -92,23 +94,48 @@ func (f *Files) Check(url string) error {
 // historyDepth is how many commits are fetched, so that a rewritten history can be told from one that went on.
 const historyDepth = 64
 
-// Read brings what the reference stands for now. An error names the repository and what to do, and no secret.
-func (f *Files) Read(ctx context.Context, q FilesQuery) (Snapshot, error) {
-	addr, err := f.puller.parse(q.URL)
-	if err != nil {
-		return Snapshot{}, fmt.Errorf("url: %w", err)
-	}
-	r := f.puller.remote("fetch", addr)
-	defer r.close()
-	var s Snapshot
-	err = f.puller.mirrored(ctx, r, io.Discard, func(l *lease, repo *repository) (err error) {
+// RefusedError is an error that the commit itself is to blame for: another try finds the same.
+type RefusedError struct {
+	Commit string
+	Object []byte // as of Snapshot; nil where it is what can't be read
+	Err    error  // without the repository's name
+}
+
+func (e *RefusedError) Error() string { return e.Err.Error() }
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// Read brings what the reference stands for now. An error names the repository and what to do, and no secret; it wraps a
+// *RefusedError where the commit was fetched, and its files can't be read as they are.
+func (f *Files) Read(ctx context.Context, q FilesQuery) (s Snapshot, err error) {
+	err = f.talk(ctx, q.URL, func(r *remote, l *lease, repo *repository) (err error) {
 		s, err = f.read(ctx, q.withDefaults(), r, l, repo)
 		return err
 	})
 	if err != nil {
-		return Snapshot{}, r.explain(ctx, err)
+		return Snapshot{}, err
 	}
 	return s, nil
+}
+
+// talk calls use with a repository and its mirror, and explains its error.
+func (f *Files) talk(ctx context.Context, url string, use func(*remote, *lease, *repository) error) error {
+	addr, err := f.puller.parse(url)
+	if err != nil {
+		return fmt.Errorf("url: %w", err)
+	}
+	r := f.puller.remote("fetch", addr)
+	defer r.close()
+	err = f.puller.mirrored(ctx, r, io.Discard, func(l *lease, repo *repository) error { return use(r, l, repo) })
+	if err == nil {
+		return nil
+	}
+	said := r.explain(ctx, err)
+	var refused *RefusedError
+	if errors.As(err, &refused) {
+		hint, _ := r.hint(err)
+		refused.Err = &pullError{text: r.redact(refused.Err.Error()) + hint, err: refused.Err}
+	}
+	return said
 }
 
 func (f *Files) read(ctx context.Context, q FilesQuery, r *remote, l *lease, repo *repository) (Snapshot, error) {
@@ -123,7 +150,7 @@ func (f *Files) read(ctx context.Context, q FilesQuery, r *remote, l *lease, rep
 		return s, nil
 	}
 	if s.Object, err = repo.commitObject(commit); err != nil {
-		return Snapshot{}, err
+		return Snapshot{}, s.refused(ctx, err)
 	}
 	if commitID.MatchString(q.Known) {
 		if s.Rewritten, err = repo.lacks(commit, plumbing.NewHash(q.Known)); err != nil {
@@ -131,11 +158,22 @@ func (f *Files) read(ctx context.Context, q FilesQuery, r *remote, l *lease, rep
 		}
 	}
 	w := &fileWalk{ctx: ctx, repo: repo, q: q}
+	if c, err := object.GetCommit(repo, commit); err == nil {
+		s.Time = c.Committer.When
+	}
 	if err := w.begin(commit); err != nil {
-		return Snapshot{}, err
+		return Snapshot{}, s.refused(ctx, err)
 	}
 	s.Files = w.files
 	return s, nil
+}
+
+// refused blames the commit for an error, unless the mirror or the end of ctx is the cause.
+func (s *Snapshot) refused(ctx context.Context, err error) error {
+	if errors.Is(err, errMirror) || ctx.Err() != nil {
+		return err
+	}
+	return &RefusedError{s.Commit, s.Object, err}
 }
 
 // maxCommit bounds a commit object, which is its message but for a few lines.
@@ -166,28 +204,8 @@ const maxAncestors = 10_000
 
 // lacks reports whether known is not in the history of tip, as far as it is here.
 func (r *repository) lacks(tip, known plumbing.Hash) (bool, error) {
-	next, seen := []plumbing.Hash{tip}, map[plumbing.Hash]bool{tip: true}
-	for len(next) > 0 && len(seen) < maxAncestors {
-		h := next[0]
-		next = next[1:]
-		if h == known {
-			return false, nil
-		}
-		c, err := object.GetCommit(r, h)
-		if errors.Is(err, plumbing.ErrObjectNotFound) {
-			continue // beyond what was fetched
-		}
-		if err != nil {
-			return false, fmt.Errorf("%w: %w", errMirror, err)
-		}
-		for _, p := range c.ParentHashes {
-			if !seen[p] {
-				seen[p] = true
-				next = append(next, p)
-			}
-		}
-	}
-	return true, nil
+	found, err := r.ancestor(tip, map[plumbing.Hash]bool{}, func(h plumbing.Hash) bool { return h == known })
+	return err == nil && !found, err
 }
 
 var (

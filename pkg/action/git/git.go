@@ -1,5 +1,5 @@
 // Package git is the action git.pull, which brings one commit of a remote repository into the run's own directory, the
-// Differ, which tells what changed between two commits of one, and Files, which reads a commit's files without a checkout.
+// Differ, which tells what changed between two commits of one, and Files, which reads a commit's files without a checkout, and lists what is proposed.
 //
 // Guarantees. One fetch at a time runs against a mirror; others of the same repository wait for it, and find what it
 // brought. A mirror is a cache: a broken one is thrown away and fetched again, and the least recently used ones make

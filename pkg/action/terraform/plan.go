@@ -20,7 +20,7 @@ const (
 	maxChanges = 1000
 )
 
-// actions run terraform.plan and terraform.apply. Safe for concurrent use.
+// actions run terraform.plan, terraform.apply and terraform.drift. Safe for concurrent use.
 type actions struct {
 	Options
 	vault  vault
@@ -42,10 +42,14 @@ type job struct {
 	dataDir string
 	private string // a directory for files in clear
 	a       *actions
+
+	refreshOnly bool // compare the state alone with what is there
+	readOnly    bool // make no workspace
+	differs     bool // the plan holds changes
 }
 
 func (a *actions) plan(ctx context.Context, call *action.Call) (action.Outputs, error) {
-	j, err := a.newJob(call)
+	j, err := a.newJob(call, call.Params.(*PlanParams))
 	if err != nil {
 		return nil, wrap("terraform.plan", err)
 	}
@@ -60,8 +64,7 @@ func (a *actions) plan(ctx context.Context, call *action.Call) (action.Outputs, 
 // wrap names the action; the kinds of outcome stay.
 func wrap(name string, err error) error { return fmt.Errorf("%s: %w", name, err) }
 
-func (a *actions) newJob(call *action.Call) (*job, error) {
-	params := call.Params.(*PlanParams)
+func (a *actions) newJob(call *action.Call, params *PlanParams) (*job, error) {
 	if err := params.check(); err != nil {
 		return nil, action.Permanent(err)
 	}
@@ -133,14 +136,7 @@ func stepPath(call *action.Call) (string, error) {
 }
 
 func (j *job) run(ctx context.Context) (PlanOutputs, error) {
-	if err := j.install(ctx); err != nil {
-		return PlanOutputs{}, err
-	}
-	key, err := stateKey(j.dir, j.dataDir)
-	if err != nil {
-		return PlanOutputs{}, err
-	}
-	release, err := j.a.states.acquire(ctx, key)
+	release, err := j.hold(ctx)
 	if err != nil {
 		return PlanOutputs{}, err
 	}
@@ -154,6 +150,18 @@ func (j *job) run(ctx context.Context) (PlanOutputs, error) {
 		return PlanOutputs{}, j.classify(ctx, err)
 	}
 	return j.keep(ctx, from)
+}
+
+// hold installs what the module needs, and waits until nobody else in this process works on its state.
+func (j *job) hold(ctx context.Context) (release func(), err error) {
+	if err := j.install(ctx); err != nil {
+		return nil, err
+	}
+	key, err := stateKey(j.dir, j.dataDir)
+	if err != nil {
+		return nil, err
+	}
+	return j.a.states.acquire(ctx, key)
 }
 
 // install runs init and chooses the workspace.
@@ -177,7 +185,7 @@ func (j *job) install(ctx context.Context) error {
 	if j.params.Workspace == "" {
 		return nil
 	}
-	return j.plain(ctx, "workspace", "select", "-no-color", "-or-create=true", j.params.Workspace)
+	return j.plain(ctx, "workspace", "select", "-no-color", fmt.Sprintf("-or-create=%t", !j.readOnly), j.params.Workspace)
 }
 
 // plain runs a command without machine-readable progress, and logs what it says.
@@ -219,6 +227,9 @@ func (j *job) make(ctx context.Context) error {
 	if !j.params.Refresh {
 		args = append(args, "-refresh=false")
 	}
+	if j.refreshOnly {
+		args = append(args, "-refresh-only")
+	}
 	if j.params.Destroy {
 		args = append(args, "-destroy")
 	}
@@ -242,22 +253,31 @@ func (j *job) make(ctx context.Context) error {
 	if code != 0 && code != 2 {
 		return &failure{j.name + " plan", told.errors}
 	}
+	j.differs = code == 2
 	return nil
 }
 
-// keep reads the plan, encrypts it and says what it is.
-func (j *job) keep(ctx context.Context, from base) (PlanOutputs, error) {
+// read returns the plan, and what it says to people. What it holds of secrets is masked from then on.
+func (j *job) read(ctx context.Context) (*tfjson.Plan, string, error) {
 	text, err := j.answer(ctx, "show", "-json", "-no-color", j.planFile())
 	if err != nil {
-		return PlanOutputs{}, err
+		return nil, "", err
 	}
 	var plan tfjson.Plan
 	if err := plan.UnmarshalJSON(text); err != nil {
-		return PlanOutputs{}, action.Permanent(errors.New("read the plan as JSON: this version of the program writes another format"))
+		return nil, "", action.Permanent(errors.New("read the plan as JSON: this version of the program writes another format"))
 	}
-	secrets := planSecrets(&plan)
-	j.mask = j.mask.with(secrets...)
+	j.mask = j.mask.with(planSecrets(&plan)...)
 	summary, err := j.answer(ctx, "show", "-no-color", j.planFile())
+	if err != nil {
+		return nil, "", err
+	}
+	return &plan, limit(j.mask.text(string(summary)), maxSummary), nil
+}
+
+// keep encrypts the plan and says what it is.
+func (j *job) keep(ctx context.Context, from base) (PlanOutputs, error) {
+	plan, summary, err := j.read(ctx)
 	if err != nil {
 		return PlanOutputs{}, err
 	}
@@ -272,9 +292,9 @@ func (j *job) keep(ctx context.Context, from base) (PlanOutputs, error) {
 	if err != nil {
 		return PlanOutputs{}, err
 	}
-	out := describe(&plan)
+	out := describe(plan)
 	out.File, out.Commit, out.Serial, out.Lineage = path, from.Commit, from.Serial, from.Lineage
-	out.Summary = limit(j.mask.text(string(summary)), maxSummary)
+	out.Summary = summary
 	return out, nil
 }
 

@@ -1,4 +1,4 @@
-// Package terraform holds the actions terraform.plan and terraform.apply, which run terraform or tofu.
+// Package terraform holds the actions terraform.plan, terraform.apply and terraform.drift, which run terraform or tofu.
 //
 // Guarantees. A plan is bound to what it was made of: the run, the configuration, the state's lineage and serial; an
 // apply refuses one whose base has changed since. Within this process no two plans or applies work on one state at the
@@ -93,6 +93,30 @@ type PlanOutputs struct {
 	Lineage       string `yaml:"lineage" doc:"lineage of that state; empty before the first apply"`
 }
 
+// DriftParams are the parameters of terraform.drift.
+type DriftParams struct {
+	Dir           string            `yaml:"dir" required:"true" doc:"directory of the root module; a relative one is below the run's own directory"`
+	RefreshOnly   bool              `yaml:"refreshOnly" doc:"compare the state alone with what is really there, not the configuration"`
+	Vars          map[string]any    `yaml:"vars" doc:"values of input variables"`
+	VarFiles      []string          `yaml:"varFiles" doc:"variable files, relative to dir"`
+	Workspace     string            `yaml:"workspace" doc:"workspace; default when empty"`
+	BackendConfig map[string]string `yaml:"backendConfig" doc:"settings of a partial backend configuration"`
+	Targets       []string          `yaml:"targets" doc:"addresses to compare alone, with what they depend on"`
+	LockTimeout   time.Duration     `yaml:"lockTimeout" default:"1m" doc:"how long to wait for the state lock"`
+	Env           map[string]string `yaml:"env" doc:"environment variables"`
+
+	SecretEnv map[string]action.SecretRef `yaml:"secretEnv" doc:"environment variables whose values are secrets, such as a provider's credentials or TF_VAR_name"`
+}
+
+// DriftOutputs are the outputs of terraform.drift.
+type DriftOutputs struct {
+	Drifted       bool   `yaml:"drifted" doc:"something is not as it should be"`
+	Changes       int64  `yaml:"changes" doc:"resources that differ"`
+	OutputChanges int64  `yaml:"outputChanges" doc:"root module outputs that differ"`
+	Addresses     []any  `yaml:"addresses" doc:"addresses of the resources that differ, the first 1000"`
+	Summary       string `yaml:"summary" doc:"the differences as people read them, at most 60 KB, sensitive values masked"`
+}
+
 // ApplyParams are the parameters of terraform.apply.
 type ApplyParams struct {
 	Plan        string            `yaml:"plan" required:"true" doc:"output file of a terraform.plan step of the same run"`
@@ -111,7 +135,7 @@ type ApplyOutputs struct {
 	Destroy int64          `yaml:"destroy" doc:"resources that were destroyed"`
 }
 
-// Definitions returns terraform.plan and terraform.apply. Options that do not validate make every call fail with what is
+// Definitions returns terraform.plan, terraform.apply and terraform.drift. Options that do not validate make every call fail with what is
 // wrong; a missing program is reported when it is needed.
 func Definitions(o Options) []action.Definition {
 	invalid := o.Validate()
@@ -146,6 +170,16 @@ func Definitions(o Options) []action.Definition {
 			Fenced:    "by Terraform's state lock and serial",
 			Check:     func(params any) error { return params.(*ApplyParams).check() },
 			Run:       guard(a.apply),
+		},
+		{
+			Name:             "terraform.drift",
+			Doc:              "Says whether what is really there differs from a Terraform or OpenTofu root module, so that an apply would change something. Changes nothing, and keeps no plan.",
+			Params:           &DriftParams{},
+			Outputs:          DriftOutputs{},
+			Unbounded:        true,
+			RetryInterrupted: true,
+			Check:            func(params any) error { return params.(*DriftParams).plan().check() },
+			Run:              guard(a.drift),
 		},
 	}
 }

@@ -42,6 +42,7 @@ type status struct {
 	Name        string `json:"name"`
 	Description string `json:"description"`
 	TargetURL   string `json:"target_url,omitempty"`
+	Ref         string `json:"ref,omitempty"`
 }
 
 func stateOf(s forge.State) string {
@@ -61,10 +62,14 @@ func (h *host) SetStatus(ctx context.Context, repo, commit string, s forge.Statu
 	header.Set("Authorization", "Bearer "+token) // unlike Private-Token, no HTTP client repeats it to another host
 	// A project's path stands in the address as one segment.
 	address := h.api + "/projects/" + url.PathEscape(repo) + "/statuses/" + url.PathEscape(commit)
-	err = forge.Post(ctx, h.o.HTTP, address, header, token, status{
-		State: stateOf(s.State), Name: s.Context, Description: forge.Clip(s.Description, maxDescription), TargetURL: s.TargetURL,
-	})
+	body := status{State: stateOf(s.State), Name: s.Context, Description: forge.Clip(s.Description, maxDescription), TargetURL: s.TargetURL}
+	err = forge.Post(ctx, h.o.HTTP, address, header, token, body)
 	var refused *forge.Error
+	// Of a commit in a branch GitLab finds the pipeline itself, which a reference of ours would keep it from.
+	if errors.As(err, &refused) && refused.Status == http.StatusNotFound && strings.Contains(refused.Message, "References for commit") && s.Ref != "" {
+		body.Ref = s.Ref
+		err = forge.Post(ctx, h.o.HTTP, address, header, token, body)
+	}
 	if errors.As(err, &refused) && refused.Status == http.StatusBadRequest && strings.Contains(refused.Message, "Cannot transition status") {
 		return nil // it is in that state already
 	}
