@@ -96,14 +96,23 @@ func (r *Rule) Admission(ctx context.Context, scope *expression.Scope) (Admissio
 		}
 	}
 	for i, l := range r.limits {
-		key, err := groupKey(ctx, l.by, scope)
+		key, err := r.limitKey(ctx, i, scope)
 		if err != nil {
 			return a, fmt.Errorf("limits[%d].by: %w", i, err)
 		}
-		text, _ := json.Marshal([]any{r.Name, i, key}) // texts and a number
-		a.Limits = append(a.Limits, Limit{string(text), l.runs, l.per})
+		a.Limits = append(a.Limits, Limit{key, l.runs, l.per})
 	}
 	return a, nil
+}
+
+// limitKey is what runs count for together: rule, limit and the values of its `by`.
+func (r *Rule) limitKey(ctx context.Context, n int, scope *expression.Scope) (string, error) {
+	key, err := groupKey(ctx, r.limits[n].by, scope)
+	if err != nil {
+		return "", err
+	}
+	text, _ := json.Marshal([]any{r.Name, n, key}) // texts and a number
+	return string(text), nil
 }
 
 // Expect says what a look found: the outputs of the probe against what the rule expects. note says why it does not hold.

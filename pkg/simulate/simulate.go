@@ -98,8 +98,8 @@ type Simulation struct {
 	reach    time.Duration  // after which they are
 	// heldBytes are the bodies of held.
 	heldBytes int
-	pending  queue
-	pushed   int
+	pending   queue
+	pushed    int
 	// finishing says that the timeline is over: runs go on, and nothing arrives.
 	finishing bool
 }
