@@ -209,6 +209,9 @@ func (c *stepCompiler) verify(spec *verifySpec, item *document.Item) *run.Verify
 	if v.For > v.Within {
 		c.problem(c.doc.file, at("for"), "", "verify.for is %s, longer than within, which is %s: it could never be verified", v.For, v.Within)
 	}
+	if looks := v.Within / v.Every; looks > maxLooks {
+		c.problem(c.doc.file, at("every"), "", "verify.every is %s, and makes %d looks in the %s of within: at most %d are possible", v.Every, looks, v.Within, maxLooks)
+	}
 	switch {
 	case spec.Resolved && (spec.Uses != "" || spec.With != nil || spec.Expect != nil):
 		c.problem(c.doc.file, item, "write one of them", "verify has resolved and a probe")
@@ -228,7 +231,10 @@ func orDefault(d, otherwise time.Duration) time.Duration {
 	return d
 }
 
-const probeID = "probe"
+const (
+	probeID  = "probe"
+	maxLooks = 100_000 // of one verification
+)
 
 func (c *stepCompiler) probe(v *run.Verify, spec *verifySpec, item *document.Item) {
 	plan := run.StepPlan{ID: probeID, Uses: spec.Uses, Timeout: orDefault(spec.Timeout, time.Minute)}

@@ -326,28 +326,32 @@ func (c *testCompiler) expectedStep(r *Rule, phase run.Phase, s *ExpectedStep, i
 	c.usesParams(uses, s, item)
 }
 
-// stepAt finds the plan of a step by its path; an item of a forEach has its number.
+// stepAt finds the plan of a step by its path. What stands in a forEach stands in one of its items, which has a number.
 func (r *Rule) stepAt(phase run.Phase, id string) (run.StepPlan, bool) {
 	for at := id; at != ""; {
 		place := run.PlaceOf(at)
-		if place.Each != "" {
-			if sp, ok := r.Plan.Find(phase, run.Template(place.Each)); !ok || sp.Parallel == 0 || place.Item < 0 {
-				return sp, false
-			}
+		sp, ok := r.Plan.Find(phase, run.Template(at))
+		switch item := place.Each != "" && place.Item >= 0; {
+		case !ok || item && sp.Parallel == 0, !item && strings.HasSuffix(at, "]"), !item && at != id && sp.Parallel > 0:
+			return sp, false
 		}
 		at = place.Parent
 	}
 	return r.Plan.Find(phase, id)
 }
 
-// paths lists the paths of all steps of a phase, without items.
+// paths lists the paths of all steps of a phase, as those of first items.
 func (r *Rule) paths(phase run.Phase) []string {
 	var out []string
 	var add func(prefix string, plans []run.StepPlan)
 	add = func(prefix string, plans []run.StepPlan) {
 		for i := range plans {
-			out = append(out, prefix+plans[i].ID)
-			add(prefix+plans[i].ID+"/", plans[i].Steps)
+			path := prefix + plans[i].ID
+			if out = append(out, path); plans[i].Parallel > 0 {
+				path += "[0]"
+				out = append(out, path)
+			}
+			add(path+"/", plans[i].Steps)
 		}
 	}
 	add("", r.Plan.Of(phase))

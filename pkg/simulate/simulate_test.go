@@ -205,7 +205,7 @@ func TestStorm(t *testing.T) {
 func TestLimitsWithoutOutcomes(t *testing.T) {
 	var got []string
 	sim, err := simulate.New(simulate.Options{Set: loadHealing(t), Start: start(), Started: func(r *simulate.Run) {
-		got = append(got, fmt.Sprint(r.At.Sub(start()), " ", r.Run.State, " ", r.Reason))
+		got = append(got, fmt.Sprint(r.At.Sub(start()), " ", r.State, " ", r.Reason))
 	}})
 	if err != nil {
 		t.Fatal(err)
