@@ -43,6 +43,8 @@ type Config struct {
 
 	Limits    Limits
 	EventLog  EventLog
+	StepLogs  History
+	Audit     History
 	Engine    Engine
 	Exec      Exec
 	Git       Git
@@ -169,13 +171,19 @@ type Limits struct {
 	PerAddress Rate
 }
 
-// EventLog bounds the event log.
+// EventLog bounds the event log, and the store that it is in.
 type EventLog struct {
-	MaxBytes     int64
+	MaxBytes     int64         // of all that is stored: segments, large bodies, ids, sets of rules and journals
 	MaxAge       time.Duration // 0: only MaxBytes bounds the history
 	IDWindow     time.Duration // how long ids are kept to recognise duplicates
 	MaxIDs       int           // how many ids are kept at most
 	ReserveBytes int64         // free space below which nothing is accepted; 0: the larger of 1 GiB and 5 % of the disk
+}
+
+// History bounds what is kept of what was.
+type History struct {
+	MaxBytes int64
+	MaxAge   time.Duration
 }
 
 // Engine sizes the engine.
@@ -234,6 +242,8 @@ func Default() *Config {
 			PerAddress:   Rate{Requests: 100, Per: time.Second, Burst: 1000},
 		},
 		EventLog: EventLog{MaxBytes: 4 << 30, IDWindow: 7 * 24 * time.Hour, MaxIDs: 1_000_000},
+		StepLogs: History{MaxBytes: 512 << 20, MaxAge: 30 * 24 * time.Hour},
+		Audit:    History{MaxBytes: 256 << 20, MaxAge: 90 * 24 * time.Hour},
 		Engine:   Engine{Partitions: 8, Workers: 64, StopTimeout: 25 * time.Second},
 		Exec:     Exec{Env: []string{"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"}, OutputBytes: 64 << 10},
 		Git:      Git{Backend: "go-git", MaxBytes: 1 << 30, Timeout: 5 * time.Minute},

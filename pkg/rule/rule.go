@@ -42,7 +42,8 @@ type Options struct {
 	Actions action.Registry
 	// Secret resolves secrets when requests are verified.
 	Secret func(source.SecretRef) ([]byte, error)
-	// CheckSecret reports whether a reference may be used; nil checks nothing.
+	// CheckSecret reports whether a reference may be used; nil checks nothing. It is called from several goroutines, as the
+	// checks of actions are.
 	CheckSecret func(source.SecretRef) error
 	// Dev lets documents name environment variables.
 	Dev bool

@@ -15,6 +15,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/action/git"
 	"github.com/riposte-dev/riposte/pkg/action/http"
 	"github.com/riposte-dev/riposte/pkg/action/notify"
+	"github.com/riposte-dev/riposte/pkg/action/prometheus"
 	"github.com/riposte-dev/riposte/pkg/rule"
 	"github.com/riposte-dev/riposte/pkg/ruletest"
 	"github.com/riposte-dev/riposte/pkg/source"
@@ -24,37 +25,14 @@ import (
 	"github.com/riposte-dev/riposte/pkg/source/gitlab"
 )
 
-// options has real presets and actions, as many as the tests need, and stand-ins for those that only have a name here.
+// options has real presets and actions, as many as the tests need, and some that change a workload.
 func options() rule.Options {
-	actions := action.NewRegistry(
-		exec.Definitions(exec.Options{}), http.Definitions(http.Options{}), git.Definitions(git.Options{}), notify.New(notify.Options{}).Definitions(), bounded(),
-	)
-	for _, def := range standIns() {
-		if _, real := actions[def.Name]; !real {
-			actions[def.Name] = def
-		}
-	}
-	return rule.Options{Sources: source.NewRegistry(alertmanager.Type(), generic.Type(), github.Type(), gitlab.Type()), Actions: actions}
-}
-
-// standIns are actions of the design's example that are made elsewhere.
-func standIns() []action.Definition {
-	type revert struct {
-		URL    string `yaml:"url" required:"true"`
-		Commit string `yaml:"commit" required:"true"`
-		Branch string `yaml:"branch" required:"true"`
-		Push   bool   `yaml:"push,omitempty"`
-	}
-	type query struct {
-		Query string `yaml:"query" required:"true"`
-	}
-	return []action.Definition{
-		{Name: "git.revert", Params: &revert{}, Outputs: struct {
-			Commit string `yaml:"commit"`
-		}{}, Changes: true},
-		{Name: "prometheus.query", Params: &query{}, Outputs: struct {
-			Value float64 `yaml:"value"`
-		}{}},
+	return rule.Options{
+		Sources: source.NewRegistry(alertmanager.Type(), generic.Type(), github.Type(), gitlab.Type()),
+		Actions: action.NewRegistry(
+			exec.Definitions(exec.Options{}), http.Definitions(http.Options{}), git.Definitions(git.Options{}), prometheus.Definitions(prometheus.Options{}),
+			notify.New(notify.Options{}).Definitions(), bounded(),
+		),
 	}
 }
 
