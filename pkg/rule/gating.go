@@ -126,9 +126,11 @@ func EventInfo(e *event.Event) *action.EventInfo {
 	}
 	info := &action.EventInfo{ID: e.ID, Source: e.Source}
 	if e.Git != nil {
-		info.Branch, info.Commit, info.Repo = e.Git.Branch, e.Git.Commit, e.Git.Repo
+		info.Branch, info.Commit, info.Repo, info.CloneURL = e.Git.Branch, e.Git.Commit, e.Git.Repo, e.Git.CloneURL
 	}
-	info.Fork = e.PullRequest != nil && e.PullRequest.Fork
+	if e.PullRequest != nil {
+		info.Fork, info.PullRequest = e.PullRequest.Fork, e.PullRequest.Number
+	}
 	return info
 }
 
