@@ -90,7 +90,7 @@ func (p *partition) askAdmission(ctx context.Context, a *active) {
 	a.gate.asked = true
 	in := gate.Admission{
 		Run: a.run.ID, Attempt: gateAttempt(a.run), Rule: a.run.Rule, Group: limits.Group, Policy: gate.Policy(limits.Policy),
-		Heals: a.run.Alert != nil,
+		Heals: a.run.Alert != nil && a.rule.Heals(),
 	}
 	for _, l := range limits.Limits {
 		in.Limits = append(in.Limits, gate.Limit{Key: l.Key, Runs: l.Runs, Per: l.Per})

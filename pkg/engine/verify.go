@@ -76,9 +76,10 @@ func (p *partition) looked(ctx context.Context, a *active, r result) {
 	p.advance(ctx, a)
 }
 
-// alertOf is what a run that answers an alert knows of it at first; nil where it answers none or changes nothing.
+// alertOf is what a run that answers an alert knows of it at first; nil where it answers none, or neither changes anything
+// nor waits for the alert to be resolved.
 func alertOf(r *rule.Rule, e *event.Event) *run.Alert {
-	if e == nil || e.Alert == nil || e.Alert.Status != "firing" || !r.Heals() {
+	if e == nil || e.Alert == nil || e.Alert.Status != "firing" || !r.Heals() && !r.AwaitsResolved() {
 		return nil
 	}
 	return &run.Alert{Key: r.AlertKey(e), Firing: []string{e.Alert.Fingerprint}}

@@ -137,7 +137,7 @@ func TestWhatIsWrongIsSaidWithItsPlace(t *testing.T) {
 		{"a step below", ruleDoc(trigger + "  steps: [{id: a, uses: do, with: {any: \"${{ steps.b.outputs.dir }}\"}}, {id: b, uses: do}]\n"), "steps.b"},
 		{"an output there is not", ruleDoc(trigger + "  steps: [{id: a, uses: do}, {id: b, uses: do, with: {any: \"${{ steps.a.outputs.dirr }}\"}}]\n"), "dirr"},
 		{"step twice", ruleDoc(trigger + "  steps: [{id: a, uses: do}, {id: a, uses: do}]\n"), "step a is there already"},
-		{"needs what is below", ruleDoc(trigger + "  steps: [{id: a, uses: do, needs: [b]}, {id: b, uses: do}]\n"), `no step "b" above`},
+		{"needs what is below", ruleDoc(trigger + "  steps: [{id: a, uses: do, needs: [b]}, {id: b, uses: do}]\n"), "step b stands below"},
 		{"the action's own check", ruleDoc(trigger + "  steps: [{uses: do, with: {command: [a], script: b}}]\n"), "exclude each other"},
 		{"undeclared secret", strings.Replace(githubDoc, "secret: s", "secret: undeclared", 1), "not declared"},
 		{"a variable outside --dev", strings.Replace(githubDoc, "secret: s", "env: HOME", 1), "serve --dev"},

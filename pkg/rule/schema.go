@@ -41,40 +41,6 @@ func closed(names []string) *expression.Schema {
 	return s
 }
 
-// schema says what an expression may read: event, and in steps also run, the steps above, and what was correlated.
-func (l *loader) schema(steps map[string]*expression.Schema, correlated *expression.Schema) *expression.Schema {
-	root := &expression.Schema{Closed: true, Fields: map[string]*expression.Schema{"event": l.event}}
-	if correlated != nil {
-		root.Fields["correlated"] = correlated
-	}
-	if steps != nil {
-		root.Fields["steps"] = &expression.Schema{Closed: true, Fields: maps.Clone(steps)}
-		root.Fields["run"] = closed([]string{"id", "rule", "attempt", "state", "reason", "message", "url"})
-	}
-	return root
-}
-
-// outputSchema says what can be read of a step with the action.
-func outputSchema(def action.Definition) *expression.Schema {
-	s := &expression.Schema{Closed: true, Fields: map[string]*expression.Schema{"state": nil, "error": nil, "outputs": nil}}
-	if def.Outputs == nil {
-		return s
-	}
-	t := reflect.TypeOf(def.Outputs)
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	if t.Kind() != reflect.Struct {
-		return s
-	}
-	outputs := &expression.Schema{Closed: true, Fields: map[string]*expression.Schema{}}
-	for _, name := range document.Names(reflect.New(t).Interface()) {
-		outputs.Fields[name] = nil
-	}
-	s.Fields["outputs"] = outputs
-	return s
-}
-
 // Schemas returns JSON Schemas by the name of their file: one for each kind, source type and action.
 func Schemas(sources source.Registry, actions action.Registry) map[string]map[string]any {
 	out := map[string]map[string]any{}
