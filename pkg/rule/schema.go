@@ -48,6 +48,7 @@ func Schemas(sources source.Registry, actions action.Registry) map[string]map[st
 		doc := document.JSONSchema(&envelope{})
 		props, _ := doc["properties"].(map[string]any)
 		s := document.JSONSchema(spec)
+		describeForEach(s)
 		if kind == "source" || kind == "target" {
 			s["additionalProperties"] = true // the type's own fields
 		}
@@ -62,6 +63,21 @@ func Schemas(sources source.Registry, actions action.Registry) map[string]map[st
 		out["action-"+name] = document.JSONSchema(d.Params)
 	}
 	return out
+}
+
+// describeForEach completes a schema below which steps stand: a forEach has three forms.
+func describeForEach(s map[string]any) {
+	for name, v := range s {
+		below, ok := v.(map[string]any)
+		if !ok {
+			continue
+		}
+		if name == "forEach" {
+			below["anyOf"] = []any{map[string]any{"type": "string"}, map[string]any{"type": "array"}, document.JSONSchema(&forEachSpec{})}
+			continue
+		}
+		describeForEach(below)
+	}
 }
 
 // Reference returns the reference pages by the name of their file.
@@ -92,6 +108,14 @@ func actionPage(name string, d action.Definition) string {
 		interrupted = "is made again"
 	}
 	page += "A step that is cut off " + interrupted + ", unless `onInterrupt` says otherwise."
+	switch {
+	case d.Tells:
+		page += " It tells, and does not count as changing something: it needs no consent, has no target, and waits for nobody."
+	case d.Changes && d.Target != nil:
+		page += " It changes something: its target is " + d.TargetDoc + "."
+	case d.Changes:
+		page += " It changes something, and has no target."
+	}
 	if d.Fenced != "" {
 		page += " Protection from a stale owner: " + d.Fenced
 	}
