@@ -103,12 +103,11 @@ func (r *Rule) Admission(ctx context.Context, scope *expression.Scope) (Admissio
 		}
 	}
 	for i, l := range r.limits {
-		key, err := groupKey(ctx, l.by, scope)
+		key, err := r.limitKey(ctx, i, scope)
 		if err != nil {
 			return a, fmt.Errorf("limits[%d].by: %w", i, err)
 		}
-		text, _ := json.Marshal([]any{r.Name, i, bounded(key)}) // texts and a number
-		a.Limits = append(a.Limits, Limit{string(text), l.runs, l.per})
+		a.Limits = append(a.Limits, Limit{key, l.runs, l.per})
 	}
 	return a, nil
 }
@@ -121,6 +120,16 @@ func bounded(text string) string {
 	}
 	sum := sha256.Sum256([]byte(text))
 	return strings.ToValidUTF8(text[:96], "") + "…sha256:" + hex.EncodeToString(sum[:])
+}
+
+// limitKey is what runs count for together: rule, limit and the values of its `by`.
+func (r *Rule) limitKey(ctx context.Context, n int, scope *expression.Scope) (string, error) {
+	key, err := groupKey(ctx, r.limits[n].by, scope)
+	if err != nil {
+		return "", err
+	}
+	text, _ := json.Marshal([]any{r.Name, n, bounded(key)}) // texts and a number
+	return string(text), nil
 }
 
 // Expect says what a look found: the outputs of the probe against what the rule expects. note says why it does not hold.
@@ -166,6 +175,7 @@ func (l *loader) bounds(c *stepCompiler, spec *ruleSpec) {
 		return
 	}
 	c.noted.policy = spec.Concurrency.Policy
+	c.noted.groupText = spec.Concurrency.Group
 	c.noted.group, _ = c.value(&step{}, group, "concurrency.group", l.eventSchema(c.roots))
 }
 
@@ -238,6 +248,9 @@ func (c *stepCompiler) verify(spec *verifySpec, item *document.Item) *run.Verify
 	if v.For > v.Within {
 		c.problem(c.doc.file, orItem(item.Get("for"), item), "", "verify.for is %s, longer than within, which is %s: it could never be verified", v.For, v.Within)
 	}
+	if looks := v.Within / v.Every; looks > maxLooks {
+		c.problem(c.doc.file, orItem(item.Get("every"), item), "", "verify.every is %s, and makes %d looks in the %s of within: at most %d are possible", v.Every, looks, v.Within, maxLooks)
+	}
 	switch {
 	case spec.Resolved && (spec.Uses != "" || spec.With != nil || spec.Expect != nil):
 		c.problem(c.doc.file, item, "write one of them", "verify has resolved and a probe")
@@ -265,7 +278,10 @@ func orDefault(d, otherwise time.Duration) time.Duration {
 	return d
 }
 
-const probeID = "probe"
+const (
+	probeID  = "probe"
+	maxLooks = 100_000 // of one verification
+)
 
 func (c *stepCompiler) probe(v *run.Verify, spec *verifySpec, item *document.Item) {
 	plan := run.StepPlan{ID: probeID, Uses: spec.Uses, Timeout: orDefault(spec.Timeout, time.Minute)}
