@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -152,6 +153,30 @@ func validate(schema map[string]any, value any) error {
 		return err
 	}
 	return compiled.Validate(both[1])
+}
+
+// TestEveryReasonIsExplained reads the reasons of runs and of the gate from their source.
+func TestEveryReasonIsExplained(t *testing.T) {
+	page, err := os.ReadFile("../../docs/runs.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, file := range []string{"../run/transition.go", "../gate/gate.go"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`Reason\w+ *= "(\w+)"`).FindAllSubmatch(text, -1) {
+			found++
+			if !bytes.Contains(page, []byte("`"+string(m[1])+"`")) {
+				t.Errorf("docs/runs.md does not explain %s", m[1])
+			}
+		}
+	}
+	if found < 25 {
+		t.Errorf("only %d reasons were found", found)
+	}
 }
 
 // TestSchemasRefuseWhatDoesNotLoad, as far as a schema can know.
