@@ -95,7 +95,7 @@ func TestTheLanguageSaysWhatIsWrongAndWhere(t *testing.T) {
 		{"forEach over a text", onPush + "  steps: [{uses: do, forEach: ¦'\"a\"'}]\n", "forEach needs a list, and this is a string"},
 		{"forEach without a list", onPush + "  steps: [{uses: do, forEach: ¦{parallel: 3}}]\n", "forEach: in is missing"},
 		{"forEach of too many at once", onPush + "  steps: [{uses: do, forEach: {in: [1], parallel: ¦101}}]\n", "forEach.parallel is 101"},
-		{"forEach of a misspelling", onPush + "  steps: [{uses: do, forEach: {in: [1], ¦paralell: 2}}]\n", "forEach: unknown field paralell"},
+		{"forEach of a misspelling", onPush + "  steps: [{uses: do, forEach: {in: [1], ¦atOnce: 2}}]\n", "forEach: unknown field atOnce"},
 		{"forEach over too much", onPush + "  steps: [{uses: do, forEach: ¦" + long + "}]\n", "forEach has 501 items"},
 
 		// limits and concurrency
