@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -66,12 +67,17 @@ func TestForEach(t *testing.T) {
 `), func(t *testing.T, w *world) {
 		var got []string
 		going, most := 0, 0
+		var mu sync.Mutex
 		w.on["note"] = func(_ context.Context, c *action.Call) (action.Outputs, error) {
+			mu.Lock()
 			going++
 			most = max(most, going)
-			time.Sleep(time.Second)
-			going--
 			got = append(got, c.Params.(*params).Target)
+			mu.Unlock()
+			time.Sleep(time.Second)
+			mu.Lock()
+			going--
+			mu.Unlock()
 			return action.Outputs{"s": c.StepID}, nil
 		}
 		r := w.ended(w.send(1))
