@@ -88,6 +88,11 @@ func (w *world) live(t *testing.T, r *run.Run) error {
 		if n > 5000 {
 			t.Fatalf("run never ends: %+v", r)
 		}
+		if order := w.order(); order != "" && !r.Cancelling {
+			if err := w.record(t, r, run.Entry{At: w.now, Kind: run.Commanded, Run: r.ID, Command: order}); err != nil {
+				return err
+			}
+		}
 		if err := w.move(t, r, run.Next(r, &w.plan, w.now)); err != nil {
 			return err
 		}
@@ -146,6 +151,17 @@ func (w *world) consent(t *testing.T, r *run.Run) (err error) {
 		err = w.record(t, r, order)
 	}
 	return err
+}
+
+// order is what somebody may order a run to do now, which is rare.
+func (w *world) order() string {
+	switch w.rng.IntN(400) {
+	case 0:
+		return run.CommandCancel
+	case 1:
+		return run.CommandSupersede
+	}
+	return ""
 }
 
 func (w *world) consents(r *run.Run) bool {
@@ -310,6 +326,7 @@ func randomPlan(rng *rand.Rand) run.Plan {
 // TestEveryRunEndsWhateverCrashes checks the state machine against its promise: with a crash possible before and after
 // each write, a run rebuilt from its journal always goes on to an end, and no step runs again once it succeeded.
 func TestEveryRunEndsWhateverCrashes(t *testing.T) {
+	seen := moves{map[[2]string]bool{}, map[[2]string]bool{}}
 	for seed := range uint64(3000) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		w := &world{rng: rng, plan: randomPlan(rng), done: map[string]int{}, now: time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)}
@@ -319,6 +336,7 @@ func TestEveryRunEndsWhateverCrashes(t *testing.T) {
 			r := w.rebuild(t)
 			if r.State.Ended() {
 				checkEnd(t, seed, w, r)
+				seen.watch(w.journal)
 				break
 			}
 			if lives > 500 {
@@ -329,6 +347,9 @@ func TestEveryRunEndsWhateverCrashes(t *testing.T) {
 			}
 		}
 	}
+	told := documented(t)
+	compare(t, "a run", seen.run, told["run"])
+	compare(t, "a step", seen.step, told["step"])
 }
 
 func checkEnd(t *testing.T, seed uint64, w *world, r *run.Run) {
