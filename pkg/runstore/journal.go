@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/riposte-dev/riposte/pkg/broker"
 	"github.com/riposte-dev/riposte/pkg/run"
