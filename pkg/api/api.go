@@ -109,6 +109,7 @@ type Options struct {
 	Explain func(ctx context.Context, id string, all bool) (*explain.Explanation, error)
 	Rules   func() RuleSet
 	Sources func() []Source
+	Pauses  Pauses
 	// Backup writes a consistent copy of the store; nil where the store is not ours to copy.
 	Backup  func(ctx context.Context, w io.Writer) error
 	Tokens  []Token

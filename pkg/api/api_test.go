@@ -30,6 +30,7 @@ type store struct {
 	state  run.State      // of the run; failed by default
 	events api.EventQuery // the last one asked
 	runs   api.RunQuery
+	pauses []run.Pause
 	asks   bool      // the run waits for consent
 	heard  run.Entry // what a consent comes to; the zero one is not heard of in time
 
@@ -56,6 +57,20 @@ func (s *store) run() run.Run {
 		r.Approval = &run.Approval{Step: "src", Digest: "d1", Needed: 2, Shown: run.Values{"n": 1}, By: []run.Consent{{Who: "ana", At: time.Unix(4, 0)}}}
 	}
 	return r
+}
+
+type pauses struct{ *store }
+
+func (p pauses) List(time.Time) []run.Pause { return p.pauses }
+
+func (p pauses) Put(_ context.Context, one run.Pause) error {
+	p.store.pauses = append(p.store.pauses, one)
+	return p.err
+}
+
+func (p pauses) Remove(_ context.Context, rule string) error {
+	p.store.pauses = slices.DeleteFunc(p.store.pauses, func(one run.Pause) bool { return one.Rule == rule })
+	return p.err
 }
 
 func (s *store) Consent(_ context.Context, order, id string, c api.Consent) (run.Entry, bool, error) {
@@ -162,7 +177,7 @@ func (l *logReader) Close() {}
 
 func handler(s *store, tokens ...api.Token) http.Handler {
 	return api.New(api.Options{
-		Events: eventReader{s}, Runs: runReader{s}, Orders: s, Consent: s.Consent, Logs: s, Audit: auditLog{s}, Stopping: s.stopping, Explain: s.Explain, Tokens: tokens, Version: "test",
+		Events: eventReader{s}, Runs: runReader{s}, Orders: s, Consent: s.Consent, Pauses: pauses{s}, Logs: s, Audit: auditLog{s}, Stopping: s.stopping, Explain: s.Explain, Tokens: tokens, Version: "test",
 		Rules: func() api.RuleSet { return api.RuleSet{Revision: "abc"} }, Sources: func() []api.Source { return []api.Source{{Name: "zed"}, {Name: "abc", Problem: "its secret is empty"}} },
 		Backup: func(_ context.Context, w io.Writer) error {
 			_, _ = io.WriteString(w, "tar")
@@ -431,13 +446,13 @@ func TestABackupThatBreaksSaysSo(t *testing.T) {
 
 func TestReadyzSaysWhatIsNotReady(t *testing.T) {
 	var broken error
-	h := api.Health(map[string]api.Check{"store": func() error { return nil }, "secrets": func() error { return broken }}, http.NotFoundHandler())
+	h := api.Health(map[string]api.Check{"store": func() error { return nil }, "secrets": func() error { return broken }}, func() []string { return []string{"2 rules are paused"} }, http.NotFoundHandler())
 	get := func(path string) *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("GET", path, http.NoBody))
 		return w
 	}
-	if w := get("/readyz"); w.Code != http.StatusOK {
+	if w := get("/readyz"); w.Code != http.StatusOK || !strings.HasSuffix(w.Body.String(), "[!] 2 rules are paused\n") {
 		t.Fatalf("all well: %d %s", w.Code, w.Body)
 	}
 	broken = errors.New("secret github-webhook is empty")

@@ -44,6 +44,8 @@ func (a *api) operations() []operation {
 		{post, "/api/v1/runs/{id}/approve", "approveRun", "Agree to what a run waits for; 202 where the run had not heard of it within some seconds", Operator, nil, ok, ConsentAnswer{}, a.approve, false, ConsentRequest{}, taken},
 		{post, "/api/v1/runs/{id}/reject", "rejectRun", "Refuse what a run waits for, which ends it; 202 where the run had not heard of it within some seconds", Operator, nil, ok, ConsentAnswer{}, a.reject, false, ConsentRequest{}, taken},
 		{get, "/api/v1/rules", "listRules", "The active rules, and why newer ones are not active", Viewer, nil, ok, RuleSet{}, a.listRules, false, nil, 0},
+		{post, "/api/v1/pause", "pause", "Let a rule, or all, start no runs; those that would be are recorded as refused. The answer is what people paused", Operator, nil, ok, List[Pause]{}, a.pause, false, PauseRequest{}, 0},
+		{post, "/api/v1/resume", "resume", "Let a rule that was paused, or all, go on. The answer is what stays paused", Operator, nil, ok, List[Pause]{}, a.resume, false, ResumeRequest{}, 0},
 		{get, "/api/v1/sources", "listSources", "The sources and what keeps one from receiving", Viewer, nil, ok, List[Source]{}, a.listSources, false, nil, 0},
 		{get, "/api/v1/audit", "listAudit", "What was ordered, refused and decided, oldest first; a page can be short and not be the last", Admin, []string{"since", "limit", "cursor"}, ok, List[AuditEntry]{}, a.listAudit, false, nil, 0},
 		{post, "/api/v1/backup", "backup", "A consistent copy of the embedded store, as a tar stream; the trailer Riposte-Backup says whether it is complete", Admin, nil, ok, nil, a.backup, false, nil, 0},

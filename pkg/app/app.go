@@ -70,6 +70,7 @@ type App struct {
 	logs     *steplog.Store
 	audit    *auditlog.Log
 	leases   *runstore.Leases
+	pauses   *runstore.Pauses
 	rules    *rules
 	engine   *engine.Engine
 	differ   *git.Differ
@@ -100,7 +101,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory: %w: make its parent writable for this user, or name another directory with --data", err)
 	}
-	for _, step := range []func(context.Context) error{a.openSecrets, a.openStore, a.openRules, a.buildEngine, a.buildServers} {
+	for _, step := range []func(context.Context) error{a.openSecrets, a.openStore, a.openPauses, a.openRules, a.buildEngine, a.buildServers} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -174,7 +175,7 @@ func (a *App) openRules(ctx context.Context) error {
 		a.o.Extend(&registries)
 	}
 	a.rules = newRules(registries, a.secrets, a.events, a.audit, a.log, a.config.Dev)
-	a.rules.grants = a.config.Grants
+	a.rules.grants, a.rules.pauses = a.config.Grants, a.pauses
 	a.warnOfGrants(registries.Actions)
 	if a.config.Rules.Git.URL != "" {
 		err = a.openGitRules(ctx)
@@ -224,7 +225,7 @@ func (a *App) buildEngine(ctx context.Context) (err error) {
 		return err
 	}
 	a.engine, err = engine.New(engine.Options{
-		Quiet: times.At, Consents: a.consents,
+		Quiet: times.At, Consents: a.consents, Paused: a.rules.paused,
 		Log: a.events, Store: journals{a.store, a.history}, States: a.store, Leases: a.leases, Owner: owner,
 		Revision: a.rules.revision, Activated: a.rules.note, Watches: a.rules.watches, Watched: a.rules.watched,
 		Redact: a.redactor.String, Secret: a.secrets.action, RunURL: runURL, Diff: a.differ.Paths, StepLog: a.logs.Step,
@@ -253,14 +254,14 @@ func (a *App) buildServers(ctx context.Context) error {
 	stopping := make(chan struct{})
 	admin := api.New(api.Options{
 		Logs: logView{a.logs}, Audit: auditView{a.audit}, Stopping: stopping,
-		Explain: why.Explain, Consent: hearing{orders, a.history}.consent,
+		Explain: why.Explain, Consent: hearing{orders, a.history}.consent, Pauses: a.pauses,
 		Events: eventView{a.events, a.rules, a.history}, Runs: runView{a.history}, Orders: orders, Rules: a.rules.view, Sources: a.rules.sources,
 		Backup: a.backup(), Tokens: tokens(a.config.Tokens), Version: a.o.Version, Logger: a.log,
 	})
 	health := api.Health(map[string]api.Check{
 		"store": a.broker.Ready, "eventlog": a.events.Ready, "journals": a.history.Ready, "engine": a.engine.Ready,
-		"rules": a.rules.ready, "secrets": a.secrets.ready,
-	}, promhttp.HandlerFor(a.metrics, promhttp.HandlerOpts{}))
+		"rules": a.rules.ready, "secrets": a.secrets.ready, "pauses": a.pauses.Ready,
+	}, a.rules.pausedNotes, promhttp.HandlerFor(a.metrics, promhttp.HandlerOpts{}))
 	if err := a.listen(ctx, hooks, admin, health); err != nil {
 		return err
 	}
@@ -287,6 +288,7 @@ func (a *App) Run(ctx context.Context) error {
 		parts.start(s.name, s.serve)
 	}
 	parts.start("janitor", func() error { return a.janitor(working) })
+	parts.start("pauses", func() error { return a.pauses.Follow(working) })
 	parts.start("rules", func() error { return a.rules.sync.Run(working) })
 	if a.proposals != nil {
 		parts.start("proposals of rules", func() error { return a.proposals.Run(working) })

@@ -88,6 +88,8 @@ type Options struct {
 	Watched func(*event.Event)
 	// Quiet says which quiet time holds for a rule with the labels, and until when; nil is never.
 	Quiet func(labels map[string]string, at time.Time) (name string, until time.Time, ok bool)
+	// Paused says whether a rule may start no runs now, and why; nil is never.
+	Paused func(*rule.Rule) (message string, paused bool)
 	// Gate are the server's own bounds of runs.
 	Gate gate.Options
 	// Consents says whose consent a rule's runs need where its mode is approve; nil: that of one person, within a day.

@@ -105,6 +105,7 @@ type loader struct {
 	places   map[string]string // by kind and name: where it is
 	event    *expression.Schema
 
+	pausedBy  []pausedBy
 	compiling []string               // workflows that are being compiled, from the outermost
 	grants    map[string]grant.Grant // by file
 	paths     map[string]string      // by file: its path in the rules repository
@@ -143,6 +144,7 @@ func Load(files []File, o Options) (*Set, error) {
 		}
 	}
 	l.checkFallbacks()
+	l.pause()
 	if len(l.problems) > 0 {
 		l.problems.Sort()
 		return nil, l.problems
@@ -169,6 +171,10 @@ func (l *loader) problem(file string, i *document.Item, hint, format string, arg
 
 func (l *loader) read(f File) {
 	l.grants[f.Path], l.paths[f.Path] = l.opts.grantOf(f), f.place()
+	if f.place() == PausedFile {
+		l.readPaused(f)
+		return
+	}
 	items, problems := document.Parse(f.Path, f.Data)
 	l.problems = append(l.problems, problems...)
 	for _, item := range items {
