@@ -29,6 +29,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/client"
 	"github.com/riposte-dev/riposte/pkg/command"
 	"github.com/riposte-dev/riposte/pkg/config"
+	"github.com/riposte-dev/riposte/pkg/consent"
 	"github.com/riposte-dev/riposte/pkg/document"
 	"github.com/riposte-dev/riposte/pkg/engine"
 	"github.com/riposte-dev/riposte/pkg/eventlog"
@@ -71,6 +72,7 @@ type App struct {
 	audit    *auditlog.Log
 	leases   *runstore.Leases
 	pauses   *runstore.Pauses
+	signer   *consent.Signer // nil where nobody has links
 	rules    *rules
 	engine   *engine.Engine
 	differ   *git.Differ
@@ -101,7 +103,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory: %w: make its parent writable for this user, or name another directory with --data", err)
 	}
-	for _, step := range []func(context.Context) error{a.openSecrets, a.openStore, a.openPauses, a.openRules, a.buildEngine, a.buildServers} {
+	for _, step := range []func(context.Context) error{a.openSecrets, a.openStore, a.openPauses, a.openLinks, a.openRules, a.buildEngine, a.buildServers} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -228,7 +230,7 @@ func (a *App) buildEngine(ctx context.Context) (err error) {
 		Quiet: times.At, Consents: a.consents, Paused: a.rules.paused,
 		Log: a.events, Store: journals{a.store, a.history}, States: a.store, Leases: a.leases, Owner: owner,
 		Revision: a.rules.revision, Activated: a.rules.note, Watches: a.rules.watches, Watched: a.rules.watched,
-		Redact: a.redactor.String, Secret: a.secrets.action, RunURL: runURL, Diff: a.differ.Paths, StepLog: a.logs.Step,
+		Redact: a.redact, Secret: a.secrets.action, RunURL: runURL, ApproveURLs: a.approveURLs, Diff: a.differ.Paths, StepLog: a.logs.Step,
 		Partitions: a.config.Engine.Partitions, Workers: a.config.Engine.Workers, StopTimeout: a.config.Engine.StopTimeout,
 		Dir: filepath.Join(a.config.Data, "runs"), Now: time.Now, Random: rand.Float64,
 		Logger: a.log, Registerer: a.metrics,
@@ -252,17 +254,18 @@ func (a *App) buildServers(ctx context.Context) error {
 	}
 	why := &explainer{log: a.events, history: a.history, rules: a.rules, engine: a.engine, leases: a.leases, redactor: a.redactor}
 	stopping := make(chan struct{})
+	events, hear := eventView{a.events, a.rules, a.history}, hearing{orders, a.history}
 	admin := api.New(api.Options{
 		Logs: logView{a.logs}, Audit: auditView{a.audit}, Stopping: stopping,
-		Explain: why.Explain, Consent: hearing{orders, a.history}.consent, Pauses: a.pauses,
-		Events: eventView{a.events, a.rules, a.history}, Runs: runView{a.history}, Orders: orders, Rules: a.rules.view, Sources: a.rules.sources,
+		Explain: why.Explain, Consent: hear.consent, Pauses: a.pauses,
+		Events: events, Runs: runView{a.history}, Orders: orders, Rules: a.rules.view, Sources: a.rules.sources,
 		Backup: a.backup(), Tokens: tokens(a.config.Tokens), Version: a.o.Version, Logger: a.log,
 	})
 	health := api.Health(map[string]api.Check{
 		"store": a.broker.Ready, "eventlog": a.events.Ready, "journals": a.history.Ready, "engine": a.engine.Ready,
 		"rules": a.rules.ready, "secrets": a.secrets.ready, "pauses": a.pauses.Ready,
 	}, a.rules.pausedNotes, promhttp.HandlerFor(a.metrics, promhttp.HandlerOpts{}))
-	if err := a.listen(ctx, hooks, admin, health); err != nil {
+	if err := a.listen(ctx, a.withLinks(hooks, events, hear), admin, health); err != nil {
 		return err
 	}
 	for _, s := range a.servers {

@@ -38,7 +38,7 @@ func newStepCompiler(l *loader, d doc, r *Rule) *stepCompiler {
 func (c *stepCompiler) schema(more ...string) *expression.Schema {
 	root := &expression.Schema{Closed: true, Fields: maps.Clone(c.roots)}
 	root.Fields["steps"] = &expression.Schema{Closed: true, Fields: maps.Clone(c.outputs)}
-	root.Fields["run"] = closed(append([]string{"id", "rule", "attempt", "state", "reason", "message", "url"}, more...))
+	root.Fields["run"] = closed(append([]string{"id", "rule", "attempt", "state", "reason", "message", "url", "approveURLs"}, more...))
 	return root
 }
 

@@ -49,7 +49,7 @@ func (l *loader) schema(steps map[string]*expression.Schema, correlated *express
 	}
 	if steps != nil {
 		root.Fields["steps"] = &expression.Schema{Closed: true, Fields: maps.Clone(steps)}
-		root.Fields["run"] = closed([]string{"id", "rule", "attempt", "state", "reason", "message", "url"})
+		root.Fields["run"] = closed([]string{"id", "rule", "attempt", "state", "reason", "message", "url", "approveURLs"})
 	}
 	return root
 }
