@@ -260,7 +260,7 @@ func (p *partition) createFired(f fired) run.Created {
 	if over := len(refs) - maxRefs; over > 0 {
 		refs, c.Rest = refs[over:], c.Rest+over
 	}
-	c.Gated = f.rule.Bounded()
+	c.Gated = f.rule.Gated(nil)
 	for _, ref := range refs {
 		c.Events = append(c.Events, run.EventRef{Part: ref.Part, ID: ref.ID, Pos: ref.Pos})
 	}
