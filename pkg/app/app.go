@@ -75,6 +75,8 @@ type App struct {
 	signer   *consent.Signer // nil where nobody has links
 	rules    *rules
 	engine   *engine.Engine
+	orders   *engine.Orders
+	comments *comments
 	differ   *git.Differ
 	hosts    *hosts
 	servers  []*server
@@ -227,10 +229,13 @@ func (a *App) buildEngine(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	a.orders = &engine.Orders{Append: a.events.Append, Failed: a.history.RunsOf, Now: time.Now}
+	a.comments = a.newComments(eventView{a.events, a.rules, a.history}, hearing{a.orders, a.history})
+	watches, watched := a.andComments(a.comments)
 	a.engine, err = engine.New(engine.Options{
 		Quiet: times.At, Consents: a.consents, Paused: a.rules.paused,
 		Log: a.events, Store: journals{a.store, a.history}, States: a.store, Leases: a.leases, Owner: owner,
-		Revision: a.rules.revision, Activated: a.rules.note, Watches: a.rules.watches, Watched: a.rules.watched,
+		Revision: a.rules.revision, Activated: a.rules.note, Watches: watches, Watched: watched,
 		Redact: a.redact, Secret: a.secrets.action, RunURL: runURL, ApproveURLs: a.approveURLs, Diff: a.differ.Paths, StepLog: a.logs.Step,
 		Partitions: a.config.Engine.Partitions, Workers: a.config.Engine.Workers, StopTimeout: a.config.Engine.StopTimeout,
 		Dir: filepath.Join(a.config.Data, "runs"), Now: time.Now, Random: rand.Float64,
@@ -244,9 +249,8 @@ func runURL(id string) string { return "riposte runs show " + id }
 
 // buildServers opens the three listeners. Nothing is answered before Run.
 func (a *App) buildServers(ctx context.Context) error {
-	orders := &engine.Orders{Append: a.events.Append, Failed: a.history.RunsOf, Now: time.Now}
 	hooks, err := receive.New(receive.Options{
-		Sources: a.rules.endpoint, Log: a.events, Revive: orders.Revive,
+		Sources: a.rules.endpoint, Log: a.events, Revive: a.orders.Revive,
 		MaxBody: a.config.Limits.MaxBodyBytes, Budget: a.config.Limits.BodyBudget, PerAddress: receive.Rate(a.config.Limits.PerAddress),
 		TrustedProxies: a.config.TrustedProxies, Logger: a.log, Registerer: a.metrics,
 	})
@@ -255,11 +259,11 @@ func (a *App) buildServers(ctx context.Context) error {
 	}
 	why := &explainer{log: a.events, history: a.history, rules: a.rules, engine: a.engine, leases: a.leases, redactor: a.redactor}
 	stopping := make(chan struct{})
-	events, hear := eventView{a.events, a.rules, a.history}, hearing{orders, a.history}
+	events, hear := eventView{a.events, a.rules, a.history}, hearing{a.orders, a.history}
 	admin := api.New(api.Options{
 		Logs: logView{a.logs}, Audit: auditView{a.audit}, Stopping: stopping,
 		Explain: why.Explain, Consent: hear.consent, Pauses: a.pauses,
-		Events: events, Runs: runView{a.history}, Orders: orders, Rules: a.rules.view, Sources: a.rules.sources,
+		Events: events, Runs: runView{a.history}, Orders: a.orders, Rules: a.rules.view, Sources: a.rules.sources,
 		Backup: a.backup(), Tokens: tokens(a.config.Tokens), Version: a.o.Version, Logger: a.log,
 	})
 	health := api.Health(map[string]api.Check{
@@ -293,6 +297,7 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	parts.start("janitor", func() error { return a.janitor(working) })
 	parts.start("pauses", func() error { return a.pauses.Follow(working) })
+	parts.start("comments", func() error { return a.comments.run(working) })
 	parts.start("rules", func() error { return a.rules.sync.Run(working) })
 	if a.proposals != nil {
 		parts.start("proposals of rules", func() error { return a.proposals.Run(working) })
