@@ -59,18 +59,18 @@ func (s *store) run() run.Run {
 	return r
 }
 
-type pauses struct{ *store }
+type pauses struct{ of *store }
 
-func (p pauses) List(time.Time) []run.Pause { return p.pauses }
+func (p pauses) List(time.Time) []run.Pause { return p.of.pauses }
 
 func (p pauses) Put(_ context.Context, one run.Pause) error {
-	p.store.pauses = append(p.store.pauses, one)
-	return p.err
+	p.of.pauses = append(p.of.pauses, one)
+	return p.of.err
 }
 
 func (p pauses) Remove(_ context.Context, rule string) error {
-	p.store.pauses = slices.DeleteFunc(p.store.pauses, func(one run.Pause) bool { return one.Rule == rule })
-	return p.err
+	p.of.pauses = slices.DeleteFunc(p.of.pauses, func(one run.Pause) bool { return one.Rule == rule })
+	return p.of.err
 }
 
 func (s *store) Consent(_ context.Context, order, id string, c api.Consent) (run.Entry, bool, error) {

@@ -113,6 +113,11 @@ func (a *api) listPauses(w http.ResponseWriter) error {
 	return writeList(w, items, "")
 }
 
+// paused reports whether an active rule starts no runs.
+func (a *api) paused(rule string) bool {
+	return slices.ContainsFunc(a.Rules().Items, func(rl Rule) bool { return rl.Name == rule && rl.Paused })
+}
+
 func (a *api) knownRule(name string) error {
 	if name == "" {
 		return nil

@@ -48,11 +48,11 @@ func OpenPauses(ctx context.Context, s *Store) (*Pauses, error) {
 
 // Follow takes note of what any replica is told, until ctx ends.
 func (p *Pauses) Follow(ctx context.Context) error {
-	for ctx.Err() == nil {
+	for {
 		began := time.Now()
 		err := p.watch(ctx, func() bool { return time.Since(began) < reviewPauses })
 		if ctx.Err() != nil {
-			break
+			return nil //nolint:nilerr // it was told to stop
 		}
 		p.mu.Lock()
 		p.problem = err
@@ -64,9 +64,9 @@ func (p *Pauses) Follow(ctx context.Context) error {
 		select {
 		case <-time.After(rereadAfter):
 		case <-ctx.Done():
+			return nil
 		}
 	}
-	return nil
 }
 
 // watch reads all pauses, and then what changes, for as long as on says.
