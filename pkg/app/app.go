@@ -233,7 +233,7 @@ func (a *App) buildEngine(ctx context.Context) (err error) {
 	a.comments = a.newComments(eventView{a.events, a.rules, a.history}, hearing{a.orders, a.history})
 	watches, watched := a.andComments(a.comments)
 	a.engine, err = engine.New(engine.Options{
-		Quiet: times.At, Consents: a.consents, Paused: a.rules.paused,
+		Quiet: times.At, Consents: a.consents, Paused: a.rules.paused, Gate: a.config.Limits.Gate(),
 		Log: a.events, Store: journals{a.store, a.history}, States: a.store, Leases: a.leases, Owner: owner,
 		Revision: a.rules.revision, Activated: a.rules.note, Watches: watches, Watched: watched,
 		Redact: a.redact, Secret: a.secrets.action, RunURL: runURL, ApproveURLs: a.approveURLs, Diff: a.differ.Paths, StepLog: a.logs.Step,

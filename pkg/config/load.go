@@ -202,8 +202,8 @@ func (d *decoder) member(path string, data json.RawMessage) {
 		d.grants(data)
 	case "approvals":
 		d.approvals(data)
-	case "limits.storm":
-		d.problem(path, "not supported by this version; remove it")
+	case "limits.blastRadius":
+		d.config.Limits.BlastRadius = decodeList[BlastRadius](d, path, data)
 	default:
 		d.setting(path, data)
 	}
@@ -225,7 +225,7 @@ func (d *decoder) setting(path string, data json.RawMessage) {
 
 // sections are the keys that hold something else than a plain setting and are understood.
 func sections() []string {
-	return []string{"secrets", "credentials", "tokens", "quietTimes", "grants", "approvals"}
+	return []string{"secrets", "credentials", "tokens", "quietTimes", "grants", "approvals", "limits.blastRadius"}
 }
 
 // known reports whether path is a setting, a section, or leads to one.
