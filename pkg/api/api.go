@@ -97,8 +97,11 @@ type Options struct {
 	Events Events
 	Runs   Runs
 	Orders Orders
-	Logs   Logs
-	Audit  AuditLog
+	// Consent has a run hear a person's yes (run.CommandApprove) or no (run.CommandReject), and returns the entry that says what
+	// came of it: without a run it was refused. ok is false where the run did not hear of it within some seconds.
+	Consent func(ctx context.Context, order, runID string, c Consent) (heard run.Entry, ok bool, err error)
+	Logs    Logs
+	Audit   AuditLog
 	// Stopping is closed when the server is about to stop, so that nobody follows a log for ever; nil never is.
 	Stopping <-chan struct{}
 	// Explain says what each rule made of an event; all lists also those whose trigger does not select it. Errors are as
@@ -106,6 +109,7 @@ type Options struct {
 	Explain func(ctx context.Context, id string, all bool) (*explain.Explanation, error)
 	Rules   func() RuleSet
 	Sources func() []Source
+	Pauses  Pauses
 	// Backup writes a consistent copy of the store; nil where the store is not ours to copy.
 	Backup  func(ctx context.Context, w io.Writer) error
 	Tokens  []Token
@@ -393,6 +397,8 @@ func (a *api) retry(w http.ResponseWriter, r *http.Request) error {
 		return err
 	case !got.State.Ended():
 		return &Error{http.StatusConflict, fmt.Sprintf("run %s has not ended: it is %s", got.ID, got.State), "wait for its end, or stop it with riposte runs cancel"}
+	case a.paused(got.Rule):
+		return &Error{http.StatusConflict, "rule " + got.Rule + " is paused", "riposte rules list says why, and riposte resume takes it back"}
 	case got.State == run.Succeeded || got.State == run.Observed:
 		return &Error{http.StatusConflict, fmt.Sprintf("run %s is %s: no step is left to be done", got.ID, got.State), "riposte events replay " + got.Event + " decides its event again, and makes a new run"}
 	}

@@ -99,6 +99,8 @@ type Run struct {
 	StartedAt    *time.Time `json:"startedAt"`
 	EndedAt      *time.Time `json:"endedAt"`
 	Steps        []Step     `json:"steps"`
+	// Approval is what it waits for a person to agree to, or waited for.
+	Approval *Approval `json:"approval,omitempty"`
 }
 
 // Part is an event that took part in a correlation.
@@ -126,7 +128,7 @@ func viewRun(r *run.Run) Run {
 	v := Run{
 		ID: r.ID, Rule: r.Rule, RuleRevision: r.RuleRevision, Event: r.Event, State: r.State, Reason: r.Reason, Message: r.Message,
 		Key: r.Key, Rest: r.Rest, Cancelling: r.Cancelling, Attempt: r.Attempt, CreatedAt: r.CreatedAt, StartedAt: known(r.StartedAt), EndedAt: known(r.EndedAt),
-		Steps: make([]Step, len(r.Steps)),
+		Steps: make([]Step, len(r.Steps)), Approval: viewApproval(r.Approval),
 	}
 	for _, ref := range r.Events {
 		v.Events = append(v.Events, Part{ref.Part, ref.ID})
@@ -165,6 +167,7 @@ type Rule struct {
 	Mode     string            `json:"mode"`
 	Steps    []string          `json:"steps"`
 	Revision string            `json:"revision"`
+	Paused   bool              `json:"paused,omitempty"` // it starts no runs; RuleSet.Paused says why
 }
 
 // Source is a source as the API shows it.
@@ -181,6 +184,8 @@ type RuleSet struct {
 	Revision string    `json:"revision"`         // the commit, where they come from Git
 	Origin   string    `json:"origin,omitempty"` // the repository, where they come from Git
 	LoadedAt time.Time `json:"loadedAt,omitzero"`
+	// Paused is what keeps rules from starting runs.
+	Paused []Pause `json:"paused,omitempty"`
 	// Error is why a newer state of the rules is not active, with all its problems.
 	Error string `json:"error,omitempty"`
 }

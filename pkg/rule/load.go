@@ -110,8 +110,10 @@ type loader struct {
 	places   map[string]string // by kind and name: where it is
 	event    *expression.Schema
 
+	pausedBy  []pausedBy
 	compiling []string               // workflows that are being compiled, from the outermost
 	grants    map[string]grant.Grant // by file
+	paths     map[string]string      // by file: its path in the rules repository
 	denied    map[string]error       // of targets that may not be
 }
 
@@ -125,7 +127,7 @@ type doc struct {
 func Load(files []File, o Options) (*Set, error) {
 	files = slices.Clone(files)
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
-	l := &loader{opts: o, places: map[string]string{}, grants: map[string]grant.Grant{}, denied: map[string]error{}, event: eventFields(), set: &Set{
+	l := &loader{opts: o, places: map[string]string{}, grants: map[string]grant.Grant{}, paths: map[string]string{}, denied: map[string]error{}, event: eventFields(), set: &Set{
 		Digest: digest(files), Files: files, Sources: map[string]*Source{}, Targets: map[string]action.Target{}, Workflows: map[string]*Workflow{}, byName: map[string]*Rule{},
 	}}
 	l.set.Revision = cmp.Or(o.Revision, l.set.Digest)
@@ -138,6 +140,7 @@ func Load(files []File, o Options) (*Set, error) {
 		}
 	}
 	l.checkFallbacks()
+	l.pause()
 	if len(l.problems) > 0 {
 		l.problems.Sort()
 		return nil, l.problems
@@ -189,8 +192,8 @@ func (l *loader) read(files []File) error {
 		return fmt.Errorf("reading the rules was stopped at %s: %w", files[at].Path, err)
 	}
 	for i, part := range parts {
-		l.grants[files[i].Path] = l.opts.grantOf(files[i])
-		l.problems = append(l.problems, part.problems...)
+		l.grants[files[i].Path], l.paths[files[i].Path] = l.opts.grantOf(files[i]), files[i].place()
+		l.problems, l.pausedBy = append(l.problems, part.problems...), append(l.pausedBy, part.pausedBy...)
 		for _, d := range part.docs {
 			if l.known(d) {
 				l.docs = append(l.docs, d)
@@ -202,6 +205,10 @@ func (l *loader) read(files []File) error {
 
 // parse reads the documents of a file.
 func (l *loader) parse(f File) {
+	if f.place() == PausedFile {
+		l.readPaused(f)
+		return
+	}
 	items, problems := document.Parse(f.Path, f.Data)
 	l.problems = problems
 	for _, item := range items {
@@ -505,7 +512,7 @@ func (l *loader) rule(d doc) {
 		return
 	}
 	r := &Rule{
-		Name: d.Metadata.Name, File: d.file, Line: d.item.Line, Labels: d.Metadata.Labels, Mode: spec.Mode,
+		Name: d.Metadata.Name, File: d.file, Path: l.paths[d.file], Line: d.item.Line, Labels: d.Metadata.Labels, Mode: spec.Mode,
 		steps: map[stepKey]*step{}, targets: l.set.Targets,
 	}
 	if r.Mode == "" {

@@ -71,6 +71,8 @@ type Set struct {
 	// Workflows by name; each is part of the rules that use it.
 	Workflows map[string]*Workflow
 	Tests     []*Test
+	// Pauses are what the files say that pause rules.
+	Pauses []run.Pause
 
 	byName      map[string]*Rule
 	correlating []*Rule
@@ -102,10 +104,13 @@ type Rate struct {
 type Rule struct {
 	Name   string
 	File   string
+	Path   string // of the file in the rules repository, by which grants and approvals hold
 	Line   int
 	Labels map[string]string
-	Mode   string // auto or observe
+	Mode   string // auto, approve or observe
 	Plan   run.Plan
+	// Paused is set where a file beside the rules pauses this one.
+	Paused *run.Pause
 
 	trigger trigger
 	when    *expression.Program
