@@ -26,6 +26,7 @@ func (p *partition) look(ctx context.Context, a *active) bool {
 	}
 	probe := a.rule.Plan.Verify.Probe
 	a.looking = true
+	a.dir = a.dir || !a.rule.Action(run.Verification, probe.ID).NoDir
 	at := attempt{
 		run: snapshot(a.run), rule: a.rule, event: a.event, joined: a.joined, plan: probe, phase: run.Verification,
 		n: a.run.Verified.Looks + 1, now: p.e.Now(),
@@ -45,7 +46,7 @@ func (p *partition) lookNow(ctx context.Context, at attempt) {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	r.err = p.guarded(&at, func() (err error) {
-		if err := p.e.dirs.ensure(at.run.ID); err != nil {
+		if err := p.ensureDir(&at); err != nil {
 			return err
 		}
 		r.outputs, err = p.call(limited, &at, at.phase, at.plan.ID)

@@ -187,6 +187,9 @@ type Place struct {
 // PlaceOf takes a step's path apart.
 func PlaceOf(path string) Place {
 	var p Place
+	if !strings.Contains(path, "/") && !strings.HasSuffix(path, "]") {
+		return p
+	}
 	last := path
 	if i := strings.LastIndexByte(path, '/'); i >= 0 {
 		p.Parent, last = path[:i], path[i+1:]
