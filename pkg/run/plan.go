@@ -47,15 +47,8 @@ type StepPlan struct {
 // Group reports whether the step consists of others, and is itself nothing that runs.
 func (sp *StepPlan) Group() bool { return sp.Parallel > 0 || sp.Workflow }
 
-// children returns the plans of a group's steps, with whole paths.
-func (sp *StepPlan) children(s *Step) []StepPlan {
-	if sp.Parallel > 0 {
-		out := make([]StepPlan, len(s.Items))
-		for i := range out {
-			out[i] = sp.item(i)
-		}
-		return out
-	}
+// children returns the plans of a workflow's steps, with whole paths.
+func (sp *StepPlan) children() []StepPlan {
 	out := make([]StepPlan, len(sp.Steps))
 	for i := range out {
 		out[i] = sp.Steps[i].below(sp.ID)
