@@ -439,6 +439,8 @@ func (p *partition) move(ctx context.Context, a *active) bool {
 		case m.Admit:
 			p.askAdmission(ctx, a)
 			return true
+		case p.needsEvent(&m) && a.event == nil && p.bytes >= maxBytes && !p.e.slots.some(p):
+			return false // after a restart more runs may be due than events fit into memory
 		case p.needsEvent(&m) && !p.fetch(ctx, a):
 			return true
 		case len(m.Close) > 0:
