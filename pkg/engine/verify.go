@@ -76,18 +76,25 @@ func (p *partition) looked(ctx context.Context, a *active, r result) {
 	p.advance(ctx, a)
 }
 
-// watched are the runs that answer alerts, by rule and key.
-type watched map[*rule.Rule]map[string]map[*active]struct{}
+// watched are the runs that answer alerts, by what names alerts for their rules alike: an alert is heard at the same cost
+// however many rules and runs there are.
+type watched map[string]*alike
+
+// alike are the runs of rules that name an alert alike, by that name.
+type alike struct {
+	of    *rule.Rule // one of the rules
+	byKey map[string]map[*active]struct{}
+}
 
 func (w watched) add(a *active) {
 	if a.run.Alert == nil || a.rule == nil {
 		return
 	}
-	byKey := w[a.rule]
-	if byKey == nil {
-		byKey = map[string]map[*active]struct{}{}
-		w[a.rule] = byKey
+	kind := a.rule.AlertKind()
+	if w[kind] == nil {
+		w[kind] = &alike{a.rule, map[string]map[*active]struct{}{}}
 	}
+	byKey := w[kind].byKey
 	if byKey[a.run.Alert.Key] == nil {
 		byKey[a.run.Alert.Key] = map[*active]struct{}{}
 	}
@@ -98,12 +105,16 @@ func (w watched) remove(a *active) {
 	if a.run.Alert == nil {
 		return
 	}
-	byKey := w[a.rule]
+	kind := a.rule.AlertKind()
+	if w[kind] == nil {
+		return
+	}
+	byKey := w[kind].byKey
 	if delete(byKey[a.run.Alert.Key], a); len(byKey[a.run.Alert.Key]) == 0 {
 		delete(byKey, a.run.Alert.Key)
 	}
 	if len(byKey) == 0 {
-		delete(w, a.rule)
+		delete(w, kind)
 	}
 }
 
@@ -113,8 +124,8 @@ func (p *partition) hearAlert(ctx context.Context, r *record) {
 	if len(p.alerts) == 0 || p.views(r) != nil || e.Alert == nil {
 		return
 	}
-	for of, byKey := range p.alerts {
-		for a := range byKey[of.AlertKey(e)] {
+	for _, group := range p.alerts {
+		for a := range group.byKey[group.of.AlertKey(e)] {
 			if r.Pos.Compare(a.run.Alert.Seen) > 0 && r.Pos.Compare(a.run.EventPos) > 0 {
 				p.record(a, run.Entry{
 					At: p.e.Now(), Kind: run.Heard, Run: a.run.ID, Fingerprint: e.Alert.Fingerprint, Firing: e.Alert.Status == "firing", Seen: r.Pos,

@@ -68,6 +68,9 @@ func (r *Rule) Limited() bool { return len(r.limits) > 0 }
 // Heals reports whether the rule's steps change something, beyond telling people.
 func (r *Rule) Heals() bool { return r.heals }
 
+// AlertKind is the same for rules whose AlertKey of any alert is the same.
+func (r *Rule) AlertKind() string { return strings.Join(r.replaces, ",") }
+
 // AlertKey names an alert and all that would take its place after the rule's steps have replaced what it is about.
 func (r *Rule) AlertKey(e *event.Event) string {
 	if e.Alert == nil {
