@@ -22,7 +22,17 @@ func main() {
 	out := flag.String("json", "", "also write the figures to this file, as JSON lines")
 	seconds := flag.Int("seconds", 5, "length of each load, in seconds")
 	bare := flag.String("bare", "", "serve as the bare handler on this address (used by the command itself)")
+	engine := flag.Bool("engine", false, "serve with the settings given, with actions that do nothing (used by the command itself)")
+	chatter := flag.Duration("chatter", 0, "print 100 MB a second so long (used by the command itself)")
 	flag.Parse()
+	if *engine {
+		fail(serveEngine(flag.Args()))
+		return
+	}
+	if *chatter > 0 {
+		fail(printFor(*chatter, flag.Arg(0)))
+		return
+	}
 	if *bare != "" {
 		fail(serveBare(*bare))
 		return
@@ -45,6 +55,8 @@ func main() {
 		run  func() error
 	}{
 		{"size", b.size}, {"start", b.start}, {"latency", b.latency}, {"accept", b.accept}, {"runs", b.runs}, {"history", b.history},
+		{"engine_runs", b.engineRuns}, {"engine_latency", b.engineLatency}, {"engine_resume", b.engineResume},
+		{"engine_waiting", b.engineWaiting}, {"engine_logs", b.engineLogs}, {"engine_group", b.engineGroup},
 		{"rules", b.rules}, {"correlate", b.correlate}, {"backtest", b.backtest},
 	} {
 		if !chosen.MatchString(g.name) {

@@ -24,11 +24,23 @@ type server struct {
 	dir    string
 	listen struct{ Hooks, Admin, Health string }
 	output bytes.Buffer
-	exited chan error
+	exited chan struct{} // closed once it has ended, with err
+	err    error
 }
 
 // startServer starts riposte on dir, with the rules given, and waits until it is ready.
 func (b *bench) startServer(dir, rules string) (*server, time.Duration, error) {
+	return start(dir, rules, nil, func(settings []string) []string {
+		argv := []string{b.binary, "serve"}
+		for _, s := range settings {
+			argv = append(argv, "--"+s)
+		}
+		return argv
+	})
+}
+
+// start starts a server with the rules; argv makes its command line of settings, which are NAME=VALUE.
+func start(dir, rules string, env []string, argv func(settings []string) []string) (*server, time.Duration, error) {
 	rulesDir := filepath.Join(dir, "rules")
 	if err := os.MkdirAll(rulesDir, 0o700); err != nil {
 		return nil, 0, err
@@ -46,17 +58,22 @@ spec:
 	}
 	data := filepath.Join(dir, "data")
 	_ = os.Remove(filepath.Join(data, "listen.json")) // left by a killed server
-	s := &server{dir: dir, exited: make(chan error, 1)}
-	s.cmd = exec.Command(b.binary, "serve", "--dev", "--rules", rulesDir, "--data", data,
-		"--hooks-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0",
-		"--log-level", "error", "--event-log-max-bytes", "16GiB")
-	s.cmd.Env = append(os.Environ(), "BENCH_SECRET="+secret)
+	s := &server{dir: dir, exited: make(chan struct{})}
+	line := argv([]string{
+		"dev=true", "rules=" + rulesDir, "data=" + data,
+		"hooks-listen=127.0.0.1:0", "admin-listen=127.0.0.1:0", "health-listen=127.0.0.1:0", "log-level=error", "event-log-max-bytes=16GiB",
+	})
+	s.cmd = exec.Command(line[0], line[1:]...)
+	s.cmd.Env = append(append(os.Environ(), "BENCH_SECRET="+secret), env...)
 	s.cmd.Stdout, s.cmd.Stderr = io.Discard, &s.output
 	began := time.Now()
 	if err := s.cmd.Start(); err != nil {
 		return nil, 0, err
 	}
-	go func() { s.exited <- s.cmd.Wait() }()
+	go func() {
+		s.err = s.cmd.Wait()
+		close(s.exited)
+	}()
 	if err := s.waitReady(filepath.Join(data, "listen.json")); err != nil {
 		s.kill()
 		return nil, 0, err
@@ -68,8 +85,8 @@ func (s *server) waitReady(listen string) error {
 	deadline := time.Now().Add(2 * time.Minute)
 	for time.Now().Before(deadline) {
 		select {
-		case err := <-s.exited:
-			return fmt.Errorf("riposte ended: %w\n%s", err, s.output.String())
+		case <-s.exited:
+			return fmt.Errorf("riposte ended: %w\n%s", s.err, s.output.String())
 		default:
 		}
 		if text, err := os.ReadFile(listen); err == nil && json.Unmarshal(text, &s.listen) == nil {
@@ -135,8 +152,14 @@ func (s *server) await(name, labels string, want float64, limit time.Duration) (
 		if time.Now().After(deadline) {
 			return v, fmt.Errorf("%s is %v after %s, want %v (last error: %w)", name, v, limit, want, err)
 		}
-		time.Sleep(25 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond) // to print all metrics costs some milliseconds
 	}
+}
+
+// processor returns the processor time that the server has used.
+func (s *server) processor() (time.Duration, error) {
+	seconds, err := s.metric("process_cpu_seconds_total", "")
+	return time.Duration(seconds * float64(time.Second)), err
 }
 
 func (s *server) rss() (float64, error) {

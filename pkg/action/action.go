@@ -36,6 +36,8 @@ type Definition struct {
 	Target func(*Call) string
 	// TargetDoc says what Target names, for the reference page.
 	TargetDoc string
+	// NoDir says that the action does not look at Call.Dir: no directory is made for its sake.
+	NoDir bool
 	// LocalOutputs says that outputs name something on this machine (a directory, a file) that another replica lacks.
 	LocalOutputs bool
 	// RetryInterrupted says what to do with a step that a crash or stop cut off: true runs it again, false fails it.
@@ -85,7 +87,8 @@ type Call struct {
 	StartedAt time.Time
 	// Params is a pointer to the decoded parameter struct.
 	Params any
-	// Dir is the run's own directory on this machine; it exists, and is removed when the run has ended.
+	// Dir is the run's own directory on this machine; it exists, unless the action's NoDir says that it need not, and is removed
+	// when the run has ended.
 	Dir string
 	// Log takes what the action has to say to people, line by line; secrets are redacted behind it. Safe for concurrent use.
 	Log io.Writer

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -16,9 +15,6 @@ import (
 	"github.com/riposte-dev/riposte/pkg/client"
 	"github.com/riposte-dev/riposte/pkg/config"
 )
-
-// gcPercent spends memory on time: what lives is little, and each request leaves several copies of its body behind.
-const gcPercent = 300
 
 func newServe(version string) *cobra.Command {
 	var file string
@@ -71,7 +67,7 @@ func serve(cmd *cobra.Command, c *config.Config, version string) error {
 	}
 	data := c.Data // as it was given, before it is made absolute
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+		go PaceGarbage(cmd.Context())
 	}
 	server, err := app.New(cmd.Context(), app.Options{
 		Config: c, Version: version, LogOutput: cmd.ErrOrStderr(),

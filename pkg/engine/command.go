@@ -79,7 +79,7 @@ func (p *partition) reopen(ctx context.Context, id, order string) (*active, erro
 	if order == run.CommandRevive {
 		r.Revivals++
 	}
-	return &active{run: &r, rule: rl}, nil
+	return &active{run: &r, rule: rl, dir: true}, nil
 }
 
 // ended reads a run's record, with all that this partition has written. Journals that can't be read are tried again for

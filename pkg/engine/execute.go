@@ -91,6 +91,9 @@ func (p *partition) startAll(ctx context.Context, a *active, steps []run.StepPla
 
 // skipped evaluates a step's condition, and records the step as skipped where it is not true.
 func (p *partition) skipped(ctx context.Context, a *active, sp run.StepPlan) bool {
+	if !a.rule.Asks(a.run.Phase, sp.ID) {
+		return false
+	}
 	truth, err := a.rule.If(ctx, a.run.Phase, sp.ID, p.scope(a, sp.ID))
 	if truth == expression.True {
 		return false
@@ -108,6 +111,7 @@ func (p *partition) start(ctx context.Context, a *active, sp run.StepPlan, n int
 	p.record(a, run.Entry{
 		At: now, Kind: run.Started, Run: a.run.ID, Phase: a.run.Phase, Step: sp.ID, Uses: sp.Uses, Attempt: n, Changes: sp.Changes,
 	})
+	a.dir = a.dir || !a.rule.Action(a.run.Phase, sp.ID).NoDir
 	stepCtx := p.stoppable(ctx, a, stepKey{a.run.Phase, sp.ID})
 	at := attempt{run: snapshot(a.run), rule: a.rule, event: a.event, joined: a.joined, plan: sp, phase: a.run.Phase, n: n, now: now}
 	p.inBackground(func() { p.work(stepCtx, at) })
@@ -264,8 +268,8 @@ func (p *partition) guarded(at *attempt, act func() error) (err error) {
 // act makes what the step needs on this machine, and runs the action.
 func (p *partition) act(ctx context.Context, at *attempt) (out action.Outputs, rebuilt map[string]run.Values, err error) {
 	err = p.guarded(at, func() error {
-		if err := p.e.dirs.ensure(at.run.ID); err != nil {
-			return fmt.Errorf("make the run's directory: %w", err)
+		if err := p.ensureDir(at); err != nil {
+			return err
 		}
 		if rebuilt, err = p.rebuild(ctx, at); err != nil {
 			return err
@@ -283,6 +287,17 @@ func (p *partition) act(ctx context.Context, at *attempt) (out action.Outputs, r
 		return p.markLocal(at, at.plan.ID, outputs)
 	})
 	return out, rebuilt, err
+}
+
+// ensureDir makes the run's directory for an action that looks at it.
+func (p *partition) ensureDir(at *attempt) error {
+	if at.rule.Action(at.phase, at.plan.ID).NoDir {
+		return nil
+	}
+	if err := p.e.dirs.ensure(at.run.ID); err != nil {
+		return fmt.Errorf("make the run's directory: %w", err)
+	}
+	return nil
 }
 
 func (p *partition) markLocal(at *attempt, step string, outputs run.Values) error {
@@ -321,6 +336,9 @@ func (p *partition) rebuild(ctx context.Context, at *attempt) (map[string]run.Va
 		}
 		if mark, err := os.ReadFile(p.localMark(at, s.ID)); err == nil && bytes.Equal(mark, localText(s.Outputs)) {
 			continue
+		}
+		if err := p.e.dirs.ensure(at.run.ID); err != nil {
+			return nil, fmt.Errorf("make the run's directory: %w", err)
 		}
 		out, err := p.call(ctx, at, s.Phase, s.ID)
 		var outputs run.Values
@@ -413,6 +431,9 @@ func (p *partition) outcome(a *active, r result) run.Entry {
 func (p *partition) outputs(of *run.Run, r result) (run.Values, error) {
 	if r.err != nil {
 		return nil, r.err
+	}
+	if len(r.outputs) == 0 {
+		return run.Values{}, nil
 	}
 	redacted, _ := p.redact(map[string]any(r.outputs)).(map[string]any)
 	text, err := json.Marshal(redacted)

@@ -101,6 +101,7 @@ type active struct {
 	bytes  int            // of bodies held for it
 	first  uint64         // journal sequence of its oldest entry; 0 while that is being written
 	queued bool
+	dir    bool // it may have a directory here
 	cancel map[stepKey]context.CancelCauseFunc
 
 	wakes   time.Time // the hour it is woken at, or zero
@@ -190,7 +191,7 @@ func (p *partition) replay(seq uint64, en run.Entry) {
 		p.replayDeferred(seq, en)
 		for _, c := range en.Runs {
 			if r := run.New(c, en); !r.State.Ended() {
-				p.runs[c.ID] = &active{run: r, first: seq}
+				p.runs[c.ID] = &active{run: r, first: seq, dir: true}
 			}
 		}
 	default:
@@ -204,7 +205,7 @@ func (p *partition) replayRun(seq uint64, en run.Entry) {
 	}
 	a := p.runs[en.Run]
 	if en.Record != nil {
-		a = &active{run: &run.Run{}, first: seq}
+		a = &active{run: &run.Run{}, first: seq, dir: true}
 		p.runs[en.Run] = a
 	}
 	if a == nil {
@@ -438,6 +439,8 @@ func (p *partition) move(ctx context.Context, a *active) bool {
 		case m.Admit:
 			p.askAdmission(ctx, a)
 			return true
+		case p.needsEvent(&m) && a.event == nil && p.bytes >= maxBytes && !p.e.slots.some(p):
+			return false // after a restart more runs may be due than events fit into memory
 		case p.needsEvent(&m) && !p.fetch(ctx, a):
 			return true
 		case len(m.Close) > 0:
@@ -492,7 +495,7 @@ func (p *partition) over(a *active) {
 			level = slog.LevelWarn
 		}
 		p.log.Log(context.Background(), level, "run ended", "run", a.run.ID, "rule", a.run.Rule, "state", a.run.State, "reason", a.run.Reason, "message", a.run.Message)
-		if len(a.run.Steps) > 0 {
+		if a.dir {
 			if err := p.e.dirs.remove(a.run.ID); err != nil {
 				p.log.Warn("run's directory could not be removed", "run", a.run.ID, "error", err)
 			}

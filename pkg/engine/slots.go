@@ -11,6 +11,16 @@ type slots struct {
 
 func newSlots(n int) *slots { return &slots{free: n, waiting: map[*partition]struct{}{}} }
 
+// some reports whether a slot is free; where none is, the partition is poked when one is.
+func (s *slots) some(p *partition) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.free == 0 {
+		s.waiting[p] = struct{}{}
+	}
+	return s.free > 0
+}
+
 func (s *slots) acquire(p *partition) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -26,6 +26,7 @@ func (p *partition) look(ctx context.Context, a *active) bool {
 	}
 	probe := a.rule.Plan.Verify.Probe
 	a.looking = true
+	a.dir = a.dir || !a.rule.Action(run.Verification, probe.ID).NoDir
 	at := attempt{
 		run: snapshot(a.run), rule: a.rule, event: a.event, joined: a.joined, plan: probe, phase: run.Verification,
 		n: a.run.Verified.Looks + 1, now: p.e.Now(),
@@ -45,7 +46,7 @@ func (p *partition) lookNow(ctx context.Context, at attempt) {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	r.err = p.guarded(&at, func() (err error) {
-		if err := p.e.dirs.ensure(at.run.ID); err != nil {
+		if err := p.ensureDir(&at); err != nil {
 			return err
 		}
 		r.outputs, err = p.call(limited, &at, at.phase, at.plan.ID)
@@ -75,18 +76,25 @@ func (p *partition) looked(ctx context.Context, a *active, r result) {
 	p.advance(ctx, a)
 }
 
-// watched are the runs that answer alerts, by rule and key.
-type watched map[*rule.Rule]map[string]map[*active]struct{}
+// watched are the runs that answer alerts, by what names alerts for their rules alike: an alert is heard at the same cost
+// however many rules and runs there are.
+type watched map[string]*alike
+
+// alike are the runs of rules that name an alert alike, by that name.
+type alike struct {
+	of    *rule.Rule // one of the rules
+	byKey map[string]map[*active]struct{}
+}
 
 func (w watched) add(a *active) {
 	if a.run.Alert == nil || a.rule == nil {
 		return
 	}
-	byKey := w[a.rule]
-	if byKey == nil {
-		byKey = map[string]map[*active]struct{}{}
-		w[a.rule] = byKey
+	kind := a.rule.AlertKind()
+	if w[kind] == nil {
+		w[kind] = &alike{a.rule, map[string]map[*active]struct{}{}}
 	}
+	byKey := w[kind].byKey
 	if byKey[a.run.Alert.Key] == nil {
 		byKey[a.run.Alert.Key] = map[*active]struct{}{}
 	}
@@ -97,12 +105,16 @@ func (w watched) remove(a *active) {
 	if a.run.Alert == nil {
 		return
 	}
-	byKey := w[a.rule]
+	kind := a.rule.AlertKind()
+	if w[kind] == nil {
+		return
+	}
+	byKey := w[kind].byKey
 	if delete(byKey[a.run.Alert.Key], a); len(byKey[a.run.Alert.Key]) == 0 {
 		delete(byKey, a.run.Alert.Key)
 	}
 	if len(byKey) == 0 {
-		delete(w, a.rule)
+		delete(w, kind)
 	}
 }
 
@@ -112,8 +124,8 @@ func (p *partition) hearAlert(ctx context.Context, r *record) {
 	if len(p.alerts) == 0 || p.views(r) != nil || e.Alert == nil {
 		return
 	}
-	for of, byKey := range p.alerts {
-		for a := range byKey[of.AlertKey(e)] {
+	for _, group := range p.alerts {
+		for a := range group.byKey[group.of.AlertKey(e)] {
 			if r.Pos.Compare(a.run.Alert.Seen) > 0 && r.Pos.Compare(a.run.EventPos) > 0 {
 				p.record(a, run.Entry{
 					At: p.e.Now(), Kind: run.Heard, Run: a.run.ID, Fingerprint: e.Alert.Fingerprint, Firing: e.Alert.Status == "firing", Seen: r.Pos,

@@ -87,6 +87,7 @@ type Log struct {
 	closing chan struct{}
 	done    sync.WaitGroup
 
+	segments      segments
 	buffers       buffers
 	segmentBuffer []byte // the writer's
 

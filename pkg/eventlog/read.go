@@ -1,6 +1,7 @@
 package eventlog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"weak"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -116,7 +118,11 @@ func (l *Log) Get(ctx context.Context, id string) (event.Entry, error) {
 	if pos.Index >= len(raws) {
 		return event.Entry{}, fmt.Errorf("event %s: %w", id, errDamaged)
 	}
-	return l.entry(ctx, pos, openAll(raws[pos.Index : pos.Index+1])[0])
+	en, err := l.entry(ctx, pos, openAll(raws[pos.Index : pos.Index+1])[0])
+	if err == nil {
+		en.Record.Event.Body = bytes.Clone(en.Record.Event.Body) // who keeps one event must not keep its whole segment
+	}
+	return en, err
 }
 
 func (l *Log) expand(prefix string) (string, error) {
@@ -132,8 +138,47 @@ func (l *Log) expand(prefix string) (string, error) {
 	return "", fmt.Errorf("event %s: %w: several ids begin like this, give more of it", prefix, event.ErrNotFound)
 }
 
-// segment reads one segment's records.
+// segment returns one segment's records, which are not to be changed.
 func (l *Log) segment(ctx context.Context, seq uint64) ([]raw, error) {
+	if raws := l.segments.find(seq); raws != nil {
+		return raws, nil
+	}
+	raws, err := l.readSegment(ctx, seq)
+	if err == nil {
+		l.segments.keep(seq, raws)
+	}
+	return raws, err
+}
+
+// segments are those that were read of late, for as long as the garbage collector leaves them: after a restart thousands of
+// runs ask for their events, of which many stand in one segment. Safe for concurrent use.
+type segments struct {
+	mu   sync.Mutex
+	kept map[uint64]weak.Pointer[[]raw]
+}
+
+// maxSegments is how many segments are known at once.
+const maxSegments = 32
+
+func (s *segments) find(seq uint64) []raw {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if raws := s.kept[seq].Value(); raws != nil {
+		return *raws
+	}
+	return nil
+}
+
+func (s *segments) keep(seq uint64, raws []raw) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kept == nil || len(s.kept) >= maxSegments {
+		s.kept = map[uint64]weak.Pointer[[]raw]{}
+	}
+	s.kept[seq] = weak.Make(&raws)
+}
+
+func (l *Log) readSegment(ctx context.Context, seq uint64) ([]raw, error) {
 	stream, err := l.broker.JetStream().Stream(ctx, broker.EventStream)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", event.ErrLogUnavailable, err)

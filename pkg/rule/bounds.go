@@ -74,6 +74,9 @@ func (r *Rule) Heals() bool { return r.heals }
 // AwaitsResolved reports whether the rule's runs have succeeded only when the alert that started them is resolved.
 func (r *Rule) AwaitsResolved() bool { return r.Plan.Verify != nil && r.Plan.Verify.Resolved }
 
+// AlertKind is the same for rules whose AlertKey of any alert is the same.
+func (r *Rule) AlertKind() string { return strings.Join(r.replaces, ",") }
+
 // AlertKey names an alert and all that would take its place after the rule's steps have replaced what it is about.
 func (r *Rule) AlertKey(e *event.Event) string {
 	if e.Alert == nil {

@@ -414,6 +414,12 @@ func changed(e *event.Event, paths event.Paths, globs []string) (bool, error) {
 	return false, nil
 }
 
+// Asks reports whether a step has a condition that If would evaluate.
+func (r *Rule) Asks(phase run.Phase, id string) bool {
+	s := r.lookup(phase, id)
+	return s != nil && s.asks(id)
+}
+
 // If evaluates a step's condition; it is true where there is none. The error says why it is absent. The condition of a
 // forEach is asked once, of the step itself, unless it reads the item.
 func (r *Rule) If(ctx context.Context, phase run.Phase, id string, scope *expression.Scope) (expression.Truth, error) {

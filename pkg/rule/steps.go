@@ -68,7 +68,11 @@ func (m Moment) Scope() *expression.Scope {
 // the parts that follow it, where a step of the part itself hides one of the same name.
 func (m Moment) steps(phase run.Phase, parent string) map[string]any {
 	out := map[string]any{}
-	for _, of := range []run.Phase{run.Main, phase} {
+	phases := []run.Phase{run.Main, phase}
+	if phase == run.Main {
+		phases = phases[:1]
+	}
+	for _, of := range phases {
 		for i := range m.Run.Steps {
 			st := &m.Run.Steps[i]
 			at := run.PlaceOf(st.ID)

@@ -300,52 +300,97 @@ func (f *finder) met(needs []string) bool {
 
 // group moves on in the steps of a group, or finds that it has come to its end.
 func (f *finder) group(sp StepPlan, s *Step) {
-	err, left, going := error(nil), false, 0
-	children := sp.children(s)
+	if sp.Parallel > 0 {
+		f.forEach(sp, s)
+		return
+	}
+	err, left := error(nil), false
+	children := sp.children()
 	for i := range children {
 		c := f.r.Step(f.phase, children[i].ID)
 		switch {
 		case c == nil || !c.State.Ended():
 			left = true
-			if c != nil {
-				going++
-			}
 		case c.State == StepFailed && !children[i].ContinueOnError && err == nil:
-			err = fmt.Errorf("step %s: %s", strings.TrimPrefix(c.ID[len(sp.ID):], "/"), c.Error)
+			err = failedWithin(sp, c)
 		}
 	}
-	if limit := s.BeganAt.Add(sp.Timeout); sp.Parallel == 0 && sp.Timeout > 0 {
+	if limit := s.BeganAt.Add(sp.Timeout); sp.Timeout > 0 {
 		if err == nil && !f.now.Before(limit) {
 			err = sp.TimedOut(errors.New("not all of its steps had ended"))
 			f.Stop = append(f.Stop, running(f.r, f.phase, sp.ID, err)...)
 		}
 		f.wakeAt(limit)
 	}
-	switch {
-	case err != nil && len(running(f.r, f.phase, sp.ID, nil)) > 0: // what runs ends first
-	case err != nil || !left:
-		f.Close = append(f.Close, Closing{sp, err})
-	case sp.Parallel > 0:
-		f.items(sp, children, going)
-	default:
-		for _, c := range children {
-			f.step(c)
-		}
+	if f.closes(sp, err, left) {
+		return
+	}
+	for _, c := range children {
+		f.step(c)
 	}
 }
 
-// items moves on in the items of a forEach, of which no more than allowed are under way.
-func (f *finder) items(sp StepPlan, children []StepPlan, going int) {
-	for _, c := range children {
-		s := f.r.Step(f.phase, c.ID)
-		if s == nil {
-			if going >= sp.Parallel {
-				continue
-			}
+func failedWithin(sp StepPlan, c *Step) error {
+	return fmt.Errorf("step %s: %s", strings.TrimPrefix(c.ID[len(sp.ID):], "/"), c.Error)
+}
+
+// closes reports whether nothing more begins in a group: it has come to its end, or does so when what runs has ended.
+func (f *finder) closes(sp StepPlan, err error, left bool) bool {
+	if err != nil && len(running(f.r, f.phase, sp.ID, nil)) > 0 {
+		return true
+	}
+	if err != nil || !left {
+		f.Close = append(f.Close, Closing{sp, err})
+		return true
+	}
+	return false
+}
+
+// forEach moves on in the items of a forEach, of which no more than allowed are under way. There may be many, and this is
+// asked whenever one of them has ended: those that have ended or not begun cost next to nothing.
+func (f *finder) forEach(sp StepPlan, s *Step) {
+	err, left, going := error(nil), false, 0
+	items := f.r.items(f.phase, sp.ID, len(s.Items))
+	for _, c := range items {
+		switch {
+		case c == nil:
+			left = true
+		case !c.State.Ended():
+			left = true
+			going++
+		case c.State == StepFailed && err == nil:
+			err = failedWithin(sp, c)
+		}
+	}
+	if f.closes(sp, err, left) {
+		return
+	}
+	for i, c := range items {
+		switch {
+		case c != nil && c.State.Ended():
+			continue
+		case c == nil && going >= sp.Parallel:
+			continue
+		case c == nil:
 			going++
 		}
-		f.step(c)
+		f.step(sp.item(i))
 	}
+}
+
+// items returns the steps that are the n items of a forEach; those that have not begun are nil.
+func (r *Run) items(phase Phase, id string, n int) []*Step {
+	out := make([]*Step, n)
+	for i := range r.Steps {
+		s := &r.Steps[i]
+		if s.Phase != phase || len(s.ID) <= len(id) || s.ID[len(id)] != '[' || s.ID[:len(id)] != id {
+			continue
+		}
+		if each, item, ok := cutItem(s.ID); ok && len(each) == len(id) && item < n {
+			out[item] = s
+		}
+	}
+	return out
 }
 
 // ended makes the entry that ends the run's current part with the outcome, naming the part that follows.

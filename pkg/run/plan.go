@@ -59,15 +59,8 @@ func (sp *StepPlan) Below(items int) int {
 	return n
 }
 
-// children returns the plans of a group's steps, with whole paths.
-func (sp *StepPlan) children(s *Step) []StepPlan {
-	if sp.Parallel > 0 {
-		out := make([]StepPlan, len(s.Items))
-		for i := range out {
-			out[i] = sp.item(i)
-		}
-		return out
-	}
+// children returns the plans of a workflow's steps, with whole paths.
+func (sp *StepPlan) children() []StepPlan {
 	out := make([]StepPlan, len(sp.Steps))
 	for i := range out {
 		out[i] = sp.Steps[i].below(sp.ID)
@@ -199,6 +192,9 @@ type Place struct {
 // PlaceOf takes a step's path apart.
 func PlaceOf(path string) Place {
 	var p Place
+	if !strings.Contains(path, "/") && !strings.HasSuffix(path, "]") {
+		return p
+	}
 	last := path
 	if i := strings.LastIndexByte(path, '/'); i >= 0 {
 		p.Parent, last = path[:i], path[i+1:]

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
+	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/run"
 )
 
@@ -133,6 +135,9 @@ func decodeEntry(line []byte) (e run.Entry, err error) {
 // decodeBrief reads an entry as far as the history keeps it. Most decisions create no run, and of those it keeps the event
 // only: a server that starts reads hundreds of thousands of them.
 func decodeBrief(line []byte) (run.Entry, error) {
+	if e, ok := briefStep(line); ok {
+		return e, nil
+	}
 	decided := append(strconv.AppendQuote([]byte(`"kind":`), string(run.Decided)), ',')
 	if !bytes.Contains(line, decided) || bytes.Contains(line, []byte(`"runs":[`)) {
 		return decodeEntry(line)
@@ -148,4 +153,39 @@ func decodeBrief(line []byte) (run.Entry, error) {
 		return decodeEntry(line)
 	}
 	return run.Entry{Kind: brief.Kind, Event: brief.Event}, nil
+}
+
+// briefStep reads the beginning or the end of an attempt, of which the history keeps no more than what becomes of the run;
+// ok is false for all else. Most entries of a busy server are of these kinds.
+func briefStep(line []byte) (e run.Entry, ok bool) {
+	kind, _ := event.Field(line, "kind")
+	e.Kind = run.EntryKind(event.Text(kind))
+	if e.Kind != run.Started && e.Kind != run.Finished || event.Validate(line) != nil {
+		return run.Entry{}, false
+	}
+	ok = true
+	for key, value := range event.Members(line) {
+		switch string(key) {
+		case `"at"`:
+			var err error
+			if e.At, err = time.Parse(time.RFC3339Nano, event.Text(value)); err != nil {
+				return run.Entry{}, false
+			}
+		case `"run"`:
+			e.Run = event.Text(value)
+		case `"phase"`:
+			e.Phase = run.Phase(event.Text(value))
+		case `"state"`:
+			e.State = run.State(event.Text(value))
+		case `"reason"`:
+			e.Reason = event.Text(value)
+		case `"error"`:
+			e.Error = event.Text(value)
+		case `"changes"`:
+			e.Changes = string(value) == "true"
+		case `"record"`:
+			return run.Entry{}, false
+		}
+	}
+	return e, ok
 }

@@ -67,6 +67,7 @@ func Definitions(o Options) []action.Definition {
 	s := &silencer{o}
 	return []action.Definition{{
 		Name:             "alertmanager.silence",
+		NoDir:            true,
 		Doc:              "Silences alerts in the Alertmanager of the server's configuration, extends the silence of the same key, or ends it. A silence that would match every alert is refused.",
 		Params:           &Params{},
 		Outputs:          Outputs{},

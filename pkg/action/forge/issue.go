@@ -28,6 +28,7 @@ type IssueOutputs struct {
 func (s *speaker) issueOpen() action.Definition {
 	return action.Definition{
 		Name:             "issue.open",
+		NoDir:            true,
 		Doc:              "Opens an issue. While the rule's issue with the same key is open, that gets the text as a comment instead.",
 		Params:           &IssueParams{},
 		Outputs:          IssueOutputs{},
@@ -80,6 +81,7 @@ type IssueCommentParams struct {
 func (s *speaker) issueComment() action.Definition {
 	return action.Definition{
 		Name:             "issue.comment",
+		NoDir:            true,
 		Doc:              "Comments on an issue, or edits the comment of the same key.",
 		Params:           &IssueCommentParams{},
 		Outputs:          CommentOutputs{},
@@ -124,6 +126,7 @@ type CloseOutputs struct {
 func (s *speaker) issueClose() action.Definition {
 	return action.Definition{
 		Name:             "issue.close",
+		NoDir:            true,
 		Doc:              "Closes an issue, named by its number or by the key that issue.open gave it.",
 		Params:           &CloseParams{},
 		Outputs:          CloseOutputs{},

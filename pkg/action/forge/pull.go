@@ -34,6 +34,7 @@ type OpenOutputs struct {
 func (s *speaker) pullOpen() action.Definition {
 	return action.Definition{
 		Name:             "pullrequest.open",
+		NoDir:            true,
 		Doc:              "Opens a pull request (GitLab: merge request) between two branches of a repository. Where one is open already it is edited if a rule of this server opened it, and left alone otherwise.",
 		Params:           &OpenParams{},
 		Outputs:          OpenOutputs{},
@@ -85,6 +86,7 @@ type CommentOutputs struct {
 func (s *speaker) pullComment() action.Definition {
 	return action.Definition{
 		Name:             "pullrequest.comment",
+		NoDir:            true,
 		Doc:              "Comments on a pull request (GitLab: merge request), or edits the comment of the same key.",
 		Params:           &CommentParams{},
 		Outputs:          CommentOutputs{},
@@ -147,6 +149,7 @@ const full = 40
 func (s *speaker) pullMerge() action.Definition {
 	return action.Definition{
 		Name:             "pullrequest.merge",
+		NoDir:            true,
 		Doc:              "Merges a pull request (GitLab: merge request) if its branch is still at the commit that was decided on. If it has moved on, or the pull request was closed, the run ends as superseded. What keeps a merge back (a missing review, a check that runs) can be retried.",
 		Params:           &MergeParams{},
 		Outputs:          MergeOutputs{},

@@ -37,6 +37,7 @@ const maxContext = 255
 func (s *speaker) statusSet() action.Definition {
 	return action.Definition{
 		Name:             "status.set",
+		NoDir:            true,
 		Doc:              "Sets a commit's status, which a host shows beside the commit and its pull request, and may ask for before a merge.",
 		Params:           &StatusParams{},
 		Outputs:          StatusOutputs{},

@@ -66,6 +66,7 @@ func Definitions(o Options) []action.Definition {
 	}
 	return []action.Definition{{
 		Name:    "http.request",
+		NoDir:   true,
 		Doc:     "Sends an HTTP request. Private addresses are refused unless the server's configuration allows them. Network errors and the statuses 408, 429 and 5xx can be retried.",
 		Params:  &Params{},
 		Outputs: Outputs{},

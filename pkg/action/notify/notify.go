@@ -77,6 +77,7 @@ func New(o Options) *Sender {
 func (s *Sender) Definitions() []action.Definition {
 	return []action.Definition{{
 		Name:             "notify.send",
+		NoDir:            true,
 		Doc:              "Sends a message to a Target. Above the target's rate, messages are collected into a digest. A target that cannot be reached is replaced by its fallback.",
 		Params:           &Params{},
 		Outputs:          Outputs{},

@@ -65,6 +65,7 @@ func Definitions(o Options) []action.Definition {
 	a := asker{o}
 	return []action.Definition{{
 		Name:             "prometheus.query",
+		NoDir:            true,
 		Doc:              "Asks Prometheus for the values of an instant. Without a series, or with several, there is no output `value`, so that `probe.outputs.value < 0.01` is absent and verifies nothing.",
 		Params:           &Params{},
 		Outputs:          Outputs{},

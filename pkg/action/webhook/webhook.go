@@ -94,6 +94,7 @@ func Definitions(o Options) []action.Definition {
 	f := &forwarder{o.withDefaults()}
 	return []action.Definition{{
 		Name:             "webhook.forward",
+		NoDir:            true,
 		Doc:              "Sends the event, as the API shows it, to other receivers, signed as Standard Webhooks specifies. Network errors and the statuses 408, 429 and 5xx are tried again, for each receiver on its own; the step fails where one did not take it.",
 		Params:           &Params{},
 		Outputs:          Outputs{},
