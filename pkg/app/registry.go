@@ -12,6 +12,7 @@ import (
 	silence "github.com/riposte-dev/riposte/pkg/action/alertmanager"
 	"github.com/riposte-dev/riposte/pkg/action/ansible"
 	"github.com/riposte-dev/riposte/pkg/action/exec"
+	"github.com/riposte-dev/riposte/pkg/action/flow"
 	"github.com/riposte-dev/riposte/pkg/action/git"
 	"github.com/riposte-dev/riposte/pkg/action/http"
 	"github.com/riposte-dev/riposte/pkg/action/notify"
@@ -62,6 +63,7 @@ func (a *App) actions(runner *command.Runner) (action.Registry, func(context.Con
 		sender.Definitions(),
 		exec.Definitions(exec.Options{Runner: runner, OutputBytes: c.Exec.OutputBytes}),
 		http.Definitions(http.Options{Client: client}),
+		flow.Definitions(flow.Options{Append: a.events.Append, Now: time.Now}),
 		ansible.Definitions(ansible.Options{Runner: runner, Binary: c.Ansible.Binary}),
 		webhook.Definitions(webhook.Options{Client: client}),
 		prometheus.Definitions(prometheus.Options{Server: a.server(c.Prometheus), Client: client}),
