@@ -17,6 +17,7 @@ const module = "github.com/riposte-dev/riposte/pkg/"
 func purePackages() []string {
 	return []string{
 		"action",
+		"audit",
 		"backtest",
 		"commitsig",
 		"correlate",
@@ -40,7 +41,7 @@ func purePackages() []string {
 // act → report; only app knows all of it.
 func allowed(from, to string) (bool, string) {
 	stages := map[string]bool{"receive": true, "engine": true, "api": true}
-	adapters := map[string]bool{"broker": true, "eventlog": true, "runstore": true, "command": true, "secret": true, "rulesync": true, "outbound": true}
+	adapters := map[string]bool{"broker": true, "eventlog": true, "runstore": true, "command": true, "secret": true, "rulesync": true, "outbound": true, "steplog": true, "auditlog": true}
 	pure := map[string]bool{}
 	for _, name := range purePackages() {
 		pure[name] = true

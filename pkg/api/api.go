@@ -20,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/riposte-dev/riposte/pkg/audit"
 	"github.com/riposte-dev/riposte/pkg/document"
 	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/explain"
@@ -59,6 +60,32 @@ type Runs interface {
 	Decision(eventID string) (run.Entry, bool)
 }
 
+// Logs reads what the steps of runs had to say.
+type Logs interface {
+	// Reader reads a run's logs from their beginning. One that follows sees soon what is added.
+	Reader(ctx context.Context, runID string, follow bool) LogReader
+}
+
+// LogReader reads one run's logs.
+type LogReader interface {
+	// Next returns the next part, or false where there is none now.
+	Next(ctx context.Context) (LogChunk, bool, error)
+	Close()
+}
+
+// AuditQuery selects entries of the audit log, oldest first.
+type AuditQuery struct {
+	Since  time.Time
+	Limit  int
+	Cursor string
+}
+
+// AuditLog keeps who ordered what. Errors of List wrap event.ErrNotFound where the cursor is not the log's own.
+type AuditLog interface {
+	audit.Writer
+	List(ctx context.Context, q AuditQuery) (entries []audit.Entry, next string, err error)
+}
+
 // Orders puts orders to runs into the log.
 type Orders interface {
 	Cancel(ctx context.Context, runID string) error
@@ -70,6 +97,10 @@ type Options struct {
 	Events Events
 	Runs   Runs
 	Orders Orders
+	Logs   Logs
+	Audit  AuditLog
+	// Stopping is closed when the server is about to stop, so that nobody follows a log for ever; nil never is.
+	Stopping <-chan struct{}
 	// Explain says what each rule made of an event; all lists also those whose trigger does not select it. Errors are as
 	// those of Events.Get.
 	Explain func(ctx context.Context, id string, all bool) (*explain.Explanation, error)
@@ -86,16 +117,16 @@ type Options struct {
 func New(o Options) http.Handler {
 	a := &api{o}
 	mux := http.NewServeMux()
-	mux.Handle("GET /{$}", a.guard(Viewer, a.index))
+	mux.Handle("GET /{$}", a.guard(Viewer, "", a.index))
 	methods := map[string][]string{"/{$}": {http.MethodGet}}
 	for _, op := range a.operations() {
-		mux.Handle(op.method+" "+op.path, a.guard(op.role, op.strict()))
+		mux.Handle(op.method+" "+op.path, a.guard(op.role, op.audited(), op.strict()))
 		methods[op.path] = append(methods[op.path], op.method)
 	}
 	for path, allowed := range methods {
-		mux.Handle(path, a.guard(Viewer, methodNotAllowed(allowed)))
+		mux.Handle(path, a.guard(Viewer, "", methodNotAllowed(allowed)))
 	}
-	mux.Handle("/", a.guard(Viewer, func(http.ResponseWriter, *http.Request) error {
+	mux.Handle("/", a.guard(Viewer, "", func(http.ResponseWriter, *http.Request) error {
 		return &Error{Status: http.StatusNotFound, Msg: "no such path", Hint: "see /api/v1/openapi.json for those there are"}
 	}))
 	return mux
@@ -298,7 +329,7 @@ func (a *api) replay(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	a.audit(r, "event replayed", "event", r.PathValue("id"), "as", id)
+	note(r, r.PathValue("id"), "as", id)
 	return writeJSON(w, http.StatusAccepted, Named{id})
 }
 
@@ -348,7 +379,7 @@ func (a *api) cancel(w http.ResponseWriter, r *http.Request) error {
 	if got.State.Ended() {
 		return &Error{http.StatusConflict, fmt.Sprintf("run %s has ended: it is %s", got.ID, got.State), "there is nothing left to stop"}
 	}
-	return a.order(w, r, "cancel", got.ID, a.Orders.Cancel)
+	return a.order(w, r, got.ID, a.Orders.Cancel)
 }
 
 func (a *api) retry(w http.ResponseWriter, r *http.Request) error {
@@ -361,14 +392,14 @@ func (a *api) retry(w http.ResponseWriter, r *http.Request) error {
 	case got.State == run.Succeeded || got.State == run.Observed:
 		return &Error{http.StatusConflict, fmt.Sprintf("run %s is %s: no step is left to be done", got.ID, got.State), "riposte events replay " + got.Event + " decides its event again, and makes a new run"}
 	}
-	return a.order(w, r, "retry", got.ID, a.Orders.Retry)
+	return a.order(w, r, got.ID, a.Orders.Retry)
 }
 
-func (a *api) order(w http.ResponseWriter, r *http.Request, order, id string, give func(ctx context.Context, id string) error) error {
+func (a *api) order(w http.ResponseWriter, r *http.Request, id string, give func(ctx context.Context, id string) error) error {
+	note(r, id)
 	if err := give(r.Context(), id); err != nil {
 		return err
 	}
-	a.audit(r, "run ordered", "run", id, "order", order)
 	return writeJSON(w, http.StatusAccepted, Named{id})
 }
 
@@ -388,18 +419,14 @@ func (a *api) backup(w http.ResponseWriter, r *http.Request) error {
 	if a.Backup == nil {
 		return &Error{http.StatusConflict, "this server keeps its data in a NATS cluster", "back the cluster up with nats account backup"}
 	}
-	a.audit(r, "backup started")
 	w.Header().Set("Content-Type", "application/x-tar")
 	w.Header().Set("Trailer", "Riposte-Backup")
 	if err := a.Backup(r.Context(), w); err != nil {
 		a.Logger.Error("backup failed", "error", err)
+		noteFailure(r, err)
 		w.Header().Set("Riposte-Backup", "failed: "+strings.ReplaceAll(err.Error(), "\n", " "))
 		return nil // part of the answer may be sent: the trailer tells
 	}
 	w.Header().Set("Riposte-Backup", "complete")
 	return nil
-}
-
-func (a *api) audit(r *http.Request, msg string, args ...any) {
-	a.Logger.Info(msg, append(args, "by", identityOf(r.Context()).Name, "from", r.RemoteAddr)...)
 }

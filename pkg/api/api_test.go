@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/api"
+	"github.com/riposte-dev/riposte/pkg/audit"
 	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/run"
 )
@@ -29,6 +30,12 @@ type store struct {
 	state  run.State      // of the run; failed by default
 	events api.EventQuery // the last one asked
 	runs   api.RunQuery
+
+	audited    []audit.Entry
+	auditQuery api.AuditQuery
+	more       chan string // what steps say while they are followed
+	logErr     error
+	stopping   chan struct{}
 }
 
 func (s *store) event() *event.Event {
@@ -100,9 +107,51 @@ func (s *store) Retry(_ context.Context, id string) error {
 	return s.err
 }
 
+// Audit keeps entries and lists them.
+func (s *store) Audit(_ context.Context, e audit.Entry) error {
+	s.audited = append(s.audited, e)
+	return s.err
+}
+
+type auditLog struct{ *store }
+
+func (a auditLog) List(_ context.Context, q api.AuditQuery) ([]audit.Entry, string, error) {
+	a.auditQuery = q
+	if q.Cursor == "bad" {
+		return nil, "", event.ErrNotFound
+	}
+	return append([]audit.Entry{{Who: "ana", Action: "cancelRun", Target: "R", Result: audit.OK}}, a.audited...), "", a.err
+}
+
+// logReader has two parts, and what comes on more.
+type logReader struct {
+	*store
+	chunks []api.LogChunk
+}
+
+func (s *store) Reader(_ context.Context, runID string, follow bool) api.LogReader {
+	return &logReader{s, []api.LogChunk{{Step: "src", Attempt: 1, Text: "of " + runID + "\n"}, {Step: "tell", Attempt: 2, Omitted: 7, Text: "<b> & more\n"}}}
+}
+
+func (l *logReader) Next(context.Context) (api.LogChunk, bool, error) {
+	if len(l.chunks) == 0 {
+		select {
+		case text, ok := <-l.more:
+			return api.LogChunk{Step: "src", Text: text}, ok, l.logErr
+		default:
+			return api.LogChunk{}, false, l.logErr
+		}
+	}
+	chunk := l.chunks[0]
+	l.chunks = l.chunks[1:]
+	return chunk, true, nil
+}
+
+func (l *logReader) Close() {}
+
 func handler(s *store, tokens ...api.Token) http.Handler {
 	return api.New(api.Options{
-		Events: eventReader{s}, Runs: runReader{s}, Orders: s, Explain: s.Explain, Tokens: tokens, Version: "test",
+		Events: eventReader{s}, Runs: runReader{s}, Orders: s, Logs: s, Audit: auditLog{s}, Stopping: s.stopping, Explain: s.Explain, Tokens: tokens, Version: "test",
 		Rules: func() api.RuleSet { return api.RuleSet{Revision: "abc"} }, Sources: func() []api.Source { return []api.Source{{Name: "zed"}, {Name: "abc", Problem: "its secret is empty"}} },
 		Backup: func(_ context.Context, w io.Writer) error {
 			_, _ = io.WriteString(w, "tar")

@@ -20,7 +20,7 @@ type Role int
 const (
 	Viewer   Role = iota + 1 // reads
 	Operator                 // orders runs and replays events
-	Admin                    // copies the store
+	Admin                    // copies the store, reads the audit log
 )
 
 func (r Role) String() string {
@@ -60,17 +60,23 @@ func identityOf(ctx context.Context) Token {
 	return t
 }
 
-// guard lets a request through to h if whoever sent it has the role.
-func (a *api) guard(role Role, h handler) http.Handler {
+// guard lets a request through to h if whoever sent it has the role. What came of it is put on record under the name of the
+// action, unless that is empty.
+func (a *api) guard(role Role, action string, h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
 		who, err := a.authenticate(r)
-		if err == nil && who.Role < role {
+		known := err == nil
+		r = r.WithContext(context.WithValue(context.WithValue(r.Context(), identityKey{}, who), recordKey{}, &record{target: r.PathValue("id")}))
+		if known && who.Role < role {
 			err = &Error{http.StatusForbidden, fmt.Sprintf("token %s has the role %s, and this needs %s", who.Name, who.Role, role), "use another token, or let the server's configuration give this one the role"}
 		}
 		if err == nil {
-			err = h(w, r.WithContext(context.WithValue(r.Context(), identityKey{}, who)))
+			err = h(w, r)
+		}
+		if known && action != "" { // strangers can't fill the audit log
+			a.audit(r, action, err)
 		}
 		if err != nil {
 			if statusOf(err).Status == http.StatusUnauthorized {

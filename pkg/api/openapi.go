@@ -20,26 +20,29 @@ type operation struct {
 	role                      Role
 	query                     []string // names of parameters
 	status                    int
-	answer                    any // zero value of what is answered as JSON; nil for another type
+	answer                    any // zero value of what is answered as JSON, or as lines of it; nil for another type
 	handle                    handler
+	lines                     bool // the answer is any number of lines
 }
 
 func (a *api) operations() []operation {
 	get, post, ok, taken := http.MethodGet, http.MethodPost, http.StatusOK, http.StatusAccepted
 	return []operation{
-		{get, "/api/v1/openapi.json", "describe", "This document", Viewer, nil, ok, map[string]any{}, a.openapi},
-		{get, "/api/v1/version", "getVersion", "Version of the server", Viewer, nil, ok, Version{}, a.version},
-		{get, "/api/v1/events", "listEvents", "List events, newest first", Viewer, []string{"source", "type", "since", "limit", "cursor"}, ok, List[Event]{}, a.listEvents},
-		{get, "/api/v1/events/{id}", "getEvent", "One event and what was decided about it; the id can be shortened", Viewer, nil, ok, Event{}, a.getEvent},
-		{get, "/api/v1/events/{id}/explain", "explainEvent", "What each rule made of the event, clause by clause, and what waits in windows; the id can be shortened", Viewer, []string{"all"}, ok, explain.Explanation{}, a.explain},
-		{post, "/api/v1/events/{id}/replay", "replayEvent", "Append the event again under a new id", Operator, nil, taken, Named{}, a.replay},
-		{get, "/api/v1/runs", "listRuns", "List runs, newest first, without their steps", Viewer, []string{"rule", "event", "state", "limit", "cursor"}, ok, List[Run]{}, a.listRuns},
-		{get, "/api/v1/runs/{id}", "getRun", "One run with its steps; the id can be shortened", Viewer, nil, ok, Run{}, a.getRun},
-		{post, "/api/v1/runs/{id}/cancel", "cancelRun", "Stop a run", Operator, nil, taken, Named{}, a.cancel},
-		{post, "/api/v1/runs/{id}/retry", "retryRun", "Let a run that ended go on from the steps that did not succeed", Operator, nil, taken, Named{}, a.retry},
-		{get, "/api/v1/rules", "listRules", "The active rules, and why newer ones are not active", Viewer, nil, ok, RuleSet{}, a.listRules},
-		{get, "/api/v1/sources", "listSources", "The sources and what keeps one from receiving", Viewer, nil, ok, List[Source]{}, a.listSources},
-		{post, "/api/v1/backup", "backup", "A consistent copy of the embedded store, as a tar stream; the trailer Riposte-Backup says whether it is complete", Admin, nil, ok, nil, a.backup},
+		{get, "/api/v1/openapi.json", "describe", "This document", Viewer, nil, ok, map[string]any{}, a.openapi, false},
+		{get, "/api/v1/version", "getVersion", "Version of the server", Viewer, nil, ok, Version{}, a.version, false},
+		{get, "/api/v1/events", "listEvents", "List events, newest first", Viewer, []string{"source", "type", "since", "limit", "cursor"}, ok, List[Event]{}, a.listEvents, false},
+		{get, "/api/v1/events/{id}", "getEvent", "One event and what was decided about it; the id can be shortened", Viewer, nil, ok, Event{}, a.getEvent, false},
+		{get, "/api/v1/events/{id}/explain", "explainEvent", "What each rule made of the event, clause by clause, and what waits in windows; the id can be shortened", Viewer, []string{"all"}, ok, explain.Explanation{}, a.explain, false},
+		{post, "/api/v1/events/{id}/replay", "replayEvent", "Append the event again under a new id", Operator, nil, taken, Named{}, a.replay, false},
+		{get, "/api/v1/runs", "listRuns", "List runs, newest first, without their steps", Viewer, []string{"rule", "event", "state", "limit", "cursor"}, ok, List[Run]{}, a.listRuns, false},
+		{get, "/api/v1/runs/{id}", "getRun", "One run with its steps; the id can be shortened", Viewer, nil, ok, Run{}, a.getRun, false},
+		{get, "/api/v1/runs/{id}/logs", "getRunLogs", "What the run's steps had to say, part by part, as lines of JSON; the trailer Riposte-Logs says whether that is all", Viewer, []string{"follow", "step"}, ok, LogChunk{}, a.logs, true},
+		{post, "/api/v1/runs/{id}/cancel", "cancelRun", "Stop a run", Operator, nil, taken, Named{}, a.cancel, false},
+		{post, "/api/v1/runs/{id}/retry", "retryRun", "Let a run that ended go on from the steps that did not succeed", Operator, nil, taken, Named{}, a.retry, false},
+		{get, "/api/v1/rules", "listRules", "The active rules, and why newer ones are not active", Viewer, nil, ok, RuleSet{}, a.listRules, false},
+		{get, "/api/v1/sources", "listSources", "The sources and what keeps one from receiving", Viewer, nil, ok, List[Source]{}, a.listSources, false},
+		{get, "/api/v1/audit", "listAudit", "What was ordered, refused and decided, oldest first; a page can be short and not be the last", Admin, []string{"since", "limit", "cursor"}, ok, List[AuditEntry]{}, a.listAudit, false},
+		{post, "/api/v1/backup", "backup", "A consistent copy of the embedded store, as a tar stream; the trailer Riposte-Backup says whether it is complete", Admin, nil, ok, nil, a.backup, false},
 	}
 }
 
@@ -54,6 +57,8 @@ func parameters() map[string]map[string]any {
 		"since":  text("only since this time (2006-01-02T15:04:05Z), or for this long (90s, 1h30m, 1d)"),
 		"rule":   text("only of this rule"),
 		"event":  text("only those that the event with this whole id started"),
+		"step":   text("only of the step with this id"),
+		"follow": {"description": "go on until the run has ended", "schema": map[string]any{"type": "boolean", "default": false}},
 		"cursor": text("next of the page before"),
 		"all":    {"description": "also the rules whose trigger does not select the event", "schema": map[string]any{"type": "boolean", "default": false}},
 		"state":  {"description": "only in this state", "schema": map[string]any{"type": "string", "enum": states()}},
@@ -111,6 +116,9 @@ func (op operation) document(s schemas) map[string]any {
 	content := map[string]any{"application/x-tar": map[string]any{"schema": map[string]any{"type": "string", "format": "binary"}}}
 	if op.answer != nil {
 		content = map[string]any{"application/json": map[string]any{"schema": s.of(reflect.TypeOf(op.answer))}}
+	}
+	if op.lines {
+		content = map[string]any{jsonLines: map[string]any{"schema": s.of(reflect.TypeOf(op.answer))}}
 	}
 	failure := map[string]any{"application/json": map[string]any{"schema": s.of(reflect.TypeFor[Failure]())}}
 	return map[string]any{

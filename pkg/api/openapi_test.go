@@ -78,6 +78,11 @@ func TestOpenAPIAnswersAreWhatItSays(t *testing.T) {
 			if _, ok := op.Responses[status].Content["application/json"]; ok {
 				fits(t, compiler, at+status+"/content/application~1json/schema", answer.Body)
 			}
+			if _, ok := op.Responses[status].Content["application/x-ndjson"]; ok {
+				for line := range strings.Lines(answer.Body.String()) {
+					fits(t, compiler, at+status+"/content/application~1x-ndjson/schema", strings.NewReader(line))
+				}
+			}
 			failure := ask(handler(&store{}), strings.ToUpper(method), strings.ReplaceAll(path, "{id}", "NONE")+"?no=1", nil)
 			if failure.Code/100 != 4 {
 				t.Errorf("%s %s: a parameter there is not gives %d", method, path, failure.Code)

@@ -190,6 +190,28 @@ type Named struct {
 	ID string `json:"id"`
 }
 
+// LogChunk is a part of what an attempt of a step had to say. It may begin and end inside a line.
+type LogChunk struct {
+	At      time.Time `json:"time"` // when it was stored
+	Step    string    `json:"step"`
+	Phase   run.Phase `json:"phase,omitempty"`
+	Attempt int       `json:"attempt"`
+	Omitted int64     `json:"omitted,omitempty"` // bytes that are left out before the text
+	Text    string    `json:"text"`
+}
+
+// AuditEntry is one thing that changed something, or would have.
+type AuditEntry struct {
+	At     time.Time         `json:"time"`
+	Who    string            `json:"who"`            // name of a token, loopback where none is needed, or riposte
+	From   string            `json:"from,omitempty"` // remote address of a request
+	Action string            `json:"action"`
+	Target string            `json:"target,omitempty"`
+	Result string            `json:"result"` // ok, refused or failed; of a run that ended its state
+	Reason string            `json:"reason,omitempty"`
+	Detail map[string]string `json:"detail,omitempty"`
+}
+
 // Version is the server's version.
 type Version struct {
 	Version string `json:"version"`

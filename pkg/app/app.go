@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,6 +24,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/action"
 	"github.com/riposte-dev/riposte/pkg/action/git"
 	"github.com/riposte-dev/riposte/pkg/api"
+	"github.com/riposte-dev/riposte/pkg/auditlog"
 	"github.com/riposte-dev/riposte/pkg/broker"
 	"github.com/riposte-dev/riposte/pkg/client"
 	"github.com/riposte-dev/riposte/pkg/command"
@@ -34,6 +36,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/rulesync"
 	"github.com/riposte-dev/riposte/pkg/runstore"
 	"github.com/riposte-dev/riposte/pkg/secret"
+	"github.com/riposte-dev/riposte/pkg/steplog"
 )
 
 // DevSecretFile is where, below the data directory, `serve --dev` keeps the secret of every source whose secret is not configured.
@@ -64,6 +67,8 @@ type App struct {
 	events   *eventlog.Log
 	store    *runstore.Store
 	history  *runstore.History
+	logs     *steplog.Store
+	audit    *auditlog.Log
 	leases   *runstore.Leases
 	rules    *rules
 	engine   *engine.Engine
@@ -117,7 +122,7 @@ func (a *App) openSecrets(context.Context) (err error) {
 	return err
 }
 
-// openStore opens what is durable: the broker and the two stores on it.
+// openStore opens what is durable: the broker and the stores on it.
 func (a *App) openStore(ctx context.Context) (err error) {
 	c := a.config
 	a.broker, err = broker.Open(ctx, broker.Options{
@@ -143,7 +148,19 @@ func (a *App) openStore(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("open the journals: %w", err)
 	}
-	a.history, err = runstore.NewHistory(a.store, runstore.HistoryOptions{})
+	if a.history, err = runstore.NewHistory(a.store, runstore.HistoryOptions{}); err != nil {
+		return err
+	}
+	a.logs, err = steplog.Open(ctx, a.broker, steplog.Options{
+		Redactor: a.redactor, MaxBytes: c.StepLogs.MaxBytes, MaxAge: c.StepLogs.MaxAge, Logger: a.log, Registerer: a.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	a.teardown.add("steps' logs", 10*time.Second, a.logs.Close)
+	a.audit, err = auditlog.Open(ctx, a.broker, auditlog.Options{
+		Redact: a.redactor.String, Journals: a.store, MaxBytes: c.Audit.MaxBytes, MaxAge: c.Audit.MaxAge, Logger: a.log,
+	})
 	return err
 }
 
@@ -156,7 +173,7 @@ func (a *App) openRules(ctx context.Context) error {
 	if a.o.Extend != nil {
 		a.o.Extend(&registries)
 	}
-	a.rules = newRules(registries, a.secrets, a.events, a.config.Dev)
+	a.rules = newRules(registries, a.secrets, a.events, a.audit, a.log, a.config.Dev)
 	a.rules.grants = a.config.Grants
 	a.warnOfGrants(registries.Actions)
 	if a.config.Rules.Git.URL != "" {
@@ -210,7 +227,7 @@ func (a *App) buildEngine(ctx context.Context) (err error) {
 		Quiet: times.At,
 		Log:   a.events, Store: journals{a.store, a.history}, States: a.store, Leases: a.leases, Owner: owner,
 		Revision: a.rules.revision, Activated: a.rules.note, Watches: a.rules.watches, Watched: a.rules.watched,
-		Redact: a.redactor.String, Secret: a.secrets.action, RunURL: runURL, Diff: a.differ.Paths,
+		Redact: a.redactor.String, Secret: a.secrets.action, RunURL: runURL, Diff: a.differ.Paths, StepLog: a.logs.Step,
 		Partitions: a.config.Engine.Partitions, Workers: a.config.Engine.Workers, StopTimeout: a.config.Engine.StopTimeout,
 		Dir: filepath.Join(a.config.Data, "runs"), Now: time.Now, Random: rand.Float64,
 		Logger: a.log, Registerer: a.metrics,
@@ -233,7 +250,9 @@ func (a *App) buildServers(ctx context.Context) error {
 		return err
 	}
 	why := &explainer{log: a.events, history: a.history, rules: a.rules, engine: a.engine, leases: a.leases, redactor: a.redactor}
+	stopping := make(chan struct{})
 	admin := api.New(api.Options{
+		Logs: logView{a.logs}, Audit: auditView{a.audit}, Stopping: stopping,
 		Explain: why.Explain,
 		Events:  eventView{a.events, a.rules, a.history}, Runs: runView{a.history}, Orders: orders, Rules: a.rules.view, Sources: a.rules.sources,
 		Backup: a.backup(), Tokens: tokens(a.config.Tokens), Version: a.o.Version, Logger: a.log,
@@ -242,7 +261,15 @@ func (a *App) buildServers(ctx context.Context) error {
 		"store": a.broker.Ready, "eventlog": a.events.Ready, "journals": a.history.Ready, "engine": a.engine.Ready,
 		"rules": a.rules.ready, "secrets": a.secrets.ready,
 	}, promhttp.HandlerFor(a.metrics, promhttp.HandlerOpts{}))
-	return a.listen(ctx, hooks, admin, health)
+	if err := a.listen(ctx, hooks, admin, health); err != nil {
+		return err
+	}
+	for _, s := range a.servers {
+		if s.name == "admin" {
+			s.http.RegisterOnShutdown(sync.OnceFunc(func() { close(stopping) })) // nobody follows a log for ever
+		}
+	}
+	return nil
 }
 
 func (a *App) backup() func(context.Context, io.Writer) error {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/riposte-dev/riposte/pkg/action"
 	"github.com/riposte-dev/riposte/pkg/api"
+	"github.com/riposte-dev/riposte/pkg/audit"
 	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/eventlog"
 	"github.com/riposte-dev/riposte/pkg/grant"
@@ -31,6 +32,8 @@ type rules struct {
 	registries Registries
 	secrets    *secrets
 	events     *eventlog.Log
+	audit      audit.Writer
+	log        *slog.Logger
 	dev        bool
 	grants     grant.List
 	sync       ruleSync
@@ -53,8 +56,8 @@ type ruleSync interface {
 	Status() rulesync.Status
 }
 
-func newRules(r Registries, s *secrets, events *eventlog.Log, dev bool) *rules {
-	return &rules{registries: r, secrets: s, events: events, dev: dev, set: &rule.Set{}, activated: make(chan *rule.Set, 1)}
+func newRules(r Registries, s *secrets, events *eventlog.Log, a audit.Writer, log *slog.Logger, dev bool) *rules {
+	return &rules{registries: r, secrets: s, events: events, audit: a, log: log, dev: dev, set: &rule.Set{}, activated: make(chan *rule.Set, 1)}
 }
 
 func (r *rules) options() rule.Options {
@@ -119,8 +122,25 @@ func (r *rules) activate(ctx context.Context, set *rule.Set) error {
 	if err := r.events.Activate(ctx, want); err != nil {
 		return fmt.Errorf("activate the rules: %w", err)
 	}
+	if active != want {
+		r.record(ctx, active, want)
+	}
 	r.use(set)
 	return nil
+}
+
+// record puts an activation into the audit log. The rules are active whether or not that works.
+func (r *rules) record(ctx context.Context, before, now eventlog.Active) {
+	e := audit.Entry{Who: audit.Server, Action: audit.RulesActivated, Target: now.Revision, Result: audit.OK, Detail: map[string]string{"digest": now.Digest}}
+	if before.Revision != "" {
+		e.Detail["before"] = before.Revision
+	}
+	if r.origin != "" {
+		e.Detail["origin"] = r.origin
+	}
+	if err := r.audit.Audit(ctx, e); err != nil {
+		r.log.Error("an activation of rules is missing in the audit log", "revision", now.Revision, "error", err)
+	}
 }
 
 // resume goes on receiving with the set that was active last.

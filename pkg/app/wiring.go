@@ -15,6 +15,8 @@ import (
 
 	"github.com/riposte-dev/riposte/pkg/action"
 	"github.com/riposte-dev/riposte/pkg/api"
+	"github.com/riposte-dev/riposte/pkg/audit"
+	"github.com/riposte-dev/riposte/pkg/auditlog"
 	"github.com/riposte-dev/riposte/pkg/broker"
 	"github.com/riposte-dev/riposte/pkg/config"
 	"github.com/riposte-dev/riposte/pkg/engine"
@@ -25,6 +27,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/runstore"
 	"github.com/riposte-dev/riposte/pkg/secret"
 	"github.com/riposte-dev/riposte/pkg/source"
+	"github.com/riposte-dev/riposte/pkg/steplog"
 )
 
 // secrets resolves what the configuration declares; under --dev one secret kept in the data directory stands in for each
@@ -192,6 +195,31 @@ func (v runView) List(_ context.Context, q api.RunQuery) ([]run.Run, string, err
 func (v runView) Get(ctx context.Context, id string) (run.Run, error) { return v.history.Run(ctx, id) }
 
 func (v runView) Decision(eventID string) (run.Entry, bool) { return v.history.Decision(eventID) }
+
+// logView lets the API read what steps had to say.
+type logView struct{ store *steplog.Store }
+
+func (v logView) Reader(ctx context.Context, runID string, follow bool) api.LogReader {
+	return logReader{v.store.Reader(ctx, runID, follow)}
+}
+
+type logReader struct{ *steplog.Reader }
+
+func (r logReader) Next(ctx context.Context) (api.LogChunk, bool, error) {
+	c, ok, err := r.Reader.Next(ctx)
+	return api.LogChunk{At: c.At, Step: c.Step, Phase: c.Phase, Attempt: c.Attempt, Omitted: c.Omitted, Text: c.Text}, ok, err
+}
+
+// auditView lets the API use the audit log.
+type auditView struct{ *auditlog.Log }
+
+func (v auditView) List(ctx context.Context, q api.AuditQuery) ([]audit.Entry, string, error) {
+	entries, next, err := v.Log.List(ctx, auditlog.Query{Since: q.Since, Limit: q.Limit, Cursor: q.Cursor})
+	if errors.Is(err, auditlog.ErrCursor) {
+		err = fmt.Errorf("%w: %w", event.ErrNotFound, err)
+	}
+	return entries, next, err
+}
 
 // Restore makes an embedded store in dir, which must be empty, from a backup.
 func Restore(ctx context.Context, r io.Reader, dir string, log *slog.Logger) error {

@@ -25,12 +25,21 @@ const (
 	LeaseBucket      = "LEASES"      // keys: PartitionKey and ReplicaKey
 	WindowBucket     = "WINDOWS"     // objects: parts of the state of correlation, as WindowObject names them
 
+	// What steps had to say; the subjects are StepLogSubject's.
+	StepLogStream   = "STEPLOGS"
+	StepLogSubjects = stepLogPrefix + ">"
+
+	// What people ordered and were refused.
+	AuditStream  = "AUDIT"
+	AuditSubject = "riposte.audit"
+
 	// ProbeBucket takes the writes that find out whether the store answers.
 	ProbeBucket = "PROBE"
 )
 
 const (
 	runPrefix       = "riposte.runs."
+	stepLogPrefix   = "riposte.steplogs."
 	partitionPrefix = "partition."
 	replicaPrefix   = "replica."
 
@@ -49,6 +58,16 @@ func RunSubject(partition int) string { return runPrefix + strconv.Itoa(partitio
 
 // RunPartition is the partition that a subject names, or -1.
 func RunPartition(subject string) int { return index(subject, runPrefix) }
+
+// StepLogSubject is the subject of a part of what one attempt of a step had to say; writer tells the attempt from all others.
+func StepLogSubject(runID, writer string, part int) string {
+	return stepLogPrefix + base64.RawURLEncoding.EncodeToString([]byte(runID)) + "." + writer + "." + strconv.Itoa(part)
+}
+
+// StepLogsOf are the subjects of all that a run's steps had to say.
+func StepLogsOf(runID string) string {
+	return stepLogPrefix + base64.RawURLEncoding.EncodeToString([]byte(runID)) + ".>"
+}
 
 // PartitionKey is the key of a partition in a bucket.
 func PartitionKey(partition int) string { return partitionPrefix + strconv.Itoa(partition) }

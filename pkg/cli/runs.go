@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,8 +19,8 @@ import (
 
 func newRuns() *cobra.Command {
 	var r remote
-	cmd := group(&cobra.Command{Use: "runs", Short: "List and show runs, cancel or retry one"},
-		newRunsList(&r), newRunsShow(&r),
+	cmd := group(&cobra.Command{Use: "runs", Short: "List and show runs and their logs, cancel or retry one"},
+		newRunsList(&r), newRunsShow(&r), newRunsLogs(&r),
 		newRunsOrder(&r, "cancel", "Stop a run: its running steps are ended"),
 		newRunsOrder(&r, "retry", "Let a run that ended go on from the steps that did not succeed"),
 	)
@@ -73,7 +75,7 @@ func newRunsShow(r *remote) *cobra.Command {
 	var withOutputs bool
 	cmd := &cobra.Command{
 		Use: "show ID", Short: "Show a run, its steps and their outcomes", Args: arguments("ID"), ValidArgsFunction: r.names("runs", "id"),
-		Long: "Show prints a run, its steps and their outcomes. The id can be shortened while it is unique.",
+		Long: "Show prints a run, its steps and their outcomes; on a terminal with the time that each took, drawn to scale. The id can be shortened while it is unique.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := r.client(cmd)
 			if err != nil {
@@ -84,7 +86,11 @@ func newRunsShow(r *remote) *cobra.Command {
 				return err
 			}
 			return r.show(cmd.OutOrStdout(), got, func(w io.Writer) {
-				printRun(w, got)
+				if width := widthOf(w); width > 0 {
+					drawRun(w, got, width, time.Now(), painter(true))
+				} else {
+					printRun(w, got)
+				}
 				if withOutputs {
 					printOutputs(w, got)
 				}
@@ -96,15 +102,7 @@ func newRunsShow(r *remote) *cobra.Command {
 }
 
 func printRun(w io.Writer, r api.Run) {
-	fmt.Fprintf(w, "%s  %s", r.ID, stateOf(r))
-	if r.Reason != "" {
-		fmt.Fprintf(w, " (%s)", r.Reason)
-	}
-	fmt.Fprintf(w, "\nrule %s at %.12s, event %s, attempt %d\ncreated %s, took %s\n", r.Rule, r.RuleRevision, r.Event, r.Attempt, when(r.CreatedAt), took(r.StartedAt, r.EndedAt))
-	if r.Message != "" {
-		fmt.Fprintln(w, r.Message)
-	}
-	fmt.Fprintln(w)
+	printHead(w, r, stateOf(r))
 	var rows [][]string
 	for _, s := range r.Steps {
 		state := string(s.State)
@@ -114,6 +112,19 @@ func printRun(w io.Writer, r api.Run) {
 		rows = append(rows, []string{stepName(s), s.Uses, state, strconv.Itoa(s.Attempt), took(s.StartedAt, s.EndedAt), s.Error})
 	}
 	table(w, "STEP USES STATE ATTEMPT TOOK ERROR", "no step has begun", rows)
+}
+
+// printHead prints what is known of the run as a whole.
+func printHead(w io.Writer, r api.Run, state string) {
+	fmt.Fprintf(w, "%s  %s", r.ID, state)
+	if r.Reason != "" {
+		fmt.Fprintf(w, " (%s)", r.Reason)
+	}
+	fmt.Fprintf(w, "\nrule %s at %.12s, event %s, attempt %d\ncreated %s, took %s\n", r.Rule, r.RuleRevision, r.Event, r.Attempt, when(r.CreatedAt), took(r.StartedAt, r.EndedAt))
+	for line := range strings.Lines(r.Message) {
+		fmt.Fprintln(w, harmless(line, false))
+	}
+	fmt.Fprintln(w)
 }
 
 // stepName tells steps of onFailure from those of the rule.

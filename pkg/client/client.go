@@ -3,6 +3,7 @@
 package client
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -146,6 +147,38 @@ func readError(resp *http.Response) error {
 		e.Msg = fmt.Sprintf("the server answered %s: %s", resp.Status, bytes.TrimSpace(text))
 	}
 	return e
+}
+
+// Lines calls fn with each line of an answer that can go on for long. The named trailer says at its end whether it is complete;
+// an error tells if it is not.
+func (c *Client) Lines(ctx context.Context, path string, query url.Values, trailer string, fn func(line []byte) error) error {
+	if len(query) > 0 {
+		path += "?" + query.Encode()
+	}
+	resp, err := c.send(ctx, http.MethodGet, path)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewReader(resp.Body)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if err == nil {
+			err = fn(line)
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if !errors.Is(err, io.EOF) {
+			return fmt.Errorf("read the answer of %s: %w", c.base, err)
+		}
+		break
+	}
+	if state := resp.Trailer.Get(trailer); state != "complete" {
+		return &Error{Msg: "the answer is not complete: " + state, Hint: "ask again: what is stored stays"}
+	}
+	return nil
 }
 
 // Backup copies the store of the running server to w. An error means that what was written is no complete backup.

@@ -1,5 +1,5 @@
 // Package commitsig checks who signed a Git commit, against lists of those who may: SSH keys in the form of OpenSSH's
-// allowed_signers file, and OpenPGP keys.
+// allowed_signers file, and OpenPGP keys. It also signs commits, with either kind.
 //
 // It fails closed: a commit without a signature, with several, with one of another kind, by a key that is not listed, was
 // not valid then, or over other bytes is an error, and so is a line of a list that is not understood. The package is

@@ -43,6 +43,8 @@ type Config struct {
 
 	Limits    Limits
 	EventLog  EventLog
+	StepLogs  History
+	Audit     History
 	Engine    Engine
 	Exec      Exec
 	Git       Git
@@ -178,6 +180,12 @@ type EventLog struct {
 	ReserveBytes int64         // free space below which nothing is accepted; 0: the larger of 1 GiB and 5 % of the disk
 }
 
+// History bounds what is kept of what was.
+type History struct {
+	MaxBytes int64
+	MaxAge   time.Duration
+}
+
 // Engine sizes the engine.
 type Engine struct {
 	Partitions  int           // fixed when a store is made
@@ -234,6 +242,8 @@ func Default() *Config {
 			PerAddress:   Rate{Requests: 100, Per: time.Second, Burst: 1000},
 		},
 		EventLog: EventLog{MaxBytes: 4 << 30, IDWindow: 7 * 24 * time.Hour, MaxIDs: 1_000_000},
+		StepLogs: History{MaxBytes: 512 << 20, MaxAge: 30 * 24 * time.Hour},
+		Audit:    History{MaxBytes: 256 << 20, MaxAge: 90 * 24 * time.Hour},
 		Engine:   Engine{Partitions: 8, Workers: 64, StopTimeout: 25 * time.Second},
 		Exec:     Exec{Env: []string{"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"}, OutputBytes: 64 << 10},
 		Git:      Git{Backend: "go-git", MaxBytes: 1 << 30, Timeout: 5 * time.Minute},

@@ -306,6 +306,8 @@ func TestValidate(t *testing.T) {
 		{"limits.perAddress.burst", func(c *Config) { c.Limits.PerAddress.Burst = 0 }},
 		{"", func(c *Config) { c.Limits.PerAddress = Rate{} }},
 		{"eventLog.maxBytes", func(c *Config) { c.EventLog.MaxBytes = 1 }},
+		{"stepLogs.maxBytes", func(c *Config) { c.StepLogs.MaxBytes = 1 << 20 }},
+		{"audit.maxAge", func(c *Config) { c.Audit.MaxAge = 0 }},
 		{"engine.partitions", func(c *Config) { c.Engine.Partitions = 0 }},
 		{"engine.stopTimeout", func(c *Config) { c.Engine.StopTimeout = 0 }},
 		{"exec.env[0]", func(c *Config) { c.Exec.Env = []string{"A=b"} }},

@@ -239,6 +239,10 @@ func (c *Config) checkBounds(k *checks) {
 	k.require(c.EventLog.MaxBytes >= 16*mib, "eventLog.maxBytes", "%s is less than 16MiB", FormatSize(c.EventLog.MaxBytes))
 	k.require(c.EventLog.IDWindow > 0, "eventLog.idWindow", "must be above 0")
 	k.require(c.EventLog.MaxIDs > 0, "eventLog.maxIDs", "must be above 0")
+	for field, h := range map[string]History{"stepLogs": c.StepLogs, "audit": c.Audit} {
+		k.require(h.MaxBytes >= 4*mib, field+".maxBytes", "%s is less than 4MiB", FormatSize(h.MaxBytes))
+		k.require(h.MaxAge >= time.Minute, field+".maxAge", "must be a minute or more")
+	}
 	k.require(c.Engine.Partitions >= 1 && c.Engine.Partitions <= 1024, "engine.partitions", "%d is not between 1 and 1024", c.Engine.Partitions)
 	k.require(c.Engine.Workers >= 1 && c.Engine.Workers <= 4096, "engine.workers", "%d is not between 1 and 4096", c.Engine.Workers)
 	k.require(c.Engine.StopTimeout > 0, "engine.stopTimeout", "must be above 0")

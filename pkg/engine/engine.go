@@ -96,8 +96,8 @@ type Options struct {
 	Consents func(*rule.Rule) Consents
 	// RunURL returns the address of a run's page, for texts; nil means none.
 	RunURL func(id string) string
-	// StepLog takes what an action has to say; secrets are redacted in it. nil logs to Logger.
-	StepLog func(runID, step string) io.WriteCloser
+	// StepLog takes what an action has to say in an attempt of a step; secrets are redacted in it. nil logs to Logger.
+	StepLog func(runID string, phase run.Phase, step string, attempt int) io.WriteCloser
 
 	Partitions  int           // default 8; a store is opened with the number it was made with
 	Workers     int           // steps running at once in this process; default 64

@@ -344,7 +344,7 @@ func (p *partition) call(ctx context.Context, at *attempt, phase run.Phase, step
 	if err != nil {
 		return nil, err
 	}
-	log := p.e.StepLog(at.run.ID, step)
+	log := p.e.StepLog(at.run.ID, phase, step, at.n)
 	defer log.Close()
 	c := p.callOf(&at.run, at.rule, at.event, phase, step, params)
 	c.Attempt, c.Log = at.n, log

@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/riposte-dev/riposte/pkg/run"
 )
 
 type metrics struct {
@@ -43,9 +45,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 }
 
 // logSteps sends what actions say to the logger, a record a line.
-func logSteps(logger *slog.Logger, redact func(string) string) func(runID, step string) io.WriteCloser {
-	return func(runID, step string) io.WriteCloser {
-		return &lineLogger{log: logger.With("run", runID, "step", step), redact: redact}
+func logSteps(logger *slog.Logger, redact func(string) string) func(runID string, phase run.Phase, step string, attempt int) io.WriteCloser {
+	return func(runID string, phase run.Phase, step string, attempt int) io.WriteCloser {
+		return &lineLogger{log: logger.With("run", runID, "phase", string(phase), "step", step, "attempt", attempt), redact: redact}
 	}
 }
 

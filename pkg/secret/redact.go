@@ -94,9 +94,10 @@ func (r *Redactor) String(s string) string {
 // Writer returns a writer to w that redacts, also what is spread over several writes. It holds back only what may be the
 // beginning of a secret, at most the length of the longest; Close writes that, and does not close w. It is safe for
 // concurrent use, but two writers' bytes that interleave inside a secret can't be recognised.
-func (r *Redactor) Writer(w io.Writer) io.WriteCloser { return &writer{redactor: r, w: w} }
+func (r *Redactor) Writer(w io.Writer) *Writer { return &Writer{redactor: r, w: w} }
 
-type writer struct {
+// Writer is what Redactor.Writer returns.
+type Writer struct {
 	redactor *Redactor
 	w        io.Writer
 
@@ -104,10 +105,38 @@ type writer struct {
 	held    []byte
 	covered int  // leading bytes of held that belong to a secret whose mask is written already
 	masked  bool // what was written last is a mask
+	resumed bool // held begins after a gap: it may begin inside a secret
+	skipped int64
 	err     error
 }
 
-func (w *writer) Write(p []byte) (int, error) {
+// Skip says that text is missing between what was written and what will be. Half a secret on either side of the gap can't be
+// recognised, so what may be one is dropped: what is held back, and after the gap as much as the longest secret has, or the
+// rest of the line if that is less.
+func (w *Writer) Skip() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.resumed {
+		return // nothing was let through since the gap before
+	}
+	w.drop(len(w.held))
+	w.covered, w.masked, w.resumed = 0, false, true
+}
+
+// Skipped returns how many bytes were dropped on account of Skip.
+func (w *Writer) Skipped() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.skipped
+}
+
+func (w *Writer) drop(n int) {
+	w.held = append(w.held[:0], w.held[n:]...)
+	w.skipped += int64(n)
+}
+
+// Write takes a part of the text.
+func (w *Writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err != nil {
@@ -121,7 +150,8 @@ func (w *writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (w *writer) Close() error {
+// Close writes what is held back, and says that nothing comes after it.
+func (w *Writer) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err == nil {
@@ -131,8 +161,11 @@ func (w *writer) Close() error {
 }
 
 // flush writes what is known to be safe; all of it at the end.
-func (w *writer) flush(all bool) {
+func (w *Writer) flush(all bool) {
 	m := w.redactor.current.Load()
+	if w.resumed && !w.resume(m, all) {
+		return
+	}
 	safe := len(w.held)
 	if !all {
 		safe = m.safe(w.held)
@@ -160,6 +193,29 @@ func (w *writer) flush(all bool) {
 	if len(out) > 0 {
 		_, w.err = w.w.Write(out)
 	}
+}
+
+// resume drops what may be the rest of a secret that began in a gap, once there is enough text to tell its end.
+func (w *Writer) resume(m *matcher, all bool) bool {
+	// Every line of a secret is one itself, so that none goes on unseen after a line's end.
+	within := max(m.longest-1, 0)
+	cut := within
+	if i := bytes.IndexByte(w.held[:min(within, len(w.held))], '\n'); i >= 0 {
+		cut = i + 1
+	}
+	if !all && (len(w.held) < cut || m.safe(w.held) < cut) {
+		return false
+	}
+	cut = min(cut, len(w.held))
+	covered := 0
+	for _, s := range m.find(w.held, 0) { // another one must not be cut in two
+		if s.from < cut && s.to > cut {
+			covered = s.to - cut
+		}
+	}
+	w.drop(cut)
+	w.covered, w.resumed = covered, false
+	return true
 }
 
 type span struct{ from, to int }

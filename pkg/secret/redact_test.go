@@ -118,7 +118,7 @@ func TestWriterHoldsBackOnlyBeginnings(t *testing.T) {
 
 func TestWriterIsBoundedByTheLongestSecret(t *testing.T) {
 	r := redactor("aaaaaaaa")
-	w := r.Writer(io.Discard).(*writer)
+	w := r.Writer(io.Discard)
 	for range 1000 {
 		if _, err := io.WriteString(w, "aaaaaaaaaaa"); err != nil {
 			t.Fatal(err)
@@ -132,6 +132,50 @@ func TestWriterIsBoundedByTheLongestSecret(t *testing.T) {
 type broken struct{ err error }
 
 func (b broken) Write([]byte) (int, error) { return 0, b.err }
+
+// TestWriterAfterAGap cuts texts at any two places, as a log does that keeps the beginning and the end: no part of a secret that
+// can be told from other text may be left on either side.
+func TestWriterAfterAGap(t *testing.T) {
+	secrets := []string{"hunter22hunter", "first line\nsecond line", "aaaa"}
+	text := strings.Repeat("plain ", 4) + "hunter22hunter" + strings.Repeat(" text", 4) + "\nfirst line\nsecond line\n" +
+		base64.StdEncoding.EncodeToString([]byte("hunter22hunter")) + " aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa and the end of it, which is not secret at all"
+	known := redactor(secrets...)
+	for from := range len(text) {
+		for to := from + 1; to <= len(text); to++ {
+			var out bytes.Buffer
+			w := known.Writer(&out)
+			_, _ = io.WriteString(w, text[:from])
+			w.Skip()
+			half := to + (len(text)-to)/2
+			_, _ = io.WriteString(w, text[to:half])
+			_, _ = io.WriteString(w, text[half:])
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+			// Any four bytes of a secret that stand in no other text.
+			for _, part := range []string{"hunt", "unte", "nter", "ter2", "er22", "22hu", "firs", "econ", "aHVu", "dW50", "bnRl", "aaaa"} {
+				if strings.Contains(out.String(), part) {
+					t.Fatalf("of %q and %q is left %q", text[:from], text[to:], out.String())
+				}
+			}
+			if to < len(text)-80 && !strings.Contains(out.String(), "not secret at all") {
+				t.Fatalf("%q is left: too little", out.String())
+			}
+		}
+	}
+}
+
+func TestSkippingSaysHowMuchItDropped(t *testing.T) {
+	var out bytes.Buffer
+	w := redactor("hunter22").Writer(&out)
+	_, _ = io.WriteString(w, "one hunt")
+	w.Skip()
+	w.Skip()
+	_, _ = io.WriteString(w, "er22\ntwo\n")
+	if out.String() != "one two\n" || w.Skipped() != 9 {
+		t.Errorf("%q, %d bytes dropped", out.String(), w.Skipped())
+	}
+}
 
 func TestWriterPassesErrorsOn(t *testing.T) {
 	full := errors.New("disk full")

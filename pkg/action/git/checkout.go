@@ -300,6 +300,7 @@ func (c *checkout) gitDir(dir string, t target) error {
 	if t.branch != "" {
 		files["HEAD"] = "ref: refs/heads/" + t.branch + "\n"
 		files["refs/heads/"+t.branch] = head
+		files[trackingRef(t.branch).String()] = head // what git.push may replace
 	}
 	if shallow, err := os.ReadFile(filepath.Join(c.repo.path, "shallow")); err == nil {
 		files["shallow"] = string(shallow)
@@ -319,6 +320,11 @@ func (c *checkout) gitDir(dir string, t target) error {
 		return placing(err)
 	}
 	return f.Close()
+}
+
+// trackingRef names what a branch of the remote was when it was pulled.
+func trackingRef(branch string) plumbing.ReferenceName {
+	return plumbing.NewRemoteReferenceName("origin", branch)
 }
 
 func linkPacks(from, to string) error {

@@ -50,6 +50,65 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+func TestConformanceOfWrites(t *testing.T) {
+	eachBackend(t, func(t *testing.T, opts Options) {
+		o := newOrigin(t)
+		o.commit("main", "f", "one")
+		bad := o.commit("main", "f", "two")
+		s := serve(t, o)
+		s.password = token
+		hanging := make(chan struct{}, 16)
+		hung := hostile(t, func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			hanging <- struct{}{}
+			<-r.Context().Done()
+		})
+		opts.Credentials = []Credential{tokenFor(s.URL)}
+		defs := action.NewRegistry(Definitions(opts))
+		secrets := map[string]string{"token": token, "key": "hunter2-is-no-key"}
+		// pulled makes the checkout that a call works on.
+		pulled := func(t *testing.T, call *action.Call) {
+			src := *call
+			src.StepID, src.Params = "src", &PullParams{URL: s.repo(), Ref: "main", Depth: 1}
+			if _, err := defs["git.pull"].Run(t.Context(), &src); err != nil {
+				t.Fatal(err)
+			}
+			put(t, call.Dir, "src/new", call.Dir)
+		}
+		cancelled := func(params any) actiontest.Case {
+			cancel := make(chan struct{})
+			return actiontest.Case{Name: "cancelled", Params: params, Cancel: cancel, Prepare: func(*testing.T, *action.Call) {
+				go func() { <-hanging; close(cancel) }()
+			}}
+		}
+		fork := &action.EventInfo{Fork: true}
+		key := &action.SecretRef{Secret: "key"}
+		actiontest.Run(t, defs["git.commit"], []actiontest.Case{
+			{Name: "commit", Params: &CommitParams{Dir: "src", Message: "x"}, Prepare: pulled, Outputs: action.Outputs{"changed": true, "files": []any{"new"}}},
+			{Name: "not a key", Params: &CommitParams{Dir: "src", Message: "x", SigningKey: key}, Prepare: pulled, Secrets: secrets, Want: actiontest.Permanent, ErrorHas: []string{"signingKey"}},
+			{Name: "no checkout", Params: &CommitParams{Dir: "src", Message: "x"}, Want: actiontest.Permanent, ErrorHas: []string{"git.pull"}},
+		})
+		actiontest.Run(t, defs["git.push"], []actiontest.Case{
+			{Name: "push", Params: &PushParams{Dir: "src", Branch: "main"}, Prepare: pulled, Secrets: secrets, Outputs: action.Outputs{"changed": false, "commit": bad}},
+			{Name: "another branch", Params: &PushParams{URL: s.repo(), Commit: bad, Branch: "prod"}, Secrets: secrets, Outputs: action.Outputs{"changed": true}},
+			{Name: "fork", Params: &PushParams{Dir: "src", Branch: "main"}, Event: fork, Want: actiontest.Refused},
+			{Name: "credential in the URL", Params: &PushParams{URL: "https://" + token + "@example.org/a/b", Commit: bad, Branch: "main"}, Secrets: secrets, Want: actiontest.Permanent},
+			{Name: "wrong credential", Params: &PushParams{URL: strings.Replace(s.repo(), "127.0.0.1", "localhost", 1), Commit: bad, Branch: "main"}, Secrets: secrets, Want: actiontest.Permanent, ErrorHas: []string{"credential"}},
+			{Name: "local", Params: &PushParams{URL: o.bare, Commit: bad, Branch: "main"}, Want: actiontest.Permanent, ErrorHas: []string{"serve --dev"}},
+			{Name: "branch", Params: &PushParams{URL: s.repo(), Commit: bad, Branch: "a..b"}, Want: actiontest.Permanent, ErrorHas: []string{"a..b"}},
+			cancelled(&PushParams{URL: hung.URL + "/acme/x", Commit: bad, Branch: "main"}),
+		})
+		actiontest.Run(t, defs["git.revert"], []actiontest.Case{
+			{Name: "not a key", Params: &RevertParams{URL: s.repo(), Commit: bad, Branch: "main", Push: true, SigningKey: key}, Secrets: secrets, Want: actiontest.Permanent},
+			{Name: "revert", Params: &RevertParams{URL: s.repo(), Commit: bad, Branch: "main", Push: true}, Secrets: secrets, Outputs: action.Outputs{"changed": true, "files": []any{"f"}}},
+			{Name: "reverted", Params: &RevertParams{URL: s.repo(), Commit: bad, Branch: "prod", Push: true}, Secrets: secrets, Outputs: action.Outputs{"changed": true}},
+			{Name: "fork", Params: &RevertParams{URL: s.repo(), Commit: bad, Branch: "main"}, Event: fork, Want: actiontest.Refused},
+			{Name: "ext", Params: &RevertParams{URL: "ext::sh", Commit: bad, Branch: "main"}, Want: actiontest.Permanent},
+			cancelled(&RevertParams{URL: hung.URL + "/acme/x", Commit: bad, Branch: "main", Push: true}),
+		})
+	})
+}
+
 func TestForbiddenAddressOverSSH(t *testing.T) {
 	key, _ := newKey(t)
 	opts := testOptions(t)

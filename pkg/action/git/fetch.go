@@ -142,7 +142,7 @@ func (f goGit) fetch(ctx context.Context, repo *repository, refs *packp.AdvRefs,
 	if err := repo.cut(res.Shallows, nil); err != nil {
 		return err
 	}
-	if err := repo.addPack(packReader(req.Capabilities, res)); err != nil {
+	if err := repo.addPack(demuxer(req.Capabilities, res, nil)); err != nil {
 		return err
 	}
 	if err := repo.cut(nil, res.Unshallows); err != nil {
@@ -234,14 +234,19 @@ func (r *repository) cut(add, remove []plumbing.Hash) error {
 	return nil
 }
 
-func packReader(caps *capability.List, r io.Reader) io.Reader {
+// demuxer takes apart what a remote sends together, where that was agreed on; progress may be nil.
+func demuxer(caps *capability.List, r io.Reader, progress io.Writer) io.Reader {
+	var d *sideband.Demuxer
 	switch {
 	case caps.Supports(capability.Sideband64k):
-		return sideband.NewDemuxer(sideband.Sideband64k, r)
+		d = sideband.NewDemuxer(sideband.Sideband64k, r)
 	case caps.Supports(capability.Sideband):
-		return sideband.NewDemuxer(sideband.Sideband, r)
+		d = sideband.NewDemuxer(sideband.Sideband, r)
+	default:
+		return r
 	}
-	return r
+	d.Progress = progress
+	return d
 }
 
 // addPack stores a pack under its checksum once all of it is here, is within bounds and was checked object by object.

@@ -1,11 +1,16 @@
 // Package git is the action git.pull, which brings one commit of a remote repository into the run's own directory, the
-// Differ, which tells what changed between two commits of one, and Files, which reads a commit's files without a checkout, and lists what is proposed.
+// actions git.commit, git.push and git.revert, which change one, the Differ, which tells what changed between two commits,
+// Files, which reads a commit's files without a checkout and lists what is proposed, and the Lister, which asks for branches.
 //
 // Guarantees. One fetch at a time runs against a mirror; others of the same repository wait for it, and find what it
 // brought. A mirror is a cache: a broken one is thrown away and fetched again, and the least recently used ones make
 // room. What a remote sends is bounded in bytes and time while it is received, and in the size of each object and of the
 // whole checkout before memory or disk is spent on it. Nothing of a repository runs: no hooks, no submodules, no filters.
 // A checkout holds no symbolic link that leaves it and no entry that Git would take for its own directory.
+//
+// Writing is done in process, whatever the backend. A branch moves only from the commit at which it was seen to another, in
+// one transaction of the host, and loses commits only where they were named, or were made by the same rule. Each commit
+// names the run and rule that made it (event.WithTrailers), so that a step that is made again finds what it did.
 //
 // Addresses are checked when dialled, by Options.Dial. Credentials go only to URLs below their prefix, compared by
 // scheme, host, port and whole path segments, and never follow a redirect to another host. No credential appears in an
@@ -73,7 +78,9 @@ type Options struct {
 	CAFile string
 	// Runner starts the git program; needed for BackendGit only.
 	Runner *command.Runner
-	// Now is the clock by which mirrors age; time.Now when nil.
+	// Committer makes the commits of git.commit and git.revert, as "Name <mail>"; DefaultCommitter when empty.
+	Committer string
+	// Now is the clock by which mirrors age and commits are made; time.Now when nil.
 	Now func() time.Time
 }
 
@@ -82,6 +89,7 @@ func (o Options) withDefaults() Options {
 	o.MaxBytes = cmp.Or(o.MaxBytes, DefaultMaxBytes)
 	o.Timeout = cmp.Or(o.Timeout, DefaultTimeout)
 	o.Backend = cmp.Or(o.Backend, BackendGoGit)
+	o.Committer = cmp.Or(o.Committer, DefaultCommitter)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -109,6 +117,9 @@ func (o Options) Validate() error {
 		}
 	default:
 		errs = append(errs, fmt.Errorf("git: Options.Backend is %q; it must be %q or %q", o.Backend, BackendGoGit, BackendGit))
+	}
+	if _, err := identity(o.Committer); err != nil {
+		errs = append(errs, fmt.Errorf("git: Options.Committer: %w", err))
 	}
 	for i, c := range o.Credentials {
 		if _, err := parsePrefix(c.URLPrefix); err != nil {
@@ -140,7 +151,7 @@ func (o PullOutputs) values() action.Outputs {
 	return action.Outputs{"dir": o.Dir, "commit": o.Commit, "branch": o.Branch, "ref": o.Ref, "url": o.URL}
 }
 
-// Definitions returns git.pull. Options that do not validate make every call fail with what is wrong.
+// Definitions returns git.pull, git.commit, git.push and git.revert. Options that do not validate make every call fail with what is wrong.
 func Definitions(o Options) []action.Definition {
 	definitions, _ := Open(o)
 	return definitions
@@ -150,7 +161,7 @@ func Definitions(o Options) []action.Definition {
 func Open(o Options) ([]action.Definition, *Differ) {
 	invalid := o.Validate()
 	p := newPuller(o.withDefaults())
-	return []action.Definition{p.definition(invalid)}, &Differ{p, invalid}
+	return []action.Definition{p.definition(invalid), p.commitDefinition(invalid), p.pushDefinition(invalid), p.revertDefinition(invalid)}, &Differ{p, invalid}
 }
 
 func (p *puller) definition(invalid error) action.Definition {

@@ -442,6 +442,20 @@ func (r *remote) hint(err error) (hint string, permanent bool) {
 		return "; a host also answers so where credentials are missing: " + strings.TrimPrefix(r.credentialHint(), "; "), true
 	case errors.Is(err, transport.ErrEmptyRemoteRepository):
 		return "; push a first commit", true
+	case errors.Is(err, errPushTooBig):
+		return "; keep large files elsewhere", true
+	case errors.Is(err, errMoved):
+		return "; try again", false
+	case errors.Is(err, errDeclined):
+		return "; a rule of the host forbids it: let the credential's account do it there, or push to another branch and open a pull request", true
+	case errors.Is(err, errNotForward):
+		return "; pull the branch again and commit on top of it, in a new run", true
+	case errors.Is(err, errUnexpected):
+		return "; look at what is there, and name it in expect if it may go", true
+	case errors.Is(err, errConflict):
+		return "; revert those commits first, or let people do it", true
+	case errors.Is(err, errNoParent):
+		return "; give mainline, as of git revert", true
 	case errors.Is(err, errTooManyFiles):
 		return "; narrow the path, or move files elsewhere", true
 	case errors.Is(err, errUnknownRef), errors.Is(err, errNotCommit):

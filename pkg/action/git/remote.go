@@ -94,23 +94,34 @@ func (a *uploadAnswer) Close() error {
 func (r *remote) open(ctx context.Context) (transport.UploadPackSession, error) {
 	switch r.addr.scheme {
 	case "https", "http":
-		return r.openHTTP()
+		c, err := r.openHTTP()
+		if err != nil {
+			return nil, err
+		}
+		return c.NewUploadPackSession(c.endpoint, c.auth)
 	case "ssh":
-		return r.openSSH(ctx)
+		return r.openSSH(ctx, transport.UploadPackServiceName)
 	default:
 		return openLocal(r.addr.path)
 	}
 }
 
-func (r *remote) openHTTP() (transport.UploadPackSession, error) {
+// httpClient opens sessions with one repository.
+type httpClient struct {
+	transport.Transport
+	endpoint *transport.Endpoint
+	auth     transport.AuthMethod // nil where there is no credential
+}
+
+func (r *remote) openHTTP() (httpClient, error) {
 	auth, err := r.basicAuth()
 	if err != nil {
-		return nil, err
+		return httpClient{}, err
 	}
 	if r.http == nil {
 		roots, err := r.roots()
 		if err != nil {
-			return nil, err
+			return httpClient{}, err
 		}
 		r.http = &http.Transport{
 			DialContext:           r.dialHTTP,
@@ -122,15 +133,14 @@ func (r *remote) openHTTP() (transport.UploadPackSession, error) {
 	}
 	// Redirects are followed for the first request only, and credentials stay with their origin: documented at
 	// go-git's http.AuthMethod and RedirectPolicy.
-	t := githttp.NewClient(&http.Client{Transport: roundTripper{r.http, r.meter}})
-	endpoint, err := transport.NewEndpoint(r.addr.String())
-	if err != nil {
-		return nil, fmt.Errorf("read URL: %w", err)
+	c := httpClient{Transport: githttp.NewClient(&http.Client{Transport: roundTripper{r.http, r.meter}})}
+	if auth != nil { // a nil pointer would be an AuthMethod
+		c.auth = auth
 	}
-	if auth == nil {
-		return t.NewUploadPackSession(endpoint, nil)
+	if c.endpoint, err = transport.NewEndpoint(r.addr.String()); err != nil {
+		return httpClient{}, fmt.Errorf("read URL: %w", err)
 	}
-	return t.NewUploadPackSession(endpoint, auth)
+	return c, nil
 }
 
 func (r *remote) roots() (*x509.CertPool, error) {
@@ -185,17 +195,25 @@ func private(a net.Addr) bool {
 
 // openLocal serves a repository of this machine in process; there is no upload-pack program to trust or to miss.
 func openLocal(path string) (transport.UploadPackSession, error) {
-	fs := osfs.New(path, osfs.WithBoundOS())
+	s, _, err := localStorage(path)
+	if err != nil {
+		return nil, err
+	}
+	return server.NewServer(loader{s}).NewUploadPackSession(&transport.Endpoint{}, nil)
+}
+
+func localStorage(path string) (s *filesystem.Storage, bare bool, err error) {
+	fs, bare := osfs.New(path, osfs.WithBoundOS()), true
 	if _, err := fs.Stat("HEAD"); err != nil {
+		bare = false
 		if fs, err = fs.Chroot(".git"); err != nil {
-			return nil, transport.ErrRepositoryNotFound
+			return nil, false, transport.ErrRepositoryNotFound
 		}
 		if _, err := fs.Stat("HEAD"); err != nil {
-			return nil, transport.ErrRepositoryNotFound
+			return nil, false, transport.ErrRepositoryNotFound
 		}
 	}
-	s := filesystem.NewStorage(fs, cache.NewObjectLRUDefault())
-	return server.NewServer(loader{s}).NewUploadPackSession(&transport.Endpoint{}, nil)
+	return filesystem.NewStorage(fs, cache.NewObjectLRUDefault()), bare, nil
 }
 
 type loader struct{ storer.Storer }

@@ -23,9 +23,9 @@ var (
 	errBadKey       = errors.New("the configured SSH key cannot be used")
 )
 
-// openSSH starts git-upload-pack. go-git's SSH transport dials by itself and reads the user's ssh_config, so this is its
-// session over a connection of ours; the protocol's messages are go-git's.
-func (r *remote) openSSH(ctx context.Context) (transport.UploadPackSession, error) {
+// openSSH starts git-upload-pack or git-receive-pack. go-git's SSH transport dials by itself and reads the user's
+// ssh_config, so this is its session over a connection of ours; the protocol's messages are go-git's.
+func (r *remote) openSSH(ctx context.Context, service string) (*sshSession, error) {
 	config, err := r.sshConfig()
 	if err != nil {
 		return nil, err
@@ -42,9 +42,9 @@ func (r *remote) openSSH(ctx context.Context) (transport.UploadPackSession, erro
 		return nil, err
 	}
 	s := &sshSession{client: ssh.NewClient(client, chans, reqs), stop: stop}
-	if err := s.start(r.meter, "git-upload-pack "+quote(r.addr.path)); err != nil {
+	if err := s.start(r.meter, service+" "+quote(r.addr.path)); err != nil {
 		_ = s.Close()
-		return nil, fmt.Errorf("start git-upload-pack: %w", err)
+		return nil, fmt.Errorf("start %s: %w", service, err)
 	}
 	return s, nil
 }
@@ -177,6 +177,29 @@ func (s *sshSession) UploadPack(_ context.Context, req *packp.UploadPackRequest)
 		return nil, fmt.Errorf("read the remote's answer: %w", err)
 	}
 	return res, nil
+}
+
+func (s *sshSession) ReceivePack(_ context.Context, req *packp.ReferenceUpdateRequest) (*packp.ReportStatus, error) {
+	if err := req.Encode(s.in); err != nil {
+		return nil, s.refused(err)
+	}
+	if err := s.in.Close(); err != nil {
+		return nil, s.refused(err)
+	}
+	report := packp.NewReportStatus()
+	if err := report.Decode(demuxer(req.Capabilities, s.out, req.Progress)); err != nil {
+		return nil, s.refused(err)
+	}
+	return report, report.Error()
+}
+
+// refused adds what the remote said when it hung up.
+func (s *sshSession) refused(err error) error {
+	_ = s.session.Wait()
+	if said := s.said.String(); said != "" {
+		return fmt.Errorf("%w: %s", err, said)
+	}
+	return err
 }
 
 // Close ends the connection. The remote's exit status says nothing more than the checked pack did.
