@@ -20,6 +20,7 @@ func purePackages() []string {
 		"audit",
 		"backtest",
 		"commitsig",
+		"consent",
 		"correlate",
 		"document",
 		"event",

@@ -97,8 +97,11 @@ type Options struct {
 	Events Events
 	Runs   Runs
 	Orders Orders
-	Logs   Logs
-	Audit  AuditLog
+	// Consent has a run hear a person's yes (run.CommandApprove) or no (run.CommandReject), and returns the entry that says what
+	// came of it: without a run it was refused. ok is false where the run did not hear of it within some seconds.
+	Consent func(ctx context.Context, order, runID string, c Consent) (heard run.Entry, ok bool, err error)
+	Logs    Logs
+	Audit   AuditLog
 	// Stopping is closed when the server is about to stop, so that nobody follows a log for ever; nil never is.
 	Stopping <-chan struct{}
 	// Explain says what each rule made of an event; all lists also those whose trigger does not select it. Errors are as

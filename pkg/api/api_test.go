@@ -30,6 +30,8 @@ type store struct {
 	state  run.State      // of the run; failed by default
 	events api.EventQuery // the last one asked
 	runs   api.RunQuery
+	asks   bool      // the run waits for consent
+	heard  run.Entry // what a consent comes to; the zero one is not heard of in time
 
 	audited    []audit.Entry
 	auditQuery api.AuditQuery
@@ -46,10 +48,19 @@ func (s *store) event() *event.Event {
 }
 
 func (s *store) run() run.Run {
-	return run.Run{
+	r := run.Run{
 		ID: s.event().ID + "-hello", Rule: "hello", Event: s.event().ID, State: cmp.Or(s.state, run.Failed), CreatedAt: time.Unix(2, 0).UTC(),
 		Steps: []run.Step{{ID: "src", Uses: "git.pull", State: run.StepFailed, StartedAt: time.Unix(3, 0).UTC(), Error: "no such branch"}, {ID: "tell", State: run.StepPending}},
 	}
+	if s.asks {
+		r.Approval = &run.Approval{Step: "src", Digest: "d1", Needed: 2, Shown: run.Values{"n": 1}, By: []run.Consent{{Who: "ana", At: time.Unix(4, 0)}}}
+	}
+	return r
+}
+
+func (s *store) Consent(_ context.Context, order, id string, c api.Consent) (run.Entry, bool, error) {
+	s.orders = append(s.orders, fmt.Sprintf("%s %s by %s %v %s %q %q", order, id, c.Who, c.Groups, c.Via, c.Digest, c.Comment))
+	return s.heard, s.heard.Kind != "", s.err
 }
 
 type eventReader struct{ *store }
@@ -151,7 +162,7 @@ func (l *logReader) Close() {}
 
 func handler(s *store, tokens ...api.Token) http.Handler {
 	return api.New(api.Options{
-		Events: eventReader{s}, Runs: runReader{s}, Orders: s, Logs: s, Audit: auditLog{s}, Stopping: s.stopping, Explain: s.Explain, Tokens: tokens, Version: "test",
+		Events: eventReader{s}, Runs: runReader{s}, Orders: s, Consent: s.Consent, Logs: s, Audit: auditLog{s}, Stopping: s.stopping, Explain: s.Explain, Tokens: tokens, Version: "test",
 		Rules: func() api.RuleSet { return api.RuleSet{Revision: "abc"} }, Sources: func() []api.Source { return []api.Source{{Name: "zed"}, {Name: "abc", Problem: "its secret is empty"}} },
 		Backup: func(_ context.Context, w io.Writer) error {
 			_, _ = io.WriteString(w, "tar")

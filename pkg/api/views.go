@@ -99,6 +99,8 @@ type Run struct {
 	StartedAt    *time.Time `json:"startedAt"`
 	EndedAt      *time.Time `json:"endedAt"`
 	Steps        []Step     `json:"steps"`
+	// Approval is what it waits for a person to agree to, or waited for.
+	Approval *Approval `json:"approval,omitempty"`
 }
 
 // Part is an event that took part in a correlation.
@@ -126,7 +128,7 @@ func viewRun(r *run.Run) Run {
 	v := Run{
 		ID: r.ID, Rule: r.Rule, RuleRevision: r.RuleRevision, Event: r.Event, State: r.State, Reason: r.Reason, Message: r.Message,
 		Key: r.Key, Rest: r.Rest, Cancelling: r.Cancelling, Attempt: r.Attempt, CreatedAt: r.CreatedAt, StartedAt: known(r.StartedAt), EndedAt: known(r.EndedAt),
-		Steps: make([]Step, len(r.Steps)),
+		Steps: make([]Step, len(r.Steps)), Approval: viewApproval(r.Approval),
 	}
 	for _, ref := range r.Events {
 		v.Events = append(v.Events, Part{ref.Part, ref.ID})

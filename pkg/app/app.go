@@ -224,8 +224,8 @@ func (a *App) buildEngine(ctx context.Context) (err error) {
 		return err
 	}
 	a.engine, err = engine.New(engine.Options{
-		Quiet: times.At,
-		Log:   a.events, Store: journals{a.store, a.history}, States: a.store, Leases: a.leases, Owner: owner,
+		Quiet: times.At, Consents: a.consents,
+		Log: a.events, Store: journals{a.store, a.history}, States: a.store, Leases: a.leases, Owner: owner,
 		Revision: a.rules.revision, Activated: a.rules.note, Watches: a.rules.watches, Watched: a.rules.watched,
 		Redact: a.redactor.String, Secret: a.secrets.action, RunURL: runURL, Diff: a.differ.Paths, StepLog: a.logs.Step,
 		Partitions: a.config.Engine.Partitions, Workers: a.config.Engine.Workers, StopTimeout: a.config.Engine.StopTimeout,
@@ -253,8 +253,8 @@ func (a *App) buildServers(ctx context.Context) error {
 	stopping := make(chan struct{})
 	admin := api.New(api.Options{
 		Logs: logView{a.logs}, Audit: auditView{a.audit}, Stopping: stopping,
-		Explain: why.Explain,
-		Events:  eventView{a.events, a.rules, a.history}, Runs: runView{a.history}, Orders: orders, Rules: a.rules.view, Sources: a.rules.sources,
+		Explain: why.Explain, Consent: hearing{orders, a.history}.consent,
+		Events: eventView{a.events, a.rules, a.history}, Runs: runView{a.history}, Orders: orders, Rules: a.rules.view, Sources: a.rules.sources,
 		Backup: a.backup(), Tokens: tokens(a.config.Tokens), Version: a.o.Version, Logger: a.log,
 	})
 	health := api.Health(map[string]api.Check{

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/riposte-dev/riposte/pkg/consent"
 	"github.com/riposte-dev/riposte/pkg/grant"
 	"github.com/riposte-dev/riposte/pkg/quiet"
 )
@@ -40,6 +41,8 @@ type Config struct {
 	QuietTimes  []QuietTime // when rules leave things alone
 	// Grants say what rules may use, by path; nil where there are none, and everything is allowed.
 	Grants grant.List
+	// Approvals says who may agree to what runs in mode approve wait for.
+	Approvals consent.Spec
 
 	Limits    Limits
 	EventLog  EventLog

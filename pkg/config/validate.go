@@ -54,6 +54,7 @@ func (c *Config) problems() []Problem {
 		k.require(false, "grants"+p.Field, "%s", p.Msg)
 	}
 	c.checkTokens(k)
+	c.checkApprovals(k)
 	c.checkRulesGit(k)
 	c.checkAPI(k, "prometheus", c.Prometheus)
 	c.checkAPI(k, "alertmanager", c.Alertmanager)
@@ -224,6 +225,19 @@ func (c *Config) checkTokens(k *checks) {
 		k.require(t.SHA256 == "" || !hashes[strings.ToLower(t.SHA256)], field+".sha256", "stands twice; each token needs its own")
 		k.require(slices.Contains([]string{"viewer", "operator", "admin"}, t.Role), field+".role", "%q is none of viewer, operator, admin", t.Role)
 		names[t.Name], hashes[strings.ToLower(t.SHA256)] = true, true
+	}
+}
+
+func (c *Config) checkApprovals(k *checks) {
+	names := make([]string, len(c.Tokens))
+	for i, t := range c.Tokens {
+		names[i] = t.Name
+	}
+	for _, p := range c.Approvals.Validate(names) {
+		k.require(false, "approvals."+p.Field, "%s", p.Msg)
+	}
+	for i, p := range c.Approvals.People {
+		k.require(len(p.Links) == 0 || c.PublicURL != "", fmt.Sprintf("approvals.people[%d].links", i), "needs publicURL, under which the links are opened")
 	}
 }
 

@@ -107,6 +107,7 @@ type loader struct {
 
 	compiling []string               // workflows that are being compiled, from the outermost
 	grants    map[string]grant.Grant // by file
+	paths     map[string]string      // by file: its path in the rules repository
 	denied    map[string]error       // of targets that may not be
 }
 
@@ -120,7 +121,7 @@ type doc struct {
 func Load(files []File, o Options) (*Set, error) {
 	files = slices.Clone(files)
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
-	l := &loader{opts: o, places: map[string]string{}, grants: map[string]grant.Grant{}, denied: map[string]error{}, event: eventFields(), set: &Set{
+	l := &loader{opts: o, places: map[string]string{}, grants: map[string]grant.Grant{}, paths: map[string]string{}, denied: map[string]error{}, event: eventFields(), set: &Set{
 		Digest: digest(files), Files: files, Sources: map[string]*Source{}, Targets: map[string]action.Target{}, Workflows: map[string]*Workflow{}, byName: map[string]*Rule{},
 	}}
 	l.set.Revision = cmp.Or(o.Revision, l.set.Digest)
@@ -167,7 +168,7 @@ func (l *loader) problem(file string, i *document.Item, hint, format string, arg
 }
 
 func (l *loader) read(f File) {
-	l.grants[f.Path] = l.opts.grantOf(f)
+	l.grants[f.Path], l.paths[f.Path] = l.opts.grantOf(f), f.place()
 	items, problems := document.Parse(f.Path, f.Data)
 	l.problems = append(l.problems, problems...)
 	for _, item := range items {
@@ -428,7 +429,7 @@ func (l *loader) rule(d doc) {
 		return
 	}
 	r := &Rule{
-		Name: d.Metadata.Name, File: d.file, Line: d.item.Line, Labels: d.Metadata.Labels, Mode: spec.Mode,
+		Name: d.Metadata.Name, File: d.file, Path: l.paths[d.file], Line: d.item.Line, Labels: d.Metadata.Labels, Mode: spec.Mode,
 		steps: map[stepKey]*step{}, targets: l.set.Targets,
 	}
 	if r.Mode == "" {
