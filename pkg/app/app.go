@@ -253,7 +253,7 @@ func (a *App) buildServers(ctx context.Context) error {
 	stopping := make(chan struct{})
 	admin := api.New(api.Options{
 		Logs: logView{a.logs}, Audit: auditView{a.audit}, Stopping: stopping,
-		Explain: why.Explain, Consent: hearing{orders, a.history}.consent,
+		Explain: why.Explain, Consent: hearing{orders, a.history}.consent, Start: starter{orders, a.events, a.rules}.Start,
 		Events: eventView{a.events, a.rules, a.history}, Runs: runView{a.history}, Orders: orders, Rules: a.rules.view, Sources: a.rules.sources,
 		Backup: a.backup(), Tokens: tokens(a.config.Tokens), Version: a.o.Version, Logger: a.log,
 	})
