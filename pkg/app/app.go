@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -224,7 +225,7 @@ func (a *App) buildEngine(ctx context.Context) (err error) {
 		return err
 	}
 	a.engine, err = engine.New(engine.Options{
-		Quiet: times.At, Consents: a.consents,
+		Quiet: times.At, Consents: a.consents, Loops: a.loops(),
 		Log: a.events, Store: journals{a.store, a.history}, States: a.store, Leases: a.leases, Owner: owner,
 		Revision: a.rules.revision, Activated: a.rules.note, Watches: a.rules.watches, Watched: a.rules.watched,
 		Redact: a.redactor.String, Secret: a.secrets.action, RunURL: runURL, Diff: a.differ.Paths, StepLog: a.logs.Step,
@@ -233,6 +234,15 @@ func (a *App) buildEngine(ctx context.Context) (err error) {
 		Logger: a.log, Registerer: a.metrics,
 	})
 	return err
+}
+
+// loops bound what runs cause in a circle; hosts take the names of accounts as the same in any case.
+func (a *App) loops() engine.Loops {
+	l := engine.Loops{MaxDepth: a.config.Loops.MaxDepth}
+	for _, name := range a.config.Loops.Accounts {
+		l.Accounts = append(l.Accounts, strings.ToLower(name))
+	}
+	return l
 }
 
 // runURL is what texts call a run's address: the command that shows it, since only people who may use the API see runs.

@@ -49,6 +49,7 @@ type Config struct {
 	StepLogs  History
 	Audit     History
 	Engine    Engine
+	Loops     Loops
 	Exec      Exec
 	Git       Git
 	Terraform Terraform
@@ -196,6 +197,12 @@ type Engine struct {
 	StopTimeout time.Duration // for running steps to end when the server stops
 }
 
+// Loops bound what runs cause in a circle.
+type Loops struct {
+	MaxDepth int      // runs above another in a chain in which each caused the event that started the next
+	Accounts []string // our own at the hosts: what they do, and names no run, starts nothing
+}
+
 // Exec bounds child processes.
 type Exec struct {
 	Env         []string // variables of the server that children get
@@ -248,6 +255,7 @@ func Default() *Config {
 		StepLogs: History{MaxBytes: 512 << 20, MaxAge: 30 * 24 * time.Hour},
 		Audit:    History{MaxBytes: 256 << 20, MaxAge: 90 * 24 * time.Hour},
 		Engine:   Engine{Partitions: 8, Workers: 64, StopTimeout: 25 * time.Second},
+		Loops:    Loops{MaxDepth: 3},
 		Exec:     Exec{Env: []string{"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"}, OutputBytes: 64 << 10},
 		Git:      Git{Backend: "go-git", MaxBytes: 1 << 30, Timeout: 5 * time.Minute},
 		Log:      Log{Format: "text", Level: "info"},

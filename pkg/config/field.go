@@ -67,6 +67,8 @@ func (c *Config) Fields() []Field {
 		{"engine.partitions", "engine-partitions", "shards of the work, fixed when the store is made", number(&c.Engine.Partitions)},
 		{"engine.workers", "engine-workers", "steps that run at once", number(&c.Engine.Workers)},
 		{"engine.stopTimeout", "engine-stop-timeout", "time for running steps to end when the server stops", span(&c.Engine.StopTimeout)},
+		{"loops.maxDepth", "loops-max-depth", "runs that may stand above another in a chain in which each caused the event that started the next", number(&c.Loops.MaxDepth)},
+		{"loops.accounts", "loops-accounts", "accounts at Git hosts that only this server uses: what they do without naming a run starts nothing", list(&c.Loops.Accounts)},
 		{"exec.env", "exec-env", "variables of the server that child processes get", list(&c.Exec.Env)},
 		{"exec.outputBytes", "exec-output-bytes", "output kept of one step", size(&c.Exec.OutputBytes)},
 		{"git.backend", "git-backend", "what fetches repositories: go-git or git", str(&c.Git.Backend)},

@@ -260,6 +260,7 @@ func (c *Config) checkBounds(k *checks) {
 	k.require(c.Engine.Partitions >= 1 && c.Engine.Partitions <= 1024, "engine.partitions", "%d is not between 1 and 1024", c.Engine.Partitions)
 	k.require(c.Engine.Workers >= 1 && c.Engine.Workers <= 4096, "engine.workers", "%d is not between 1 and 4096", c.Engine.Workers)
 	k.require(c.Engine.StopTimeout > 0, "engine.stopTimeout", "must be above 0")
+	k.require(c.Loops.MaxDepth >= 1 && c.Loops.MaxDepth <= 20, "loops.maxDepth", "%d is not between 1 and 20", c.Loops.MaxDepth)
 	k.require(c.Exec.OutputBytes >= kib && c.Exec.OutputBytes <= 64*kib, "exec.outputBytes", "%s is not between 1KiB and 64KiB", FormatSize(c.Exec.OutputBytes))
 	k.require(c.Git.MaxBytes >= mib, "git.maxBytes", "%s is less than 1MiB", FormatSize(c.Git.MaxBytes))
 	k.require(c.Git.Timeout > 0, "git.timeout", "must be above 0")
