@@ -175,8 +175,10 @@ type Rule struct {
 type Source struct {
 	Name    string `json:"name"`
 	Type    string `json:"type"`
-	Path    string `json:"path"`
+	Path    string `json:"path"`              // empty where nobody sends to it
 	Problem string `json:"problem,omitempty"` // why it can't receive now
+	// Next is when time makes an event of it, of a schedule.
+	Next *time.Time `json:"next,omitempty"`
 }
 
 // RuleSet is the active rules and how they came to be.

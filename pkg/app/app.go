@@ -36,6 +36,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/receive"
 	"github.com/riposte-dev/riposte/pkg/rulesync"
 	"github.com/riposte-dev/riposte/pkg/runstore"
+	"github.com/riposte-dev/riposte/pkg/schedule"
 	"github.com/riposte-dev/riposte/pkg/secret"
 	"github.com/riposte-dev/riposte/pkg/steplog"
 )
@@ -74,6 +75,7 @@ type App struct {
 	rules    *rules
 	engine   *engine.Engine
 	differ   *git.Differ
+	schedule *schedule.Driver
 	servers  []*server
 	runner   *command.Runner
 	// proposals judges what is proposed for rules that come from Git, where that is configured.
@@ -176,6 +178,15 @@ func (a *App) openRules(ctx context.Context) error {
 	}
 	a.rules = newRules(registries, a.secrets, a.events, a.audit, a.log, a.config.Dev)
 	a.rules.grants = a.config.Grants
+	a.schedule, err = schedule.New(schedule.Options{
+		Sources: a.rules.schedules, Append: a.events.Append, Now: time.Now, Logger: a.log,
+		Mark:    func(ctx context.Context) (time.Time, error) { return a.events.Mark(ctx, broker.MarkSchedule) },
+		SetMark: func(ctx context.Context, t time.Time) error { return a.events.SetMark(ctx, broker.MarkSchedule, t) },
+	})
+	if err != nil {
+		return err
+	}
+	a.rules.changed = a.schedule.Wake
 	a.warnOfGrants(registries.Actions)
 	if a.config.Rules.Git.URL != "" {
 		err = a.openGitRules(ctx)
@@ -301,6 +312,7 @@ func (a *App) Run(ctx context.Context) error {
 	if a.proposals != nil {
 		parts.start("proposals of rules", func() error { return a.proposals.Run(working) })
 	}
+	parts.start("schedules", func() error { return a.schedule.Run(working) })
 	parts.start("active rules", func() error { return a.rules.follow(working, a.log) })
 	parts.start("engine", func() error {
 		return errors.Join(a.engine.Run(working), a.stopServers("admin", "health"))

@@ -32,13 +32,14 @@ import (
 	"github.com/riposte-dev/riposte/pkg/source/gitea"
 	"github.com/riposte-dev/riposte/pkg/source/github"
 	"github.com/riposte-dev/riposte/pkg/source/gitlab"
+	"github.com/riposte-dev/riposte/pkg/source/schedule"
 	"github.com/riposte-dev/riposte/pkg/source/standardwebhooks"
 )
 
 // Sources lists the presets there are.
 func Sources() source.Registry {
 	return source.NewRegistry(
-		alertmanager.Type(), generic.Type(), gitea.Type(), github.Type(), gitlab.Type(), standardwebhooks.Type(),
+		alertmanager.Type(), generic.Type(), gitea.Type(), github.Type(), gitlab.Type(), schedule.Type(), standardwebhooks.Type(),
 	)
 }
 
