@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/action"
@@ -132,11 +134,12 @@ func match(set *rule.Set, body []byte, want int) func() error {
 // loading measures what a set costs.
 func loading(report reporter) error {
 	const n = 10_000
+	defer debug.SetGCPercent(debug.SetGCPercent(300)) // as serve sets it
 	files := ruleDocs(n, condition)
-	best, perRule := 0.0, 0.0
+	best, leastProcessor, perRule := 0.0, 0.0, 0.0
 	for range 3 {
 		before := heap()
-		began := time.Now()
+		began, spent := time.Now(), processor()
 		set, err := load(files)
 		if err != nil {
 			return err
@@ -144,12 +147,25 @@ func loading(report reporter) error {
 		if took := float64(time.Since(began).Milliseconds()); best == 0 || took < best {
 			best = took
 		}
+		if took := float64((processor() - spent).Milliseconds()); leastProcessor == 0 || took < leastProcessor {
+			leastProcessor = took
+		}
 		perRule = float64(heap()-before) / n / 1024
 		runtime.KeepAlive(set)
 	}
 	report("rules_load_10k", best, "ms", 0, "")
+	report("rules_load_10k_processor", leastProcessor, "ms", 0, "")
 	report("rules_memory", perRule, "KiB/rule", 0, "")
 	return swapping(report, files)
+}
+
+// processor is the time of all processors that this process has used: what other work on the machine moves least.
+func processor() time.Duration {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		return 0
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 func heap() uint64 {

@@ -10,8 +10,8 @@ import (
 	"github.com/riposte-dev/riposte/pkg/cli"
 )
 
-// version is stamped by the build.
-var version = "dev"
+// version is stamped by make; a build that stamps nothing has what Go itself knows.
+var version string
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

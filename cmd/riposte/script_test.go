@@ -1,11 +1,20 @@
 package main
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"maps"
+	"math/big"
+	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -36,7 +45,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits": exits, "eventually": eventually, "capture": capture, "fields": fields,
+			"exits": exits, "eventually": eventually, "capture": capture, "fields": fields, "certify": certify,
 		},
 	})
 }
@@ -115,4 +124,41 @@ func value(ts *testscript.TestScript, path string) any {
 		}
 	}
 	return v
+}
+
+// certify makes an authority, and a certificate of it for a name or an address: certify DIR NAME
+func certify(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: certify DIR NAME")
+	}
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(dir, 0o700))
+	authority := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority of a test"}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature}
+	if ip := net.ParseIP(args[1]); ip != nil {
+		leaf.IPAddresses = []net.IP{ip}
+	} else {
+		leaf.DNSNames = []string{args[1]}
+	}
+	authorityKey, leafKey := newKey(ts), newKey(ts)
+	writePEM(ts, filepath.Join(dir, "ca.pem"), "CERTIFICATE")(x509.CreateCertificate(rand.Reader, authority, authority, authorityKey.Public(), authorityKey))
+	writePEM(ts, filepath.Join(dir, "tls.crt"), "CERTIFICATE")(x509.CreateCertificate(rand.Reader, leaf, authority, leafKey.Public(), authorityKey))
+	writePEM(ts, filepath.Join(dir, "tls.key"), "PRIVATE KEY")(x509.MarshalPKCS8PrivateKey(leafKey))
+}
+
+func newKey(ts *testscript.TestScript) *ecdsa.PrivateKey {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ts.Check(err)
+	return key
+}
+
+// writePEM returns what writes the result of a function of crypto/x509.
+func writePEM(ts *testscript.TestScript, name, kind string) func([]byte, error) {
+	return func(der []byte, err error) {
+		ts.Check(err)
+		ts.Check(os.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+	}
 }

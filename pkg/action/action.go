@@ -101,7 +101,11 @@ type EventInfo struct {
 	Branch string // of event.git
 	Commit string
 	Repo   string
-	Fork   bool // the change comes from another repository (event.pullRequest.fork)
+	// CloneURL is the address of the repository (event.git.cloneURL), which says what host it is on.
+	CloneURL string
+	// PullRequest is the number of the event's pull request; 0 where it has none.
+	PullRequest int64
+	Fork        bool // the change comes from another repository (event.pullRequest.fork)
 }
 
 // SecretRef names a secret of the server's configuration.

@@ -259,10 +259,14 @@ func sinceOf(r *http.Request) (time.Time, error) {
 // stateOf reads a run's state.
 func stateOf(r *http.Request) (run.State, error) {
 	state := run.State(r.URL.Query().Get("state"))
-	if state != "" && !slices.Contains(states(), state) {
-		return "", &Error{http.StatusBadRequest, fmt.Sprintf("state %q is not one that runs have", state), fmt.Sprintf("they are %v", states())}
+	if state == "" || slices.Contains(states(), state) {
+		return state, nil
 	}
-	return state, nil
+	var known []string
+	for _, s := range states() {
+		known = append(known, string(s))
+	}
+	return "", &Error{http.StatusBadRequest, fmt.Sprintf("state %q is not one that runs have", state), "they are " + strings.Join(known, ", ")}
 }
 
 // badCursor says what a list can't find: nothing but the place where it is to go on.

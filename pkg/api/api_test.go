@@ -292,7 +292,7 @@ func TestAnswers(t *testing.T) {
 		{"/api/v1/events?since=-1h", 400, "since"},
 		{"/api/v1/events?cursor=bad", 400, `cursor \"bad\" is not one that a list of events returned`},
 		{"/api/v1/runs?cursor=bad", 400, `cursor \"bad\" is not one that a list of runs returned`},
-		{"/api/v1/runs?state=done", 400, "pending running waiting"},
+		{"/api/v1/runs?state=done", 400, "pending, running, waiting"},
 		{"/api/v1/runs?stat=failed", 400, "rule, event, state, limit, cursor"},
 		{"/api/v1/rules?name=x", 400, "there are none"},
 		{"/api/v1/events?limit=many", 400, "limit"},

@@ -33,6 +33,8 @@ func (s *store) Explain(_ context.Context, id string, all bool) (*explain.Explan
 			Groups:    []explain.Group{{Key: "github", Since: at, Until: at, Events: []explain.Took{{Part: "a", ID: id, At: at}}, Rest: 1, Missing: []string{"b"}, Need: 1, State: "up", Quiet: true}},
 			Elsewhere: []explain.Elsewhere{{Partition: 1, Owner: "riposte-1", Busy: true}},
 		}},
+		Limits:      []explain.Limit{{Runs: 1, Per: "1h", By: []explain.Value{absent}, Default: true, State: &explain.LimitState{Runs: 1, Reached: true, Free: &at}}},
+		Concurrency: &explain.Concurrency{Group: absent, Policy: "queue"},
 	}
 	x := &explain.Explanation{
 		Event: explain.Head{ID: id, Source: "github", Type: "push", Subject: "acme/shop", Time: at, ReceivedAt: at},

@@ -76,6 +76,7 @@ type App struct {
 	engine   *engine.Engine
 	differ   *git.Differ
 	schedule *schedule.Driver
+	hosts    *hosts
 	servers  []*server
 	runner   *command.Runner
 	// proposals judges what is proposed for rules that come from Git, where that is configured.
@@ -135,7 +136,7 @@ func (a *App) openStore(ctx context.Context) (err error) {
 		return fmt.Errorf("open the store: %w", err)
 	}
 	a.teardown.add("store", 30*time.Second, a.broker.Close)
-	// A quarter of the space is the journals'.
+	// One size for all: a quarter is the journals', and the log divides the rest among its parts.
 	a.events, err = eventlog.Open(ctx, a.broker, eventlog.Options{
 		MaxBytes: c.EventLog.MaxBytes / 4 * 3, MaxAge: c.EventLog.MaxAge, IDWindow: c.EventLog.IDWindow, MaxIDs: c.EventLog.MaxIDs,
 		Logger: a.log, Registerer: a.metrics,
@@ -370,5 +371,8 @@ func (a *App) registries(ctx context.Context) (Registries, func(context.Context)
 		a.log.Warn("a child process had survived the last crash and was killed", "pid", pid)
 	}
 	actions, stop := a.actions(a.runner)
+	if err := a.hosts.check(); err != nil {
+		return Registries{}, nil, errors.Join(err, stop(ctx))
+	}
 	return Registries{Sources: Sources(), Actions: actions}, stop, nil
 }

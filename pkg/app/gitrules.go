@@ -1,7 +1,6 @@
 package app
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +16,6 @@ import (
 	"github.com/riposte-dev/riposte/pkg/document"
 	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/forge"
-	"github.com/riposte-dev/riposte/pkg/outbound"
 	"github.com/riposte-dev/riposte/pkg/rule"
 	"github.com/riposte-dev/riposte/pkg/rulesync"
 )
@@ -43,7 +41,7 @@ func (a *App) openGitRules(ctx context.Context) error {
 		return fmt.Errorf("rules.git: %w", err)
 	}
 	o := rulesync.GitOptions{
-		Read: g.read, Verify: g.verify, Load: a.rules.load, Activate: a.rules.activate,
+		Read: g.read, Verify: g.verify, Load: a.rules.load, Activate: a.rules.activation,
 		Interval: g.config.Interval, Random: rand.Float64, Logger: a.log, Registerer: a.metrics,
 	}
 	if g.status != nil {
@@ -196,45 +194,13 @@ func (g *gitRules) follows(e *event.Git) bool {
 
 // rulesStatus returns what sets the commit status of the rules, or nil where the host or a token for it is not known.
 func (a *App) rulesStatus(o git.Options, place git.Place) (func(context.Context, string, forge.Status) error, error) {
-	c, kinds := a.config.Rules.Git, forges()
-	kind, known := kinds.Of(place.Web)
-	if c.Forge != "" {
-		if kind, known = kinds[c.Forge]; !known {
-			return nil, fmt.Errorf("forge: %q is none of %s", c.Forge, strings.Join(kinds.Names(), ", "))
-		}
-	}
-	token := a.statusToken(o, place)
-	if !known || place.Web == "" && c.API == "" || token == nil {
-		if c.Forge != "" || c.StatusToken != "" || c.API != "" {
-			return nil, errors.New("commit statuses need the repository's host and a token: set forge where the host's name does not tell its kind, and statusToken where no credential has a token for it")
-		}
-		return nil, nil
-	}
-	client := outbound.New(outbound.Options{AllowPrivate: a.config.Git.AllowPrivate, Setting: "git.allowPrivate"})
-	f, err := kind.New(forge.Options{Web: cmp.Or(place.Web, c.API), API: c.API, Token: token, HTTP: client.HTTPClient()})
-	if err != nil {
-		return nil, fmt.Errorf("api: %w", err)
+	f, err := a.newHosts(o).rulesForge(a.config.Rules.Git, place, a.secrets.Get)
+	if f == nil || err != nil {
+		return nil, err
 	}
 	return func(ctx context.Context, commit string, s forge.Status) error {
 		return f.SetStatus(ctx, place.Path, commit, s)
 	}, nil
-}
-
-// statusToken is the token that was set for statuses, or the one that the repository is fetched with by https.
-func (a *App) statusToken(o git.Options, place git.Place) func() (string, error) {
-	if name := a.config.Rules.Git.StatusToken; name != "" {
-		return func() (string, error) {
-			v, err := a.secrets.Get(name)
-			return string(v), err
-		}
-	}
-	if place.Web == "" {
-		return nil
-	}
-	if cred := o.Credential(place.Web + "/" + place.Path); cred != nil {
-		return cred.Token
-	}
-	return nil
 }
 
 // statusContext names the commit status, for people and for branch protection.

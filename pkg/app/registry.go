@@ -13,6 +13,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/action/ansible"
 	"github.com/riposte-dev/riposte/pkg/action/exec"
 	"github.com/riposte-dev/riposte/pkg/action/flow"
+	actforge "github.com/riposte-dev/riposte/pkg/action/forge"
 	"github.com/riposte-dev/riposte/pkg/action/git"
 	"github.com/riposte-dev/riposte/pkg/action/http"
 	"github.com/riposte-dev/riposte/pkg/action/notify"
@@ -43,7 +44,7 @@ func Sources() source.Registry {
 	)
 }
 
-// forges lists the kinds of hosts that commit statuses can be set on.
+// forges lists the kinds of hosts that Riposte can speak on.
 func forges() forge.Registry {
 	return forge.NewRegistry(forgegithub.Type(), forgegitlab.Type(), forgegitea.Type())
 }
@@ -52,8 +53,9 @@ func forges() forge.Registry {
 // they keep running.
 func (a *App) actions(runner *command.Runner) (action.Registry, func(context.Context) error) {
 	c := a.config
-	pull, differ := git.Open(a.gitOptions(runner))
-	a.differ = differ
+	ofGit := a.gitOptions(runner)
+	pull, differ := git.Open(ofGit)
+	a.differ, a.hosts = differ, a.newHosts(ofGit)
 	client := outbound.New(outbound.Options{AllowPrivate: c.Outbound.AllowPrivate})
 	sender := notify.New(notify.Options{Client: client, Logger: a.log, Now: time.Now})
 	return action.NewRegistry(
@@ -69,6 +71,7 @@ func (a *App) actions(runner *command.Runner) (action.Registry, func(context.Con
 		webhook.Definitions(webhook.Options{Client: client}),
 		prometheus.Definitions(prometheus.Options{Server: a.server(c.Prometheus), Client: client}),
 		silence.Definitions(silence.Options{Server: a.server(c.Alertmanager)}),
+		actforge.Definitions(actforge.Options{Forge: a.hosts.forge, Redact: a.redactor.String, Version: a.o.Version}),
 	), sender.Close
 }
 

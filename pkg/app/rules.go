@@ -102,9 +102,29 @@ func (r *rules) revision(ctx context.Context, name string) (*rule.Set, error) {
 	return rule.Load(files, o)
 }
 
-// activate stores a set and puts its activation into the log, unless it is the active one; events that follow it there are
-// decided with it, on every replica.
+// activation returns what activates a set that is read from now on, unless others are activated meanwhile.
+func (r *rules) activation(ctx context.Context) (func(context.Context, *rule.Set) error, error) {
+	now, err := r.events.Active(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ask for the active rules: %w", err)
+	}
+	return func(ctx context.Context, set *rule.Set) error {
+		err := r.activateAfter(ctx, set, &now)
+		if errors.Is(err, eventlog.ErrOvertaken) {
+			err = fmt.Errorf("%w: %w", rulesync.ErrOvertaken, err)
+		}
+		return err
+	}, nil
+}
+
+// activate is activateAfter for rules that are what their directory holds now.
 func (r *rules) activate(ctx context.Context, set *rule.Set) error {
+	return r.activateAfter(ctx, set, nil)
+}
+
+// activateAfter stores a set and puts its activation into the log, unless it is the active one; events that follow it there
+// are decided with it, on every replica. after is the set that must have been active until then; nil is whichever is.
+func (r *rules) activateAfter(ctx context.Context, set *rule.Set, after *eventlog.Active) error {
 	r.activating.Lock()
 	defer r.activating.Unlock()
 	want := eventlog.Active{Revision: set.Revision, Digest: set.Digest}
@@ -121,7 +141,10 @@ func (r *rules) activate(ctx context.Context, set *rule.Set) error {
 			return fmt.Errorf("store the rules: %w", err)
 		}
 	}
-	if err := r.events.Activate(ctx, want); err != nil {
+	if after == nil {
+		after = &active
+	}
+	if err := r.events.Activate(ctx, want, *after); err != nil {
 		return fmt.Errorf("activate the rules: %w", err)
 	}
 	if active != want {

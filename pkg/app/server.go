@@ -95,6 +95,13 @@ func (a *App) stopServers(names ...string) error {
 // writeListen tells the commands on this machine where the server listens.
 func (a *App) writeListen() error {
 	l := client.Listen{Hooks: a.address("hooks"), Admin: a.address("admin"), Health: a.address("health")}
+	var err error
+	if l.Certificates.Hooks, err = certificate(a.config.TLS.Hooks); err != nil {
+		return err
+	}
+	if l.Certificates.Admin, err = certificate(a.config.TLS.Admin); err != nil {
+		return err
+	}
 	text, err := json.Marshal(l)
 	if err != nil {
 		return err
@@ -112,6 +119,18 @@ func (a *App) writeListen() error {
 		a.o.Started(l)
 	}
 	return nil
+}
+
+// certificate names the file where commands that run elsewhere on this machine find a listener's certificate.
+func certificate(pair config.KeyPair) (string, error) {
+	if !pair.Enabled() {
+		return "", nil
+	}
+	file, err := filepath.Abs(pair.Cert)
+	if err != nil {
+		return "", fmt.Errorf("write the addresses: %w", err)
+	}
+	return file, nil
 }
 
 // address returns where a listener can be reached from this machine.

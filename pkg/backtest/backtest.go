@@ -1,6 +1,7 @@
 // Package backtest decides recorded events again with a candidate set of rules, and says which runs appear, disappear or
-// change: compared with what was decided then, or with a second set. Nothing runs: steps count as done as soon as a run
-// starts, and which runs start is all that is compared.
+// change: compared with what was decided then, or with a second set. Nothing runs: a run that is admitted has ended well in
+// the same instant, and which runs are admitted is all that is compared. So limits, the bound of alerts' rules and the storm
+// brake decide as ever, no run finds another of its group under way, and no circuit breaker opens.
 //
 // The package is pure: events come from a reader, windows end on the events' own clock. Equal recordings and sets give
 // equal reports.
@@ -10,12 +11,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/document"
 	"github.com/riposte-dev/riposte/pkg/event"
+	"github.com/riposte-dev/riposte/pkg/gate"
 	"github.com/riposte-dev/riposte/pkg/rule"
+	"github.com/riposte-dev/riposte/pkg/run"
 	"github.com/riposte-dev/riposte/pkg/simulate"
 )
 
@@ -25,7 +29,21 @@ type Start struct {
 	Event    string // id of the event on whose account it ran
 	Key      string // of a correlating rule
 	Observed bool
-	At       time.Time
+	// Refused is why it was not admitted, where it was not: such a run did not start.
+	Refused string
+	At      time.Time
+}
+
+// Refused returns why a run was not admitted; "" where it was, or for a reason that backtests know nothing of: another run of
+// its group, a circuit breaker, a quiet time. Such a run counts as one that started.
+func Refused(state run.State, reason string, began bool) string {
+	switch {
+	case state != run.Refused:
+		return ""
+	case reason == gate.ReasonLimitReached, reason == gate.ReasonStormBrake, reason == run.ReasonAbsentField && !began:
+		return reason
+	}
+	return ""
 }
 
 // Options say what is compared.
@@ -47,18 +65,21 @@ type Options struct {
 // ErrTooManyRuns says that the sets start more runs than Options.MaxRuns.
 var ErrTooManyRuns = errors.New("the rules start too many runs to compare them")
 
-// Reach is how far before Since events can matter: the longest window of the sets.
+// Reach is how far before Since events can matter: the longest window and the longest limit of the sets, one after the other.
 func Reach(sets ...*rule.Set) time.Duration {
-	var longest time.Duration
+	var window, limit time.Duration
 	for _, set := range sets {
 		if set == nil {
 			continue
 		}
 		for _, r := range set.Correlating() {
-			longest = max(longest, r.Correlation().Spec.Within)
+			window = max(window, r.Correlation().Spec.Within)
+		}
+		for _, r := range set.Rules {
+			limit = max(limit, r.LimitReach())
 		}
 	}
-	return longest
+	return window + limit
 }
 
 // Run plays a recording. It can be stopped between events.
@@ -120,7 +141,7 @@ func newSide(set *rule.Set, o *Options, add func(Start)) (*side, error) {
 	s.sim, err = simulate.New(simulate.Options{Set: set, Start: o.Since.Add(-Reach(o.Candidate, o.Against)), Started: func(r *simulate.Run) {
 		if !r.At.Before(o.Since) && r.At.Before(o.Until) {
 			_, observed := r.Of.Observes()
-			add(Start{Rule: r.Rule, Event: r.Run.Event, Key: r.Key, Observed: observed, At: r.At})
+			add(Start{Rule: r.Rule, Event: r.Run.Event, Key: r.Key, Observed: observed, Refused: Refused(r.State, r.Reason, false), At: r.At})
 		}
 	}})
 	return s, err
@@ -164,17 +185,39 @@ func (s *side) event(ctx context.Context, r *Recorded, p prepared) {
 
 // actions says in one text for each rule what its runs would do, so that two sets can be compared.
 func actions(set *rule.Set) map[string]string {
+	docs := set.Documents()
+	workflows := map[string]*document.Item{}
+	for _, d := range docs {
+		if d.Kind == "Workflow" {
+			workflows[d.Name] = d.Spec
+		}
+	}
 	out := map[string]string{}
-	for _, f := range set.Files {
-		items, _ := document.Parse(f.Path, f.Data) // it was loaded
-		for _, item := range items {
-			if kind := item.Get("kind"); kind == nil || kind.Value != "Rule" {
-				continue
-			}
-			spec := item.Get("spec")
-			text, err := json.Marshal([]any{spec.Get("steps").Any(), spec.Get("onFailure").Any()})
-			if err == nil {
-				out[fmt.Sprint(item.Get("metadata").Get("name").Value)] = string(text)
+	for _, d := range docs {
+		if d.Kind == "Rule" {
+			out[d.Name] = deeds(d.Spec, workflows, nil)
+		}
+	}
+	return out
+}
+
+// deeds is the text of all that acts in a rule or a workflow, and in the workflows that it uses.
+func deeds(spec *document.Item, workflows map[string]*document.Item, inside []string) string {
+	if spec == nil {
+		return ""
+	}
+	var out string
+	for _, name := range []string{"steps", "verify", "onFailure", "finally", "inputs", "outputs"} {
+		list := spec.Get(name)
+		if list == nil {
+			continue
+		}
+		text, _ := json.Marshal(list.Any()) // it was read from YAML
+		out += name + string(text)
+		for _, step := range list.Elements {
+			uses, _ := step.Get("uses").Any().(string)
+			if used, is := strings.CutPrefix(uses, "workflow/"); is && !slices.Contains(inside, used) {
+				out += deeds(workflows[used], workflows, append(slices.Clip(inside), used))
 			}
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/backtest"
 	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/rule"
+	"github.com/riposte-dev/riposte/pkg/run"
 	"github.com/riposte-dev/riposte/pkg/source"
 	"github.com/riposte-dev/riposte/pkg/source/alertmanager"
 	"github.com/riposte-dev/riposte/pkg/source/github"
@@ -171,6 +172,16 @@ func TestComparisons(t *testing.T) {
     absence:
       - {as: push, trigger: {type: push}, when: event.git.branch == "release"}
       - {as: alert, trigger: {type: alert.firing}, when: event.alert.labels.service == "web"}`)
+	limited := ruleOf("deploy", "trigger: {type: push}\n  when: event.git.branch == \"main\"\n  limits: [{runs: 1, per: 30m, by: event.git.branch}]")
+	misspelt := strings.ReplaceAll(limited, "by: event.git.branch", "by: event.data.team")
+	grouped := strings.ReplaceAll(deploy, "  steps", "  concurrency: {group: g, policy: skip}\n  steps")
+	healing := ruleOf("heal", "trigger: {type: alert.firing}")
+	pair := ruleOf("after", `correlate:
+    within: 50m
+    sequence:
+      - {as: push, trigger: {type: push}, when: event.git.branch == "release"}
+      - {as: alert, trigger: {type: alert.firing}}
+  limits: [{runs: 1, per: 1h, by: correlated.alert.alert.name}]`)
 	at := func(minute int) time.Time {
 		return start().Add(time.Duration(minute)*time.Minute + 20*time.Millisecond)
 	}
@@ -194,6 +205,21 @@ func TestComparisons(t *testing.T) {
 			{Rule: "deploy", Event: name("A"), At: at(0)}, {Rule: "deploy", Event: name("B"), At: at(5)}, {Rule: "old", Event: name("C"), At: at(6)},
 			{Rule: "deploy", Event: name("I"), At: at(70)}, {Rule: "deploy", Event: name("Z"), At: at(30)}, {Rule: "deploy", Event: name("F"), At: at(20), Observed: true},
 		}, same: 1, gone: 1, want: []string{"disappear old C", "change deploy F acts, and was only observed"}},
+		{name: "a limit", candidate: []string{limited}, against: []string{deploy}, same: 1, want: []string{"disappear deploy F is refused: LimitReached"}},
+		{name: "no limit any more", candidate: []string{deploy}, against: []string{limited}, same: 1, want: []string{"appear deploy F was refused: LimitReached"}},
+		{name: "a limit as then", candidate: []string{limited}, decided: []backtest.Start{
+			{Rule: "deploy", Event: name("B"), At: at(5)},
+			{Rule: "deploy", Event: name("F"), At: at(20), Refused: backtest.Refused(run.Refused, "LimitReached", false)},
+		}, same: 1},
+		{name: "a limit by an absent field", candidate: []string{misspelt}, against: []string{deploy}, want: []string{"disappear deploy B is refused: AbsentField", "disappear deploy F is refused: AbsentField"}},
+		{name: "a group is never busy", candidate: []string{grouped}, against: []string{deploy}, same: 2},
+		{name: "a busy group of then", candidate: []string{grouped}, decided: []backtest.Start{
+			{Rule: "deploy", Event: name("B"), At: at(5)},
+			{Rule: "deploy", Event: name("F"), At: at(20), Refused: backtest.Refused(run.Superseded, "GroupBusy", false)},
+		}, same: 2},
+		{name: "an alert's rule without limits has one", candidate: []string{healing}, want: []string{"appear heal D", "appear heal E", "appear heal H"}},
+		{name: "a limit by what took part", candidate: []string{pair}, want: []string{"appear after D"}},
+		{name: "a person is asked", candidate: []string{strings.ReplaceAll(deploy, "  trigger", "  mode: approve\n  trigger")}, against: []string{deploy}, want: []string{"change deploy B asks a person first", "change deploy F asks a person first"}},
 		{name: "nothing to compare with", candidate: []string{deploy}, want: []string{"appear deploy B", "appear deploy F"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

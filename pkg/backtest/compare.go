@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/riposte-dev/riposte/pkg/rule"
 )
 
 // Kinds of differences.
@@ -64,6 +66,7 @@ type id struct{ rule, event, key string }
 type pair struct {
 	typ             string
 	candidate, base []Start
+	refused         [2]string // why the candidate, and what it is compared with, refused one
 }
 
 // seen is what is known of an event that a decided run names.
@@ -116,9 +119,19 @@ func (c *comparison) add(s Start, candidate bool) {
 	if c.current != nil && c.current.ID == s.Event {
 		p.typ = c.current.Type
 	}
-	if candidate {
+	p.add(s, candidate)
+}
+
+// add notes a run of one side. One that was refused did not start; it is only said why.
+func (p *pair) add(s Start, candidate bool) {
+	switch {
+	case s.Refused != "" && candidate:
+		p.refused[0] = s.Refused
+	case s.Refused != "":
+		p.refused[1] = s.Refused
+	case candidate:
 		p.candidate = append(p.candidate, s)
-	} else {
+	default:
 		p.base = append(p.base, s)
 	}
 }
@@ -145,7 +158,8 @@ func (c *comparison) decided(all []Start) {
 			continue
 		}
 		p := c.pair(s)
-		p.typ, p.base = e.typ, append(p.base, s)
+		p.typ = e.typ
+		p.add(s, false)
 	}
 }
 
@@ -200,13 +214,20 @@ func (c *comparison) compare(all []Difference, k id, p *pair, rr *RuleReport) []
 	}
 	for _, s := range p.candidate[both:] {
 		rr.Appear++
-		difference(Appear, "", s)
+		difference(Appear, because("was refused", p.refused[1]), s)
 	}
 	for _, s := range p.base[both:] {
 		rr.Disappear++
-		difference(Disappear, "", s)
+		difference(Disappear, because("is refused", p.refused[0]), s)
 	}
 	return all
+}
+
+func because(what, reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return what + ": " + reason
 }
 
 // changes says in what two runs of one rule for one event differ; "" is in nothing that is compared.
@@ -218,10 +239,22 @@ func (c *comparison) changes(candidate, base Start) string {
 	case !candidate.Observed && base.Observed:
 		what = append(what, "acts, and was only observed")
 	}
+	if asks, asked := c.asks(c.o.Candidate, candidate.Rule), c.asks(c.o.Against, candidate.Rule); c.o.Against != nil && asks != asked {
+		what = append(what, map[bool]string{true: "asks a person first", false: "acts without asking a person"}[asks])
+	}
 	if c.actions[0][candidate.Rule] != c.actions[1][candidate.Rule] {
 		what = append(what, "has other steps")
 	}
 	return strings.Join(what, ", ")
+}
+
+// asks reports whether the runs of a rule wait for a person.
+func (c *comparison) asks(set *rule.Set, name string) bool {
+	if set == nil {
+		return false
+	}
+	r := set.Rule(name)
+	return r != nil && r.Plan.Approve
 }
 
 // moved joins a run that disappears with one that appears for the same group of the same rule: it is one run that starts

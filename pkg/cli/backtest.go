@@ -245,7 +245,10 @@ func fetchRuns(ctx context.Context, c *client.Client, since time.Time) ([]backte
 			if r.CreatedAt.Before(since) {
 				return out, nil
 			}
-			out = append(out, backtest.Start{Rule: r.Rule, Event: r.Event, Key: r.Key, Observed: r.State == run.Observed, At: r.CreatedAt})
+			out = append(out, backtest.Start{
+				Rule: r.Rule, Event: r.Event, Key: r.Key, Observed: r.State == run.Observed, At: r.CreatedAt,
+				Refused: backtest.Refused(r.State, r.Reason, r.StartedAt != nil),
+			})
 		}
 		if cursor = page.Next; cursor == "" {
 			return out, nil

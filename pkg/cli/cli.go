@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -20,8 +21,11 @@ import (
 	"github.com/riposte-dev/riposte/pkg/client"
 )
 
-// Main runs the command line and returns the exit code.
+// Main runs the command line and returns the exit code. An empty version is the one that Go wrote into the program.
 func Main(ctx context.Context, args []string, stdout, stderr io.Writer, version string) int {
+	if version == "" {
+		version = builtVersion(debug.ReadBuildInfo())
+	}
 	root := newRoot(version)
 	root.SetArgs(goStyle(args))
 	root.SetOut(stdout)
@@ -30,6 +34,14 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer, version 
 		return tell(stderr, err)
 	}
 	return exitOK
+}
+
+// builtVersion is the version of the module that was built: a tag, or one made of the commit; "dev" where Go knew none.
+func builtVersion(info *debug.BuildInfo, ok bool) string {
+	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
+		return "dev"
+	}
+	return info.Main.Version
 }
 
 // goStyle lets the test command take -run as go test does, besides --run.
@@ -85,7 +97,7 @@ func newVersion(version string) *cobra.Command {
 
 // remote holds the flags of the commands that talk to a server.
 type remote struct {
-	server, token, data, output string
+	server, token, data, caFile, output string
 }
 
 func (r *remote) bind(cmd *cobra.Command) {
@@ -93,6 +105,7 @@ func (r *remote) bind(cmd *cobra.Command) {
 	f.StringVar(&r.server, "server", os.Getenv("RIPOSTE_SERVER"), "address of the server's admin listener (RIPOSTE_SERVER); default: the server that uses --data")
 	f.StringVar(&r.token, "token", "", "bearer token (RIPOSTE_TOKEN)")
 	f.StringVar(&r.data, "data", envOr("RIPOSTE_DATA", "data"), "data directory of a server on this machine (RIPOSTE_DATA)")
+	f.StringVar(&r.caFile, "ca-file", os.Getenv("RIPOSTE_CA_FILE"), "PEM file of the authorities to trust a server with, instead of the system's (RIPOSTE_CA_FILE)")
 	r.bindOutput(cmd)
 }
 
@@ -121,14 +134,22 @@ func (r *remote) client(cmd *cobra.Command) (*client.Client, error) {
 	if token == "" {
 		token = os.Getenv("RIPOSTE_TOKEN")
 	}
-	if r.server != "" {
-		return client.New(r.server, token)
-	}
-	l, err := client.ReadListen(r.data)
+	server, err := r.endpoint()
 	if err != nil {
 		return nil, err
 	}
-	return client.New("http://"+l.Admin, token)
+	return client.New(server, token)
+}
+
+// endpoint is the admin listener that the flags name.
+func (r *remote) endpoint() (client.Endpoint, error) {
+	if r.server != "" {
+		return client.Endpoint{URL: r.server, CAFile: r.caFile}, nil
+	}
+	l, err := client.ReadListen(r.data)
+	server := l.AdminEndpoint()
+	server.CAFile = r.caFile
+	return server, err
 }
 
 // names lets shells complete a first argument from a list of the server's.

@@ -84,7 +84,7 @@ func headers(cmd *cobra.Command, lines []string) (http.Header, error) {
 }
 
 func (s *sendFlags) delivery(cmd *cobra.Command, source string) (client.Delivery, error) {
-	d := client.Delivery{Address: s.hooks, Source: source, Type: s.kind, Event: s.event, ID: s.id, Now: time.Now()}
+	d := client.Delivery{To: client.Endpoint{URL: s.hooks, CAFile: s.caFile}, Source: source, Type: s.kind, Event: s.event, ID: s.id, Now: time.Now()}
 	var err error
 	if d.Header, err = headers(cmd, s.header); err != nil {
 		return d, err
@@ -92,15 +92,13 @@ func (s *sendFlags) delivery(cmd *cobra.Command, source string) (client.Delivery
 	if d.Body, err = readPayload(cmd.InOrStdin(), s.file); err != nil {
 		return d, fmt.Errorf("read the payload: %w", err)
 	}
-	if d.Address == "" {
+	if s.hooks == "" {
 		l, err := client.ReadListen(s.data)
 		if err != nil {
 			return d, err
 		}
-		d.Address = l.Hooks
-	}
-	if !strings.Contains(d.Address, "://") {
-		d.Address = "http://" + d.Address
+		d.To = l.HooksEndpoint()
+		d.To.CAFile = s.caFile
 	}
 	if d.Type == "" {
 		if d.Type, err = s.typeOf(cmd, source); err != nil {

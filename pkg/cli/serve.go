@@ -95,15 +95,15 @@ func welcome(w io.Writer, data string, l client.Listen) {
 	}
 	fmt.Fprintf(w, `
 Riposte is ready.
-  webhooks  http://%s/hooks/SOURCE   (secret in %s)
-  admin     http://%s
+  webhooks  %s/hooks/SOURCE   (secret in %s)
+  admin     %s
   health    http://%s
 
 Try it from another terminal:
   %s send github --event push -f examples/hello/push.json%s
   %s runs list%s
 
-`, l.Hooks, secret, l.Admin, l.Health, self, flag, self, flag)
+`, l.HooksEndpoint(), secret, l.AdminEndpoint(), l.Health, self, flag, self, flag)
 }
 
 // logger makes the logger that a configuration asks for.

@@ -10,12 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 )
 
@@ -24,6 +22,27 @@ type Listen struct {
 	Hooks  string `json:"hooks"`
 	Admin  string `json:"admin"`
 	Health string `json:"health"`
+	// Certificates are there where a listener speaks TLS.
+	Certificates Certificates `json:"certificates,omitzero"`
+}
+
+// Certificates name the PEM files of the listeners' certificates; empty where a listener speaks plain HTTP.
+type Certificates struct {
+	Hooks string `json:"hooks,omitempty"`
+	Admin string `json:"admin,omitempty"`
+}
+
+// HooksEndpoint is where senders on this machine post to.
+func (l Listen) HooksEndpoint() Endpoint { return local(l.Hooks, l.Certificates.Hooks) }
+
+// AdminEndpoint is where the API is for commands on this machine.
+func (l Listen) AdminEndpoint() Endpoint { return local(l.Admin, l.Certificates.Admin) }
+
+func local(address, certificate string) Endpoint {
+	if certificate == "" {
+		return Endpoint{URL: "http://" + address}
+	}
+	return Endpoint{URL: "https://" + address, CertFile: certificate}
 }
 
 // ListenFile is the name of that file in the data directory.
@@ -52,16 +71,13 @@ type Client struct {
 	http  *http.Client
 }
 
-// New makes a client for the address ("http://127.0.0.1:8081"); token may be empty on loopback.
-func New(server, token string) (*Client, error) {
-	if !strings.Contains(server, "://") {
-		server = "http://" + server
+// New makes a client of a server's admin listener; token may be empty on loopback.
+func New(server Endpoint, token string) (*Client, error) {
+	base, h, err := server.open()
+	if err != nil {
+		return nil, err
 	}
-	u, err := url.Parse(server)
-	if err != nil || u.Host == "" {
-		return nil, &Error{Msg: fmt.Sprintf("server address %q is not a URL", server), Hint: "write it as http://127.0.0.1:8081"}
-	}
-	return &Client{base: strings.TrimRight(server, "/"), token: token, http: &http.Client{}}, nil
+	return &Client{base: base, token: token, http: h}, nil
 }
 
 // Error is an answer of the server other than success, or why there is none.
@@ -74,19 +90,6 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Msg }
 func (e *Error) Unwrap() error { return e.Err }
-
-// unreachable says that nobody answers. net/http's error repeats the whole request: what is below it says why.
-func unreachable(address string, err error) error {
-	var request *url.Error
-	if errors.As(err, &request) {
-		err = request.Err
-	}
-	var dial *net.OpError
-	if errors.As(err, &dial) && dial.Op == "dial" {
-		err = dial.Err
-	}
-	return &Error{Msg: fmt.Sprintf("no server answers at %s: %v", address, err), Hint: "is it running? After a crash or a move --data or --server may name another", Err: err}
-}
 
 // Get reads a resource below /api/v1 into the value.
 func (c *Client) Get(ctx context.Context, path string, query url.Values, into any) error {
@@ -162,6 +165,9 @@ func readError(resp *http.Response) error {
 	e := &Error{Status: resp.StatusCode}
 	if json.Unmarshal(text, e) != nil || e.Msg == "" {
 		e.Msg = fmt.Sprintf("the server answered %s: %s", resp.Status, bytes.TrimSpace(text))
+	}
+	if resp.StatusCode == http.StatusBadRequest && bytes.Contains(text, []byte("HTTP request to an HTTPS server")) { // net/http's words
+		e.Hint = "it speaks TLS: write its address with https://"
 	}
 	return e
 }

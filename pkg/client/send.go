@@ -20,15 +20,15 @@ import (
 
 // Delivery is a webhook request to be made as its sender would make it.
 type Delivery struct {
-	Address string // of the hooks listener, "http://127.0.0.1:8080"
-	Source  string // name of the source
-	Type    string // preset to sign as: github, gitlab, gitea, alertmanager, standardwebhooks, generic
-	Event   string // the sender's word for the event: push
-	ID      string // delivery id; empty makes one
-	Secret  []byte
-	Body    []byte
-	Header  http.Header // set beside, and over, those of the type
-	Now     time.Time
+	To     Endpoint // the hooks listener
+	Source string   // name of the source
+	Type   string   // preset to sign as: github, gitlab, gitea, alertmanager, standardwebhooks, generic
+	Event  string   // the sender's word for the event: push
+	ID     string   // delivery id; empty makes one
+	Secret []byte
+	Body   []byte
+	Header http.Header // set beside, and over, those of the type
+	Now    time.Time
 }
 
 // Receipt is the receiver's answer.
@@ -45,7 +45,11 @@ func Send(ctx context.Context, d Delivery) (Receipt, error) {
 	var receipt Receipt
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(d.Address, "/")+"/hooks/"+d.Source, bytes.NewReader(d.Body))
+	base, h, err := d.To.open()
+	if err != nil {
+		return receipt, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/hooks/"+d.Source, bytes.NewReader(d.Body))
 	if err != nil {
 		return receipt, fmt.Errorf("send to source %s: %w", d.Source, err)
 	}
@@ -55,9 +59,9 @@ func Send(ctx context.Context, d Delivery) (Receipt, error) {
 		return receipt, err
 	}
 	maps.Copy(req.Header, d.Header)
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := h.Do(req)
 	if err != nil {
-		return receipt, unreachable(d.Address, err)
+		return receipt, unreachable(base, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode/100 != 2 {

@@ -113,13 +113,17 @@ type Secret struct {
 	File string `json:"file,omitempty"`
 }
 
-// Credential is what Git addresses that begin with URL are fetched with; the longest prefix wins.
+// Credential is what Git addresses that begin with URL are fetched with; the longest prefix wins. Its token also speaks with
+// the host's API.
 type Credential struct {
 	URL        string `json:"url"`
 	Token      string `json:"token,omitempty"`      // name of a secret, for https
 	Username   string `json:"username,omitempty"`   // beside Token, where the host wants a certain one
 	SSHKey     string `json:"sshKey,omitempty"`     // name of a secret that holds a private key
 	KnownHosts string `json:"knownHosts,omitempty"` // file; needed beside SSHKey
+	Forge      string `json:"forge,omitempty"`      // kind of the host, where its name does not tell: github, gitlab, gitea
+	API        string `json:"api,omitempty"`        // address of the host's API, where it is not the usual one
+	Account    string `json:"account,omitempty"`    // the token's account, where the token may not ask for it
 }
 
 // Token is who may use the admin listener.
@@ -175,9 +179,9 @@ type Limits struct {
 	PerAddress Rate
 }
 
-// EventLog bounds the event log.
+// EventLog bounds the event log, and the store that it is in.
 type EventLog struct {
-	MaxBytes     int64
+	MaxBytes     int64         // of all that is stored: segments, large bodies, ids, sets of rules and journals
 	MaxAge       time.Duration // 0: only MaxBytes bounds the history
 	IDWindow     time.Duration // how long ids are kept to recognise duplicates
 	MaxIDs       int           // how many ids are kept at most

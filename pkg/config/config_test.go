@@ -295,6 +295,8 @@ func TestValidate(t *testing.T) {
 		{"credentials[0].knownHosts", cred(Credential{URL: "git@h:x", SSHKey: "s"})},
 		{"credentials[0].token", cred(Credential{URL: "https://h/", Token: "undeclared"})},
 		{"credentials[0]", cred(Credential{URL: "https://h/"})},
+		{"", cred(Credential{URL: "https://h/", Token: "s", Forge: "gitea", API: "https://h/api", Account: "bot"})},
+		{"credentials[0]", cred(Credential{URL: "git@h:x", SSHKey: "s", KnownHosts: "k", Forge: "gitea"})},
 		{"tokens[1].name", func(c *Config) {
 			c.Tokens = []Token{{Name: "a", SHA256: hash, Role: "admin"}, {Name: "a", SHA256: strings.Repeat("0", 64), Role: "viewer"}}
 		}},
@@ -305,6 +307,8 @@ func TestValidate(t *testing.T) {
 		{"limits.maxBodyBytes", func(c *Config) { c.Limits.MaxBodyBytes = 0 }},
 		{"limits.perAddress.burst", func(c *Config) { c.Limits.PerAddress.Burst = 0 }},
 		{"", func(c *Config) { c.Limits.PerAddress = Rate{} }},
+		{"eventLog.maxBytes", func(c *Config) { c.EventLog.MaxBytes = 299e6 }},
+		{"", func(c *Config) { c.EventLog.MaxBytes = 300e6 }},
 		{"eventLog.maxBytes", func(c *Config) { c.EventLog.MaxBytes = 1 }},
 		{"stepLogs.maxBytes", func(c *Config) { c.StepLogs.MaxBytes = 1 << 20 }},
 		{"audit.maxAge", func(c *Config) { c.Audit.MaxAge = 0 }},

@@ -55,10 +55,10 @@ func (c *Config) Fields() []Field {
 		{"limits.perAddress.requests", "per-address-requests", "unproven requests of one remote address in each `per`; 0 for no bound", number(&c.Limits.PerAddress.Requests)},
 		{"limits.perAddress.per", "per-address-per", "time that the bound per address counts in", span(&c.Limits.PerAddress.Per)},
 		{"limits.perAddress.burst", "per-address-burst", "unproven requests of one remote address that may come at once", number(&c.Limits.PerAddress.Burst)},
-		{"eventLog.maxBytes", "event-log-max-bytes", "size of the event log", size(&c.EventLog.MaxBytes)},
+		{"eventLog.maxBytes", "event-log-max-bytes", "size of the store: event log, large bodies, ids, sets of rules and journals together", size(&c.EventLog.MaxBytes)},
 		{"eventLog.maxAge", "event-log-max-age", "age at which history is purged; 0 for no bound", span(&c.EventLog.MaxAge)},
 		{"eventLog.idWindow", "event-log-id-window", "how long ids are kept, to know duplicates", span(&c.EventLog.IDWindow)},
-		{"eventLog.maxIDs", "event-log-max-ids", "how many ids are kept", number(&c.EventLog.MaxIDs)},
+		{"eventLog.maxIDs", "event-log-max-ids", "how many ids are kept, as far as a tenth of the store holds 128 bytes of each", number(&c.EventLog.MaxIDs)},
 		{"eventLog.reserveBytes", "event-log-reserve-bytes", "free space to leave on the disk; 0 for the larger of 1 GiB and 5 %", size(&c.EventLog.ReserveBytes)},
 		{"stepLogs.maxBytes", "step-logs-max-bytes", "size of what is kept of steps' logs", size(&c.StepLogs.MaxBytes)},
 		{"stepLogs.maxAge", "step-logs-max-age", "how long steps' logs are kept", span(&c.StepLogs.MaxAge)},
@@ -86,6 +86,6 @@ func (c *Config) Fields() []Field {
 		{"alertmanager.username", "alertmanager-username", "user for basic authentication, whose password the secret is then", str(&c.Alertmanager.Username)},
 		{"log.format", "log-format", "text or json", str(&c.Log.Format)},
 		{"log.level", "log-level", "debug, info, warn or error", str(&c.Log.Level)},
-		{"", "dev", "let rules name environment variables as secrets", flag(&c.Dev)},
+		{"", "dev", "for trying out: rules may name environment variables as secrets, and one that is made up stands in for each undeclared one", flag(&c.Dev)},
 	}
 }

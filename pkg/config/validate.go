@@ -138,6 +138,7 @@ func (c *Config) checkCredential(k *checks, field string, cred Credential) {
 	k.require(cred.SSHKey == "" || cred.KnownHosts != "", field+".knownHosts", "is needed beside sshKey, or any host could pose as the remote")
 	k.require(cred.SSHKey != "" || cred.KnownHosts == "", field+".knownHosts", "is only for sshKey")
 	k.require(cred.Token != "" || cred.Username == "", field+".username", "is only for token; an ssh address names the user itself")
+	k.require(cred.Token != "" || cred.Forge == "" && cred.API == "" && cred.Account == "", field, "forge, api and account are only for token")
 	err := checkPrefix(cred)
 	k.require(err == nil, field+".url", "%v", err)
 }
@@ -251,6 +252,7 @@ func (c *Config) checkBounds(k *checks) {
 	k.require(l.PerAddress.Requests == 0 || l.PerAddress.Per > 0, "limits.perAddress.per", "must be above 0")
 	k.require(l.PerAddress.Requests == 0 || l.PerAddress.Burst > 0, "limits.perAddress.burst", "must be above 0")
 	k.require(c.EventLog.MaxBytes >= 16*mib, "eventLog.maxBytes", "%s is less than 16MiB", FormatSize(c.EventLog.MaxBytes))
+	k.require(c.EventLog.MaxBytes < 16*mib || c.EventLog.MaxBytes >= 12*l.MaxBodyBytes, "eventLog.maxBytes", "%s is less than 12 times limits.maxBodyBytes (%s), and large bodies have only a part of the store: raise it, or lower the other", FormatSize(c.EventLog.MaxBytes), FormatSize(l.MaxBodyBytes))
 	k.require(c.EventLog.IDWindow > 0, "eventLog.idWindow", "must be above 0")
 	k.require(c.EventLog.MaxIDs > 0, "eventLog.maxIDs", "must be above 0")
 	for field, h := range map[string]History{"stepLogs": c.StepLogs, "audit": c.Audit} {

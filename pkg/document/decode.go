@@ -260,7 +260,7 @@ func (d *decoder) list(path string, i *Item, v reflect.Value) {
 	}
 	v.Set(reflect.MakeSlice(v.Type(), len(i.Elements), len(i.Elements)))
 	for k, e := range i.Elements {
-		d.decode(fmt.Sprintf("%s[%d]", path, k), e, v.Index(k))
+		d.decode(path+"["+strconv.Itoa(k)+"]", e, v.Index(k))
 	}
 }
 
@@ -271,9 +271,7 @@ func (d *decoder) structure(path string, i *Item, v reflect.Value) {
 		return
 	}
 	fields := fieldsOf(v.Type())
-	given := map[string]bool{}
 	for _, m := range i.Members {
-		given[m.Name] = true
 		k := slices.IndexFunc(fields, func(f structField) bool { return f.name == m.Name })
 		if k < 0 {
 			at := &Item{Line: m.Line, Column: m.Column}
@@ -281,11 +279,12 @@ func (d *decoder) structure(path string, i *Item, v reflect.Value) {
 			continue
 		}
 		f := fields[k]
-		d.decode(join(path, m.Name), m.Item, v.FieldByIndex(f.index))
+		d.decode(join(path, m.Name), m.Item, v.Field(f.index))
 		d.checkEnum(join(path, m.Name), m.Item, f)
 	}
 	for _, f := range fields {
-		if f.required && !given[f.name] {
+		given := slices.ContainsFunc(i.Members, func(m Member) bool { return m.Name == f.name })
+		if !given && f.required() {
 			d.problem(i, "", "%s is missing", join(path, f.name))
 		}
 	}
@@ -293,37 +292,39 @@ func (d *decoder) structure(path string, i *Item, v reflect.Value) {
 
 func (d *decoder) checkEnum(path string, i *Item, f structField) {
 	s, ok := i.Value.(string)
-	if !ok || f.enum == nil || slices.Contains(f.enum, s) {
+	if !ok {
 		return
 	}
-	d.problem(i, suggest(s, f.enum), "%s is %q, which is none of %s", path, s, strings.Join(f.enum, ", "))
+	if enum := f.enum(); enum != nil && !slices.Contains(enum, s) {
+		d.problem(i, suggest(s, enum), "%s is %q, which is none of %s", path, s, strings.Join(enum, ", "))
+	}
 }
 
-// structField is what a struct's tags say of one of its fields.
+// structField is one of a struct's fields. Its other tags are read when they are asked for: a document has many structs,
+// and asks for few of them.
 type structField struct {
-	name, doc, def, expr, ref string
-	required                  bool
-	enum                      []string
-	index                     []int
-	typ                       reflect.Type
+	name  string
+	index int
+	typ   reflect.Type
+	tag   reflect.StructTag
+}
+
+func (f structField) required() bool { return f.tag.Get("required") == "true" }
+
+func (f structField) enum() []string {
+	if e := f.tag.Get("enum"); e != "" {
+		return strings.Split(e, ",")
+	}
+	return nil
 }
 
 func fieldsOf(t reflect.Type) []structField {
-	var out []structField
+	out := make([]structField, 0, t.NumField())
 	for k := range t.NumField() {
 		f := t.Field(k)
-		name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
-		if name == "" || name == "-" {
-			continue
+		if name, _, _ := strings.Cut(f.Tag.Get("yaml"), ","); name != "" && name != "-" {
+			out = append(out, structField{name: name, index: k, typ: f.Type, tag: f.Tag})
 		}
-		sf := structField{
-			name: name, doc: f.Tag.Get("doc"), def: f.Tag.Get("default"), expr: f.Tag.Get("expr"), ref: f.Tag.Get("ref"),
-			required: f.Tag.Get("required") == "true", index: f.Index, typ: f.Type,
-		}
-		if e := f.Tag.Get("enum"); e != "" {
-			sf.enum = strings.Split(e, ",")
-		}
-		out = append(out, sf)
 	}
 	return out
 }
@@ -343,7 +344,7 @@ func Names(v any) []string { return names(fieldsOf(reflect.TypeOf(v).Elem())) }
 func Tagged(v any, tag, value string) []string {
 	var out []string
 	for _, f := range fieldsOf(reflect.TypeOf(v).Elem()) {
-		if tag == "expr" && f.expr == value || tag == "ref" && f.ref == value {
+		if f.tag.Get(tag) == value {
 			out = append(out, f.name)
 		}
 	}
@@ -480,17 +481,17 @@ func structSchema(t reflect.Type) map[string]any {
 	props, required := map[string]any{}, []string{}
 	for _, f := range fieldsOf(t) {
 		s := schemaOf(f.typ)
-		if f.doc != "" {
-			s["description"] = f.doc
+		if doc := f.tag.Get("doc"); doc != "" {
+			s["description"] = doc
 		}
-		if f.enum != nil {
-			s["enum"] = f.enum
+		if enum := f.enum(); enum != nil {
+			s["enum"] = enum
 		}
-		if f.def != "" {
-			s["default"] = f.def
+		if def := f.tag.Get("default"); def != "" {
+			s["default"] = def
 		}
 		props[f.name] = s
-		if f.required {
+		if f.required() {
 			required = append(required, f.name)
 		}
 	}
@@ -512,13 +513,13 @@ func Markdown(v any) string {
 
 func rows(b *strings.Builder, prefix string, t reflect.Type) {
 	for _, f := range fieldsOf(t) {
-		def := f.def
-		if f.required {
+		def := f.tag.Get("default")
+		if f.required() {
 			def = "required"
 		}
-		doc := f.doc
-		if f.enum != nil {
-			doc += " (" + strings.Join(f.enum, ", ") + ")"
+		doc := f.tag.Get("doc")
+		if enum := f.enum(); enum != nil {
+			doc += " (" + strings.Join(enum, ", ") + ")"
 		}
 		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", prefix+f.name, typeName(f.typ), def, strings.ReplaceAll(doc, "|", `\|`))
 		switch inner := structBelow(f.typ); {

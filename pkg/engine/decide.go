@@ -228,8 +228,8 @@ func (p *partition) answer(ctx context.Context, q question, views func() error) 
 }
 
 func (p *partition) create(q question, r *rule.Rule) run.Created {
-	c := run.Created{ID: runOf(q.id, r.Name), Rule: r.Name, Alert: alertOf(r, q.event)}
-	c.Gated = c.Alert != nil || r.Bounded()
+	c := run.Created{ID: runOf(q.id, r.Name), Rule: r.Name, Alert: r.AlertOf(q.event)}
+	c.Gated = r.Gated(c.Alert)
 	if p.hold(&c, r, p.windows.log); c.State == "" && q.aside {
 		p.hold(&c, r, q.event.ReceivedAt) // the quiet time it came in, too
 	}

@@ -355,7 +355,7 @@ func (p *partition) call(ctx context.Context, at *attempt, phase run.Phase, step
 func (p *partition) callOf(r *run.Run, of *rule.Rule, e *event.Event, phase run.Phase, step string, params any) *action.Call {
 	c := &action.Call{
 		RunID: r.ID, Rule: r.Rule, StepID: step, StartedAt: p.e.Now(), Params: params,
-		Dir: p.e.dirs.path(r.ID), Event: eventInfo(e), Secret: of.Secrets(p.e.Secret), Target: of.Target,
+		Dir: p.e.dirs.path(r.ID), Event: rule.EventInfo(e), Secret: of.Secrets(p.e.Secret), Target: of.Target,
 	}
 	if e != nil {
 		c.EventJSON = e.MarshalJSON
@@ -364,15 +364,6 @@ func (p *partition) callOf(r *run.Run, of *rule.Rule, e *event.Event, phase run.
 		c.StartedAt = s.StartedAt
 	}
 	return c
-}
-
-func eventInfo(e *event.Event) *action.EventInfo {
-	info := &action.EventInfo{ID: e.ID, Source: e.Source}
-	if e.Git != nil {
-		info.Branch, info.Commit, info.Repo = e.Git.Branch, e.Git.Commit, e.Git.Repo
-	}
-	info.Fork = e.PullRequest != nil && e.PullRequest.Fork
-	return info
 }
 
 // finished records what an attempt came to and moves the run on.

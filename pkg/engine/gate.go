@@ -11,8 +11,8 @@ import (
 
 	"github.com/riposte-dev/riposte/pkg/action"
 	"github.com/riposte-dev/riposte/pkg/event"
-	"github.com/riposte-dev/riposte/pkg/expression"
 	"github.com/riposte-dev/riposte/pkg/gate"
+	"github.com/riposte-dev/riposte/pkg/rule"
 	"github.com/riposte-dev/riposte/pkg/run"
 )
 
@@ -20,12 +20,6 @@ import (
 // are records of the log, so the gate's state is a function of the log, as the windows' is. A run asks again after its
 // owner changed, and whoever no longer wants an answer gives back what it grants; so nothing is granted for ever to nobody.
 const gateHome = 0
-
-// The bound of an alert's rule that writes none: so many runs for each target.
-const (
-	alertRuns = 3
-	alertPer  = time.Hour
-)
 
 // request is the body of a record that asks the gate.
 type request struct {
@@ -54,10 +48,6 @@ const (
 	tellNo
 )
 
-// gateAttempt numbers the attempts that the gate tells apart: steps that are made again because the run was not verified
-// belong to the same.
-func gateAttempt(r *run.Run) int { return r.Attempt - r.Tries }
-
 func (p *partition) ask(r request, runID string, done func()) {
 	body, err := json.Marshal(r)
 	if err != nil {
@@ -76,25 +66,13 @@ func (p *partition) askAdmission(ctx context.Context, a *active) {
 	if a.gate.asked || !p.fetch(ctx, a) {
 		return
 	}
-	limits, err := a.rule.Admission(ctx, p.scope(a, ""))
+	in, reason, err := a.rule.AdmissionFor(ctx, a.run, p.scope(a, ""))
 	if err != nil {
-		reason := run.ReasonStepFailed
-		var absent *expression.AbsentError
-		if errors.As(err, &absent) {
-			reason = run.ReasonAbsentField
-		}
 		a.gate.refused = true
 		p.end(ctx, a, run.Refuse(a.run, &a.rule.Plan, p.e.Now(), run.Refused, reason, clip(p.e.Redact(err.Error()))))
 		return
 	}
 	a.gate.asked = true
-	in := gate.Admission{
-		Run: a.run.ID, Attempt: gateAttempt(a.run), Rule: a.run.Rule, Group: limits.Group, Policy: gate.Policy(limits.Policy),
-		Heals: a.run.Alert != nil,
-	}
-	for _, l := range limits.Limits {
-		in.Limits = append(in.Limits, gate.Limit{Key: l.Key, Runs: l.Runs, Per: l.Per})
-	}
 	p.ask(request{Admit: &in}, a.run.ID, nil)
 	p.park(a, time.Time{})
 }
@@ -112,28 +90,18 @@ func (p *partition) locked(ctx context.Context, a *active, sp run.StepPlan) bool
 		}
 		target = def.Target(p.callOf(a.run, a.rule, a.event, a.run.Phase, sp.ID, params))
 	}
-	var limit *gate.Limit
-	if a.run.Alert != nil && a.run.Phase == run.Main && !a.rule.Limited() {
-		if target == "" { // what an alert is about is what its repair changes
-			target = "alert " + a.run.Alert.Key
-		}
-		limit = defaultLimit(a, target)
-	}
-	if target == "" || slices.Contains(a.run.Targets, target) {
+	lock, asks := a.rule.LockFor(a.run, target)
+	if !asks || slices.Contains(a.run.Targets, lock.Target) {
 		return true
 	}
-	if _, asked := a.gate.wants[target]; !asked {
+	if _, asked := a.gate.wants[lock.Target]; !asked {
 		if a.gate.wants == nil {
 			a.gate.wants = map[string]stepKey{}
 		}
-		a.gate.wants[target] = stepKey{a.run.Phase, sp.ID}
-		p.ask(request{Lock: &gate.Lock{Run: a.run.ID, Attempt: gateAttempt(a.run), Rule: a.run.Rule, Target: target, Limit: limit}}, a.run.ID, nil)
+		a.gate.wants[lock.Target] = stepKey{a.run.Phase, sp.ID}
+		p.ask(request{Lock: &lock}, a.run.ID, nil)
 	}
 	return false
-}
-
-func defaultLimit(a *active, target string) *gate.Limit {
-	return &gate.Limit{Key: a.run.Rule + " of " + target, Runs: alertRuns, Per: alertPer}
 }
 
 // end records the end of a run's part; what the run holds is given back first.
@@ -160,8 +128,7 @@ func (p *partition) mayEnd(ctx context.Context, a *active, en *run.Entry) bool {
 		case tellNo:
 			*en = run.Silent(a.run, &a.rule.Plan, *en)
 		case tellUnknown:
-			a.gate.tell = tellAsked
-			p.ask(request{Tell: &gate.Tell{Run: a.run.ID, Attempt: gateAttempt(a.run), Keys: p.tellKeys(ctx, a)}}, a.run.ID, nil)
+			p.askToTell(ctx, a)
 			return false
 		case tellAsked:
 			return false
@@ -173,37 +140,19 @@ func (p *partition) mayEnd(ctx context.Context, a *active, en *run.Entry) bool {
 	if !a.gate.freeing {
 		a.gate.freeing = true
 		id := a.run.ID
-		p.ask(request{Release: &gate.Release{Run: id, Attempt: gateAttempt(a.run), Outcome: outcomeOf(en.State)}}, id, func() { p.acknowledge(id) })
+		p.ask(request{Release: &gate.Release{Run: id, Attempt: rule.GateAttempt(a.run), Outcome: rule.GateOutcome(en.State)}}, id, func() { p.acknowledge(id) })
 	}
 	return false
 }
 
-// tellKeys are the limits by which a failure is told once.
-func (p *partition) tellKeys(ctx context.Context, a *active) []gate.Limit {
-	if a.rule.Limited() && p.fetch(ctx, a) {
-		if in, err := a.rule.Admission(ctx, p.scope(a, "")); err == nil && len(in.Limits) > 0 {
-			l := in.Limits[0] // the others are wider
-			return []gate.Limit{{Key: l.Key, Runs: l.Runs, Per: l.Per}}
-		}
-		return []gate.Limit{{Key: a.run.Rule, Runs: 1, Per: alertPer}}
+// askToTell asks whether a failure was told already.
+func (p *partition) askToTell(ctx context.Context, a *active) {
+	if a.event == nil && !p.fetch(ctx, a) {
+		return
 	}
-	if a.run.Alert == nil {
-		return nil
-	}
-	if len(a.run.Targets) > 0 {
-		return []gate.Limit{*defaultLimit(a, a.run.Targets[0])}
-	}
-	return []gate.Limit{*defaultLimit(a, "alert "+a.run.Alert.Key)}
-}
-
-func outcomeOf(s run.State) gate.Outcome {
-	switch s {
-	case run.Succeeded:
-		return gate.Succeeded
-	case run.Failed:
-		return gate.Failed
-	}
-	return gate.Other
+	a.gate.tell = tellAsked
+	tell := a.rule.TellFor(ctx, a.run, p.scope(a, ""))
+	p.ask(request{Tell: &tell}, a.run.ID, nil)
 }
 
 // acknowledge notes that what a run holds is given back. Safe for concurrent use.
@@ -236,16 +185,16 @@ func (p *partition) answered(ctx context.Context, en event.Entry) {
 		return
 	}
 	a := p.runs[ans.Run]
-	if a == nil || a.rule == nil || gateAttempt(a.run) != ans.Attempt {
+	if a == nil || a.rule == nil || rule.GateAttempt(a.run) != ans.Attempt {
 		if ans.Verdict == gate.Admitted || ans.Verdict == gate.Locked {
 			p.ask(request{Release: &gate.Release{Run: ans.Run, Attempt: ans.Attempt, Outcome: gate.Other}}, ans.Run, nil)
 		}
 		return
 	}
-	p.answer1(ctx, a, &ans)
+	p.heard(ctx, a, &ans)
 }
 
-func (p *partition) answer1(ctx context.Context, a *active, ans *gate.Answer) {
+func (p *partition) heard(ctx context.Context, a *active, ans *gate.Answer) {
 	now := p.e.Now()
 	key, wanted := a.gate.wants[ans.Target]
 	waits := !a.run.Admitted && a.run.Gated && a.run.Phase == run.Main && a.run.Outcome == ""
@@ -399,14 +348,12 @@ func (p *partition) gateSays(answers []gate.Answer, fresh bool) {
 
 // notice tells of the gate itself: once, as an event that rules can answer.
 func (p *partition) notice(n gate.Notice) {
-	types := map[gate.NoticeKind]string{
-		gate.StormBegan: "storm.began", gate.StormEnded: "storm.ended", gate.BreakerOpened: "breaker.opened", gate.BreakerClosed: "breaker.closed",
-	}
+	typ := rule.NoticeType(n.Kind)
 	p.log.Warn("bounds of healing: "+string(n.Kind), "rule", n.Rule)
-	p.e.metrics.notices.WithLabelValues(types[n.Kind]).Inc()
+	p.e.metrics.notices.WithLabelValues(typ).Inc()
 	body, _ := json.Marshal(map[string]string{"rule": n.Rule})
 	p.letters = append(p.letters, event.Record{Kind: event.KindEvent, SourceType: event.OwnSource, Event: &event.Event{
-		ID: event.ID(event.OwnSource, fmt.Sprintf("%s %s %d", n.Kind, n.Rule, n.At.UnixNano())), Source: event.OwnSource, Type: types[n.Kind], Subject: n.Rule,
+		ID: event.ID(event.OwnSource, fmt.Sprintf("%s %s %d", n.Kind, n.Rule, n.At.UnixNano())), Source: event.OwnSource, Type: typ, Subject: n.Rule,
 		Body: body, Time: n.At, ReceivedAt: p.e.Now(),
 	}})
 }

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/action"
-	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/rule"
 	"github.com/riposte-dev/riposte/pkg/run"
 )
@@ -74,14 +73,6 @@ func (p *partition) looked(ctx context.Context, a *active, r result) {
 		p.record(a, run.Look(a.run, &a.rule.Plan, r.look.began, p.e.Now(), r.look.verdict, note, run.Values(r.outputs)))
 	}
 	p.advance(ctx, a)
-}
-
-// alertOf is what a run that answers an alert knows of it at first; nil where it answers none or changes nothing.
-func alertOf(r *rule.Rule, e *event.Event) *run.Alert {
-	if e == nil || e.Alert == nil || e.Alert.Status != "firing" || !r.Heals() {
-		return nil
-	}
-	return &run.Alert{Key: r.AlertKey(e), Firing: []string{e.Alert.Fingerprint}}
 }
 
 // watched are the runs that answer alerts, by rule and key.

@@ -261,7 +261,7 @@ func (p *partition) createFired(ctx context.Context, f fired, read *event.Event)
 	if over := len(refs) - maxRefs; over > 0 {
 		refs, c.Rest = refs[over:], c.Rest+over
 	}
-	c.Gated = f.rule.Bounded()
+	c.Gated = f.rule.Gated(nil)
 	for _, ref := range refs {
 		c.Events = append(c.Events, run.EventRef{Part: ref.Part, ID: ref.ID, Pos: ref.Pos})
 	}

@@ -171,21 +171,23 @@ func TestParallelBranchesAndFinally(t *testing.T) {
 }
 
 func TestAStepThatWaitsHoldsNothing(t *testing.T) {
-	rules(t, 1, ruleOf("r", onGo+"  steps: [{id: wait, uses: do, with: {do: wait}}, {id: b, uses: do}]\n"), func(t *testing.T, w *world) {
+	bubble(t, 1, "  - {id: wait, uses: do, with: {do: wait}}\n  - {id: b, uses: do}\n", func(t *testing.T, w *world) {
 		w.on["wait"] = func(_ context.Context, c *action.Call) (action.Outputs, error) {
 			if until := c.StartedAt.Add(3 * time.Hour); time.Now().Before(until) {
 				return nil, action.Wait(until)
 			}
 			return nil, nil
 		}
+		first := w.boot("a").grantAll()
 		id := w.send(1)
 		w.await("the wait", func() bool {
 			return w.runs[id] != nil && w.runs[id].Step(run.Main, "wait") != nil && w.runs[id].Step(run.Main, "wait").State == run.StepWaiting
 		})
-		w.boot("b").grantAll() // another owner
+		first.stop()
+		w.boot("b").grantAll()
 		r := w.ended(id)
 		if s := r.Step(run.Main, "wait"); r.State != run.Succeeded || s.Attempt != 1 || s.EndedAt.Sub(s.StartedAt) != 3*time.Hour {
-			t.Errorf("%s: %+v", r.State, s)
+			t.Errorf("%s (%s: %s): %+v", r.State, r.Reason, r.Message, s)
 		}
 	})
 }

@@ -29,7 +29,7 @@ type Event struct {
 	DeliveryID string
 	// Headers holds the preset's allow-list of request headers, under their canonical names. What proves identity is never in it.
 	Headers map[string]string
-	// Body is the raw JSON body; an absent body is nil.
+	// Body is the raw JSON body; an absent body is nil. Once a view was made of it, or it was read, it stays as it is.
 	Body []byte
 	// CausedBy is the id of the event this one was replayed from, or of the run that caused it.
 	CausedBy string

@@ -18,12 +18,27 @@ func ID(source, key string) string {
 	h.Write([]byte(source))
 	h.Write([]byte{0})
 	h.Write([]byte(key))
-	return crockford.EncodeToString(h.Sum(nil)[:16])
+	return FormatID([16]byte(h.Sum(nil)))
 }
 
 // RandomID returns an id for an event that has no key.
 func RandomID() string {
 	var b [16]byte
 	rand.Read(b[:]) // never fails since Go 1.24
-	return crockford.EncodeToString(b[:])
+	return FormatID(b)
+}
+
+// FormatID writes the 128 bits of an id.
+func FormatID(bits [16]byte) string { return crockford.EncodeToString(bits[:]) }
+
+// ParseID reads the bits of an id, and reports whether the text is one.
+func ParseID(id string) (bits [16]byte, ok bool) {
+	if len(id) != IDLen {
+		return bits, false
+	}
+	b, err := crockford.DecodeString(id)
+	if err != nil {
+		return bits, false
+	}
+	return [16]byte(b), true
 }

@@ -106,23 +106,42 @@ func (p Part) Members() iter.Seq2[[]byte, Part] {
 	}
 }
 
-func (p Part) member(name string) (Part, bool) {
-	for key, value := range p.Members() {
-		if string(key) == name {
-			return value, true
+// Member returns the member with the name; of a key that stands twice the last counts.
+func (p Part) Member(name string) (Part, bool) {
+	o := p.event.outline
+	for at := o.members[p.at].last; at != 0; at = o.members[at].before {
+		m := &o.members[at]
+		key := o.body[m.key+1 : m.keyEnd-1]
+		if string(key) == name || bytes.IndexByte(key, '\\') >= 0 && unquote(o.body[m.key:m.keyEnd]) == name {
+			return Part{p.event, at}, true
 		}
 	}
 	return Part{}, false
 }
 
-// IsObject reports whether the part is an object; those that Members yields may be anything.
-func (p Part) IsObject() bool {
-	return p.event.outline.body[p.event.outline.members[p.at].value] == '{'
+// Raw returns the part's JSON, a part of the body.
+func (p Part) Raw() []byte {
+	r := reader{b: p.rest()}
+	return r.raw()
 }
+
+// Elements yields the raw values of an array, and nothing for other values.
+func (p Part) Elements() iter.Seq[[]byte] { return Elements(p.rest()) }
+
+// Begins returns the first byte of the part's JSON, which tells its kind.
+func (p Part) Begins() byte { return p.rest()[0] }
+
+// rest is the body from the part on.
+func (p Part) rest() []byte {
+	return p.event.outline.body[p.event.outline.members[p.at].value:]
+}
+
+// IsObject reports whether the part is an object; those that Members yields may be anything.
+func (p Part) IsObject() bool { return p.Begins() == '{' }
 
 // Field returns a member, decoded.
 func (p Part) Field(name string) (value any, ok bool) {
-	m, ok := p.member(name)
+	m, ok := p.Member(name)
 	if !ok {
 		return nil, false
 	}
@@ -140,7 +159,7 @@ func (p Part) Fields() []string {
 
 // Lazily is Field, but for an object that is a member it returns a Part.
 func (p Part) Lazily(name string) (value any, ok bool) {
-	m, ok := p.member(name)
+	m, ok := p.Member(name)
 	switch {
 	case !ok:
 		return nil, false

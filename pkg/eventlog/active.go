@@ -40,6 +40,9 @@ const (
 	activateTime = 5 * time.Second
 )
 
+// ErrOvertaken says that another set was activated since the one that is to follow: what is newer is not known.
+var ErrOvertaken = errors.New("other rules were activated meanwhile")
+
 // errClaimed says that another replica changed the claim in between.
 var errClaimed = errors.New("another replica is activating rules")
 
@@ -51,14 +54,15 @@ func (l *Log) Active(ctx context.Context) (Active, error) {
 
 // Activate appends the record that makes a set, which must be stored, the active one for what follows in the log. Of any
 // number of replicas that activate the same set at once, one appends it, and the others return once it has. An error
-// leaves it to a later call, of any replica, to go on.
-func (l *Log) Activate(ctx context.Context, set Active) error {
+// leaves it to a later call, of any replica, to go on; one that wraps ErrOvertaken says that what was active was not
+// after, the set that was active when the new one was read.
+func (l *Log) Activate(ctx context.Context, set, after Active) error {
 	for {
 		c, entry, err := l.claimed(ctx)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if c.State == claimDone && c.Active == set {
+		case c.State == claimDone && c.Active == set:
 			return nil
 		}
 		if c.State == claimTaken {
@@ -68,6 +72,9 @@ func (l *Log) Activate(ctx context.Context, set Active) error {
 				}
 				continue
 			}
+		}
+		if c.Active != set && c.Active != after {
+			return fmt.Errorf("%w: %.12s", ErrOvertaken, c.Revision)
 		}
 		err = l.activate(ctx, set, entry)
 		if !errors.Is(err, errClaimed) {

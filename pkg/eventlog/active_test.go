@@ -48,18 +48,24 @@ func TestASetIsActivatedOnceByAllReplicas(t *testing.T) {
 		t.Fatalf("before any: %+v, %v", a, err)
 	}
 	sets := []eventlog.Active{{Revision: "one", Digest: "1"}, {Revision: "two", Digest: "2"}, {Revision: "two", Digest: "other"}, {Revision: "one", Digest: "1"}}
+	var before eventlog.Active
 	for _, set := range sets {
 		var all sync.WaitGroup
 		for _, l := range replicas {
 			all.Go(func() {
 				for range 3 {
-					if err := l.Activate(t.Context(), set); err != nil {
+					if err := l.Activate(t.Context(), set, before); err != nil {
 						t.Error(err)
 					}
 				}
 			})
 		}
 		all.Wait()
+		stale := eventlog.Active{Revision: "stale"}
+		if err := replicas[2].Activate(t.Context(), stale, before); !errors.Is(err, eventlog.ErrOvertaken) {
+			t.Errorf("a set that was read before: %v", err)
+		}
+		before = set
 		if a, err := replicas[1].Active(t.Context()); err != nil || a != set {
 			t.Errorf("active is %+v, %v", a, err)
 		}
@@ -84,18 +90,18 @@ func TestAnActivationThatWasCutOffIsDoneByTheNext(t *testing.T) {
 	}
 	set := eventlog.Active{Revision: "one", Digest: "1"}
 	claim(`{"revision":"one","digest":"1","state":"open"}`)
-	if err := l.Activate(t.Context(), set); err != nil {
+	if err := l.Activate(t.Context(), set, set); err != nil {
 		t.Fatal(err)
 	}
 	claim(`{"revision":"one","digest":"1","state":"taken"}`)
 	ctx, cancel := context.WithTimeout(t.Context(), 250*time.Millisecond)
 	defer cancel()
-	if err := l.Activate(ctx, set); !errors.Is(err, context.DeadlineExceeded) {
+	if err := l.Activate(ctx, set, set); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("while another replica is at it: %v", err)
 	}
 	// The other replica's claim is let go, as by age.
 	ended := make(chan error)
-	go func() { ended <- l.Activate(t.Context(), set) }()
+	go func() { ended <- l.Activate(t.Context(), set, set) }()
 	claim(`{"revision":"one","digest":"1","state":"open"}`)
 	if err := <-ended; err != nil {
 		t.Fatal(err)
@@ -111,7 +117,7 @@ func TestAnActivationWithoutAStoreFails(t *testing.T) {
 	if err := b.JetStream().DeleteKeyValue(t.Context(), broker.ActiveBucket); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Activate(t.Context(), eventlog.Active{Revision: "one"}); !errors.Is(err, event.ErrLogUnavailable) || !errors.Is(err, jetstream.ErrBucketNotFound) {
+	if err := l.Activate(t.Context(), eventlog.Active{Revision: "one"}, eventlog.Active{}); !errors.Is(err, event.ErrLogUnavailable) || !errors.Is(err, jetstream.ErrBucketNotFound) {
 		t.Error(err)
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -34,10 +33,10 @@ const (
 
 // Options configure a Log.
 type Options struct {
-	MaxBytes   int64         // of the stored segments; default 3 GiB
+	MaxBytes   int64         // of segments, large bodies, ids and sets of rules together; default 3 GiB, at least 8 MiB
 	MaxAge     time.Duration // age at which records are purged; 0: only MaxBytes bounds the history
 	IDWindow   time.Duration // how long ids are kept; default 7 days
-	MaxIDs     int           // how many ids are kept; default 1,000,000
+	MaxIDs     int           // how many ids are kept, as far as an eighth of MaxBytes holds 128 bytes of each; default 1,000,000
 	LargeBody  int           // bytes above which a body is stored apart; default half a segment
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -61,8 +60,8 @@ func (o *Options) withDefaults() error {
 		o.Now = time.Now
 	}
 	switch {
-	case o.MaxBytes < 4<<20:
-		return fmt.Errorf("eventlog: option MaxBytes is %d: use at least 4 MiB", o.MaxBytes)
+	case o.MaxBytes < 8<<20:
+		return fmt.Errorf("eventlog: option MaxBytes is %d: use at least 8 MiB", o.MaxBytes)
 	case o.MaxAge < 0 || o.IDWindow < 0 || o.MaxIDs < 0:
 		return errors.New("eventlog: options MaxAge, IDWindow and MaxIDs must not be negative")
 	case o.LargeBody > maxSegment/2:
@@ -78,6 +77,7 @@ func (o *Options) withDefaults() error {
 // Log is the open event log.
 type Log struct {
 	opts    Options
+	shares  shares
 	broker  *broker.Broker
 	ids     *ids
 	metrics *metrics
@@ -113,10 +113,15 @@ func Open(ctx context.Context, b *broker.Broker, o Options) (*Log, error) {
 	if err := o.withDefaults(); err != nil {
 		return nil, err
 	}
+	parts := divide(o.MaxBytes, o.MaxIDs)
+	if n := parts.maxIDs(o.MaxIDs); n < o.MaxIDs {
+		o.Logger.Warn("fewer ids are kept than are configured: an eighth of the log's size has no room for more", "ids", n, "configured", o.MaxIDs)
+		o.MaxIDs = n
+	}
 	l := &Log{
-		opts: o, broker: b, ids: newIDs(o.IDWindow, o.MaxIDs), metrics: newMetrics(o.Registerer),
+		opts: o, shares: parts, broker: b, ids: newIDs(o.IDWindow, o.MaxIDs), metrics: newMetrics(o.Registerer),
 		wake: make(chan struct{}, 1), save: make(chan struct{}, 1), closing: make(chan struct{}), inflight: map[string]*pending{},
-		keeper: keeper{grace: bodyGrace},
+		keeper: keeper{grace: bodyGrace, now: broker.NewSlowClock(o.Now), saved: o.Now(), revisions: true},
 	}
 	if err := l.makeStreams(ctx); err != nil {
 		return nil, err
@@ -124,9 +129,6 @@ func Open(ctx context.Context, b *broker.Broker, o Options) (*Log, error) {
 	if err := l.loadIDs(ctx); err != nil {
 		return nil, fmt.Errorf("read the ids of stored events: %w", err)
 	}
-	l.keeper.now = broker.NewSlowClock(o.Now)
-	l.keeper.saved = o.Now()
-	l.keeper.revisions = true
 	l.done.Go(l.commit)
 	l.done.Go(l.saver)
 	return l, nil
@@ -136,11 +138,11 @@ func (l *Log) makeStreams(ctx context.Context) error {
 	js, replicas := l.broker.JetStream(), l.broker.Replicas()
 	for _, cfg := range []jetstream.StreamConfig{
 		{
-			Name: broker.EventStream, Subjects: []string{broker.EventSubject}, MaxBytes: l.opts.MaxBytes,
+			Name: broker.EventStream, Subjects: []string{broker.EventSubject}, MaxBytes: l.shares.segments,
 			Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage, Replicas: replicas, Duplicates: time.Minute, AllowDirect: true,
 		},
 		{
-			Name: broker.IDStream, Subjects: []string{broker.IDSubject}, MaxBytes: max(1<<20, int64(l.opts.MaxIDs)*idBytes),
+			Name: broker.IDStream, Subjects: []string{broker.IDSubject}, MaxBytes: l.shares.ids,
 			Storage: jetstream.FileStorage, Replicas: replicas, Duplicates: time.Minute, AllowDirect: true,
 		},
 	} {
@@ -149,7 +151,7 @@ func (l *Log) makeStreams(ctx context.Context) error {
 		}
 	}
 	for _, cfg := range []jetstream.ObjectStoreConfig{
-		{Bucket: broker.BodyBucket, Storage: jetstream.FileStorage, Replicas: replicas, MaxBytes: l.opts.MaxBytes},
+		{Bucket: broker.BodyBucket, Storage: jetstream.FileStorage, Replicas: replicas, MaxBytes: l.shares.bodies},
 		{Bucket: broker.RuleBucket, Storage: jetstream.FileStorage, Replicas: replicas},
 	} {
 		if _, err := js.CreateOrUpdateObjectStore(ctx, cfg); err != nil {
@@ -205,7 +207,6 @@ func (l *Log) enter(ctx context.Context, r *event.Record) (p *pending, duplicate
 	if r.Kind == event.KindEvent {
 		id = r.Event.ID
 		if p, known := l.known(id); known {
-			l.metrics.duplicates.Inc()
 			return p, true, nil
 		}
 	}
@@ -289,7 +290,6 @@ func (l *Log) writeSegment(records []*pending, size int) {
 	seq, err := l.publish(l.segmentBuffer) // which copies it
 	l.metrics.latency.Observe(time.Since(began).Seconds())
 	if err == nil {
-		l.metrics.appends.Add(float64(len(records)))
 		l.metrics.segment.Observe(float64(len(records)))
 	}
 	l.mu.Lock()
@@ -308,7 +308,7 @@ func (l *Log) writeSegment(records []*pending, size int) {
 		p.data, p.err = nil, err
 		close(p.done)
 	}
-	l.keeper.written(size, l.poker())
+	l.keeper.written(size, l.sweepSoon)
 }
 
 func (l *Log) publish(segment []byte) (uint64, error) {
@@ -318,21 +318,19 @@ func (l *Log) publish(segment []byte) (uint64, error) {
 	if err == nil {
 		return ack.Sequence, nil
 	}
-	var api *jetstream.APIError
-	if errors.As(err, &api) && (strings.Contains(api.Description, "maximum bytes exceeded") || strings.Contains(api.Description, "insufficient")) {
-		l.poker()()
-		return 0, fmt.Errorf("%w: %s", event.ErrLogFull, api.Description)
+	if broker.Full(err) {
+		l.sweepSoon()
+		return 0, fmt.Errorf("%w: %w", event.ErrLogFull, err)
 	}
 	l.broker.Suspect()
 	return 0, fmt.Errorf("%w: whether the event was stored is not known: %w", event.ErrLogUnavailable, err)
 }
 
-func (l *Log) poker() func() {
-	return func() {
-		select {
-		case l.save <- struct{}{}:
-		default:
-		}
+// sweepSoon has the saver sweep.
+func (l *Log) sweepSoon() {
+	select {
+	case l.save <- struct{}{}:
+	default:
 	}
 }
 
@@ -365,22 +363,19 @@ func (l *Log) Close(ctx context.Context) error {
 }
 
 type metrics struct {
-	appends, duplicates prometheus.Counter
-	segment, latency    prometheus.Histogram
-	bytes, needed       prometheus.Gauge
+	segment, latency prometheus.Histogram // of segment the sum is how many records were appended
+	bytes, needed    prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
-		appends:    prometheus.NewCounter(prometheus.CounterOpts{Name: "riposte_eventlog_appends_total", Help: "Records appended to the event log by this replica."}),
-		duplicates: prometheus.NewCounter(prometheus.CounterOpts{Name: "riposte_eventlog_duplicates_total", Help: "Events that were not appended because their id was known."}),
 		segment: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "riposte_eventlog_segment_records", Help: "Records that shared one write.", Buckets: prometheus.ExponentialBuckets(1, 2, 11)}),
+			Name: "riposte_eventlog_segment_records", Help: "Records that shared one write; the sum is how many this replica appended.", Buckets: prometheus.ExponentialBuckets(1, 2, 11)}),
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "riposte_eventlog_write_seconds", Help: "How long a write took until it was durable.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16)}),
 		bytes:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "riposte_eventlog_bytes", Help: "Size of the stored segments."}),
 		needed: prometheus.NewGauge(prometheus.GaugeOpts{Name: "riposte_eventlog_oldest_needed", Help: "Sequence of the oldest segment that is still needed."}),
 	}
-	r.MustRegister(m.appends, m.duplicates, m.segment, m.latency, m.bytes, m.needed)
+	r.MustRegister(m.segment, m.latency, m.bytes, m.needed)
 	return m
 }

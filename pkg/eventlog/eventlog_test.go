@@ -194,7 +194,7 @@ func TestTheSecondReplicasRepeatIsADuplicateByItsPlace(t *testing.T) {
 
 func TestHistoryIsBoundedAndNeededRecordsStay(t *testing.T) {
 	dir := t.TempDir()
-	o := eventlog.Options{MaxBytes: 4 << 20}
+	o := eventlog.Options{MaxBytes: 16 << 20}
 	l, closeAll := open(t, dir, o)
 	body := bytes.Repeat([]byte("x"), 200<<10)
 	n := 0

@@ -53,7 +53,7 @@ func bodies(t *testing.T, b *broker.Broker) uint64 {
 func TestLargeBodiesGoWithTheirRecords(t *testing.T) {
 	b := openBroker(t, t.TempDir())
 	t.Cleanup(func() { _ = b.Close(context.Background()) })
-	l := openLog(t, b, eventlog.Options{MaxBytes: 4 << 20, MaxAge: time.Hour, Now: late})
+	l := openLog(t, b, eventlog.Options{MaxBytes: 16 << 20, MaxAge: time.Hour, Now: late})
 	t.Cleanup(func() { _ = l.Close(context.Background()) })
 	l.SetBodyGrace(0)
 	body := bytes.Repeat([]byte("x"), 600<<10)
@@ -196,5 +196,86 @@ func TestClosingTwiceAtOnce(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// What the log keeps has one bound, however the work is made up: small records, large bodies, many ids, sets of rules.
+// Full of what is needed it refuses more, and loses nothing.
+func TestOneBoundForAll(t *testing.T) {
+	const bound = 8 << 20
+	dir := t.TempDir()
+	b := openBroker(t, dir)
+	t.Cleanup(func() { _ = b.Close(context.Background()) })
+	l := openLog(t, b, eventlog.Options{MaxBytes: bound, MaxIDs: 10_000_000})
+	t.Cleanup(func() { _ = l.Close(context.Background()) })
+	n := 0
+	fill := func(size int) {
+		body := bytes.Repeat([]byte("x"), size)
+		for {
+			_, err := l.Append(t.Context(), []event.Record{record(fmt.Sprint(n), body)})
+			if errors.Is(err, event.ErrLogFull) {
+				return
+			}
+			if err != nil || n > 1000 {
+				t.Fatalf("after %d records: %v", n, err)
+			}
+			n++
+		}
+	}
+	fill(600 << 10)
+	fill(200 << 10)
+	for i := range 30 {
+		if err := l.PutRevision(t.Context(), fmt.Sprint("r", i), bytes.Repeat([]byte("rules "), 5<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := collect(t, l, event.Pos{}, n)
+	l.Needed(all[0].Pos)
+	if err := errors.Join(l.SaveIDs(t.Context()), l.Sweep(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if got := collect(t, l, event.Pos{}, n); len(got) != n || got[0].Pos != all[0].Pos || len(got[0].Record.Event.Body) != 600<<10 {
+		t.Errorf("%d of %d needed records are left", len(got), n)
+	}
+	bounds, stored := int64(0), uint64(0)
+	for _, name := range []string{broker.EventStream, broker.IDStream, broker.ObjectStream(broker.BodyBucket)} {
+		s, err := b.JetStream().Stream(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bounds += s.CachedInfo().Config.MaxBytes
+		stored += s.CachedInfo().State.Bytes
+	}
+	if bounds <= 0 || bounds >= bound {
+		t.Errorf("the bounds of the parts are %d of %d together", bounds, bound)
+	}
+	revisions, err := b.JetStream().Stream(t.Context(), broker.ObjectStream(broker.RuleBucket))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stored += revisions.CachedInfo().State.Bytes; stored > bound {
+		t.Errorf("%d bytes are stored, more than %d", stored, bound)
+	}
+	if _, err := l.Append(t.Context(), []event.Record{record("huge", make([]byte, 2<<20))}); !errors.Is(err, event.ErrLogFull) || !strings.Contains(err.Error(), "raise eventLog.maxBytes") {
+		t.Errorf("a body that can't ever fit: %v", err)
+	}
+}
+
+// The bound is that of the whole store for whoever lowers it, too: what is needed is kept beyond it, and more is refused.
+func TestALowerBound(t *testing.T) {
+	dir := t.TempDir()
+	l, closeAll := open(t, dir, eventlog.Options{MaxBytes: 16 << 20})
+	body := bytes.Repeat([]byte("x"), 200<<10)
+	const n = 40
+	for i := range n {
+		add(t, l, record(fmt.Sprint(i), body))
+	}
+	closeAll()
+	l, _ = open(t, dir, eventlog.Options{MaxBytes: 8 << 20})
+	if got := collect(t, l, event.Pos{}, n); len(got) != n {
+		t.Errorf("%d of %d records are left", len(got), n)
+	}
+	if _, err := l.Append(t.Context(), []event.Record{record("more", body)}); !errors.Is(err, event.ErrLogFull) {
+		t.Errorf("a log that is over its bound says %v", err)
 	}
 }

@@ -3,7 +3,6 @@ package eventlog
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/base32"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -51,20 +50,15 @@ type savedID struct {
 func newIDs(window time.Duration, maxIDs int) *ids { return &ids{window: window, max: maxIDs} }
 
 func keyOf(id string) (k key) {
-	if len(id) == event.IDLen {
-		if b, err := base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").WithPadding(base32.NoPadding).DecodeString(id); err == nil {
-			copy(k[:], b)
-			return k
-		}
+	if b, ok := event.ParseID(id); ok {
+		return b
 	}
 	sum := sha256.Sum256([]byte(id))
 	copy(k[:], sum[:])
 	return k
 }
 
-func (k key) String() string {
-	return base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").WithPadding(base32.NoPadding).EncodeToString(k[:])
-}
+func (k key) String() string { return event.FormatID(k) }
 
 func pack(p event.Pos) uint64   { return p.Seq<<16 | uint64(p.Index) }
 func unpack(n uint64) event.Pos { return event.Pos{Seq: n >> 16, Index: int(n & 0xffff)} }
@@ -292,7 +286,7 @@ func (l *Log) coverSegment(seq uint64, records []opened) {
 		}
 	}
 	if l.ids.cover(seq, list) {
-		l.poker()()
+		l.sweepSoon()
 	}
 }
 

@@ -142,7 +142,7 @@ func (s *ids) savedTo() uint64 {
 // keepFrom returns the first segment that age and size let stay.
 func (l *Log) keepFrom(ctx context.Context, stream jetstream.Stream, state jetstream.StreamState, now time.Time) (uint64, error) {
 	keep := state.FirstSeq
-	limit := uint64(l.opts.MaxBytes) / 10 * 8
+	limit := spare(l.shares.segments)
 	if state.Bytes > limit {
 		perSegment := state.Bytes/state.Msgs + 1
 		keep += (state.Bytes-limit)/perSegment + 1
@@ -154,13 +154,14 @@ func (l *Log) keepFrom(ctx context.Context, stream jetstream.Stream, state jetst
 		}
 		keep = max(keep, byAge)
 	}
-	byBodies, err := l.keepForBodies(ctx, limit)
+	byBodies, err := l.keepForBodies(ctx)
 	return max(keep, byBodies), err
 }
 
-// keepForBodies returns the first segment to keep so that the large bodies take no more than the limit, or 0. They have a
-// bucket of their own, which would refuse more while the log itself is nearly empty.
-func (l *Log) keepForBodies(ctx context.Context, limit uint64) (uint64, error) {
+// keepForBodies returns the first segment to keep so that the large bodies take no more than history may, or 0. They have
+// a bucket of their own, which would refuse more while the log itself is nearly empty.
+func (l *Log) keepForBodies(ctx context.Context) (uint64, error) {
+	limit := spare(l.shares.bodies)
 	stream, err := l.broker.JetStream().Stream(ctx, broker.ObjectStream(broker.BodyBucket))
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", event.ErrLogUnavailable, err)
@@ -254,15 +255,38 @@ func (l *Log) purgeBodies(ctx context.Context, stream jetstream.Stream, keep uin
 }
 
 const (
-	// keepRevisions is how many sets of rules are kept, whatever they are needed for.
+	// keepRevisions is how many sets of rules are kept, whatever they are needed for, if they have room.
 	keepRevisions = 200
 	// olderRevisions is how many from before the log's first record stay beside those since: the last of them that was
 	// activated is the one that the first records are decided with, and some may have been stored and never activated.
 	olderRevisions = 10
 )
 
-// purgeRevisions removes sets of rules that nothing in the log is decided with any more. An unfinished run needs the
-// set that its event was decided with, and keeps that event in the log.
+// undecidedSince is when the oldest record came that an undecided event or an unfinished run needs.
+func (l *Log) undecidedSince(ctx context.Context, state jetstream.StreamState) (time.Time, error) {
+	l.keeper.mu.Lock()
+	needed, known := l.keeper.needed, l.keeper.known
+	l.keeper.mu.Unlock()
+	switch {
+	case !known || needed.Seq <= state.FirstSeq:
+		return state.FirstTime, nil
+	case needed.Seq > state.LastSeq:
+		return state.LastTime, nil
+	}
+	stream, err := l.broker.JetStream().Stream(ctx, broker.EventStream)
+	if err != nil {
+		return time.Time{}, err
+	}
+	msg, err := stream.GetMsg(ctx, needed.Seq)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return msg.Time, nil
+}
+
+// purgeRevisions removes sets of rules that nothing in the log is decided with any more, and, where the sets take more than
+// their share, those that only decided events stand for. An unfinished run needs the set that its event was decided with,
+// and keeps that event in the log.
 func (l *Log) purgeRevisions(ctx context.Context, state jetstream.StreamState) error {
 	l.keeper.mu.Lock()
 	due := l.keeper.revisions
@@ -278,12 +302,22 @@ func (l *Log) purgeRevisions(ctx context.Context, state jetstream.StreamState) e
 	if err != nil {
 		return fmt.Errorf("purge old rules: %w", err)
 	}
-	kept, older := 0, 0
+	undecided, err := l.undecidedSince(ctx, state)
+	if err != nil {
+		return fmt.Errorf("purge old rules: %w", err)
+	}
+	kept, older, size := 0, 0, uint64(0)
 	for _, o := range slices.Backward(objects) {
-		if kept++; o.ModTime.Before(state.FirstTime) {
+		kept++
+		size += o.Size
+		large, begin := size > spare(l.shares.revisions), state.FirstTime
+		if large {
+			begin = undecided
+		}
+		if o.ModTime.Before(begin) {
 			older++
 		}
-		if o.Name == active.Revision || kept <= keepRevisions || older <= olderRevisions {
+		if o.Name == active.Revision || !large && kept <= keepRevisions || older <= olderRevisions {
 			continue
 		}
 		if err := broker.PurgeObject(ctx, l.broker.JetStream(), broker.RuleBucket, o); err != nil {

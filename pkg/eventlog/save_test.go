@@ -56,7 +56,7 @@ func TestFewIDsAreStoredTogether(t *testing.T) {
 
 // Large bodies have a bucket of their own. Full, it must make the log give up its oldest records, which are tiny.
 func TestTheBucketOfLargeBodiesIsBoundedToo(t *testing.T) {
-	l, _ := open(t, t.TempDir(), eventlog.Options{MaxBytes: 4 << 20})
+	l, _ := open(t, t.TempDir(), eventlog.Options{MaxBytes: 16 << 20})
 	l.SetBodyGrace(0)
 	body := bytes.Repeat([]byte("x"), 600<<10)
 	n := 0
@@ -128,7 +128,7 @@ func TestRulesThatNothingNeedsArePurged(t *testing.T) {
 	put(0, 20)
 	add(t, l, record("first", nil))
 	put(20, 230)
-	if err := l.Activate(t.Context(), eventlog.Active{Revision: "r0"}); err != nil {
+	if err := l.Activate(t.Context(), eventlog.Active{Revision: "r0"}, eventlog.Active{}); err != nil {
 		t.Fatal(err)
 	}
 	last := add(t, l, record("last", nil))

@@ -39,6 +39,9 @@ func (l *Log) encode(ctx context.Context, r *event.Record) ([]byte, error) {
 	}
 	body := e.Body
 	if len(body) > l.opts.LargeBody {
+		if int64(len(body)) > l.shares.bodies/2 {
+			return nil, fmt.Errorf("%w: a body of %d bytes is more than half of the %d that are kept for large ones: raise eventLog.maxBytes, or lower limits.maxBodyBytes", event.ErrLogFull, len(body), l.shares.bodies)
+		}
 		sum := sha256.Sum256(body)
 		h.Digest, h.Length = hex.EncodeToString(sum[:]), len(body)
 		h.Object = e.ID + "." + rand.Text()
@@ -189,12 +192,12 @@ func (l *Log) putBody(ctx context.Context, name string, body []byte) error {
 	if err == nil {
 		_, err = store.Put(ctx, jetstream.ObjectMeta{Name: name}, bytes.NewReader(body))
 	}
-	var api *jetstream.APIError
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &api):
-		return fmt.Errorf("%w: store the body: %s", event.ErrLogFull, api.Description)
+	case broker.Full(err):
+		l.sweepSoon()
+		return fmt.Errorf("%w: store the body: %w", event.ErrLogFull, err)
 	}
 	return fmt.Errorf("%w: store the body: %w", event.ErrLogUnavailable, err)
 }

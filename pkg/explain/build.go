@@ -13,6 +13,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/correlate"
 	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/expression"
+	"github.com/riposte-dev/riposte/pkg/gate"
 	"github.com/riposte-dev/riposte/pkg/rule"
 	"github.com/riposte-dev/riposte/pkg/run"
 )
@@ -36,6 +37,8 @@ type Input struct {
 	Changed *run.Paths
 	// Windows answers what waits, in the order of the queries; nil where nobody knows.
 	Windows func([]Query) []Answer
+	// Limits answers how far limits are reached, in their order, nil where that is not known; nil where nobody knows.
+	Limits func([]gate.Limit) []*LimitState
 	// Now is the time until which windows have ended.
 	Now time.Time
 	// All keeps the rules whose trigger does not select the event.
@@ -90,6 +93,7 @@ func Build(ctx context.Context, in Input) *Explanation {
 	}
 	x.Rules = append(x.Rules, b.others()...)
 	b.ask(x.Rules)
+	b.askLimits(x.Rules)
 	return x
 }
 
@@ -106,7 +110,9 @@ type builder struct {
 	runs    map[string][]run.Run // by rule
 	queries []Query
 	asked   []int // the rule that each query is about
-	n       int   // rules so far
+	limits  []gate.Limit
+	limited [][2]int // the rule that each is of, and its number
+	n       int      // rules so far
 }
 
 // others are runs of rules that the set does not have: another one decided.
@@ -147,6 +153,7 @@ func (b *builder) verdict(a *rule.Account) Verdict {
 		v.Correlate = &Correlated{Kind: string(s.Kind), Within: duration(s.Within), Count: max(s.Count, s.Changes), Parts: s.Parts}
 		b.query(a)
 	}
+	b.bounds(a, &v)
 	v.Result, v.Why = b.result(&v)
 	b.n++
 	return v

@@ -63,6 +63,34 @@ type Verdict struct {
 	// Parts are those of `correlate`; any other rule has one without a name.
 	Parts     []Asked     `json:"parts,omitempty"`
 	Correlate *Correlated `json:"correlate,omitempty"`
+	// Limits and Concurrency bound the runs of the rule for this event.
+	Limits      []Limit      `json:"limits,omitempty"`
+	Concurrency *Concurrency `json:"concurrency,omitempty"`
+}
+
+// Limit is one that a run for the event counts for.
+type Limit struct {
+	Runs int     `json:"runs"`
+	Per  string  `json:"per"`
+	By   []Value `json:"by,omitempty"`
+	// Default says that it is the bound of an alert's rule without limits: for each target that its steps change.
+	Default bool `json:"default,omitempty"`
+	// State is how far it is reached now; absent where nobody knows.
+	State *LimitState `json:"state,omitempty"`
+}
+
+// LimitState is how far a limit is reached.
+type LimitState struct {
+	Runs    int  `json:"runs"` // that count now
+	Reached bool `json:"reached"`
+	// Free is when the next run may begin, of one that is reached.
+	Free *time.Time `json:"free,omitempty"`
+}
+
+// Concurrency is the group that a run for the event is one of.
+type Concurrency struct {
+	Group  Value  `json:"group"`
+	Policy string `json:"policy"`
 }
 
 // Result is a verdict in a word or two.

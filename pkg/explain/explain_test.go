@@ -87,6 +87,7 @@ spec:
         trigger: {source: alertmanager, type: alert.firing}
         when: event.alert.name == "HighErrorRate"
         by: event.alert.labels.service
+  limits: [{runs: 1, per: 1h, by: correlated.key}]
   steps: [{uses: do}]
 `
 

@@ -218,6 +218,9 @@ func (p *printer) rule(r *Verdict) {
 	if r.Correlate != nil && r.Correlate.Windows != nil {
 		p.windows(r.Correlate)
 	}
+	if r.Correlate != nil || r.Result != NoMatch || p.All {
+		p.bounds(r)
+	}
 }
 
 // trigger writes whether the rule is asked at all. Of a rule that one event decides that goes without saying.

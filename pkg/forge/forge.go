@@ -1,24 +1,25 @@
-// Package forge is the contract with the hosts that repositories live on: what Riposte tells people there. Each kind of
-// host is a leaf package below this one that exports one Type; the wiring lists the Types in a Registry, and adding a kind
-// edits no other package.
+// Package forge is the contract with the hosts that repositories live on: what Riposte tells people there, and what it asks
+// about them. Each kind of host is a leaf package below this one that exports one Type; the wiring lists the Types in a
+// Registry, and adding a kind edits no other package.
 //
 // A Forge reaches its host through the HTTP client it is given, and so only addresses that the client allows. Its token
-// goes to that host alone and is in no error. It is safe for concurrent use.
+// goes to the origin of that host's API alone and is in no error. Lists are read to a bound, never without end. It is safe
+// for concurrent use.
+//
+// A Writer writes texts that are found again by a key, so that each is edited and none repeated. What it takes for its own
+// is what the account of the token wrote, and only where the key stands in front of all text: who pastes the key elsewhere
+// gains nothing. Its texts are masked, bounded, address nobody, close nothing and give no commands.
 package forge
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
-	"unicode/utf8"
+	"time"
 )
 
 // State is what a commit status says.
@@ -41,18 +42,164 @@ type Status struct {
 	Ref string
 }
 
+// Kind says what a thread is about.
+type Kind string
+
+// Kinds of threads.
+const (
+	KindPull  Kind = "pull" // a pull request, or GitLab's merge request
+	KindIssue Kind = "issue"
+)
+
+// Thread is where comments stand. Repo is a repository's path on the host, as everywhere in this package: "acme/shop".
+type Thread struct {
+	Repo   string
+	Kind   Kind
+	Number int64 // the one that people see
+}
+
+// Comment is one text of a thread.
+type Comment struct {
+	ID     int64
+	Author string // name of the account
+	Body   string
+	URL    string
+}
+
+// Issue is an issue that is open, but for one that was just closed.
+type Issue struct {
+	Number int64
+	Author string
+	Title  string
+	Body   string
+	URL    string
+}
+
+// Pull is a pull request.
+type Pull struct {
+	Number      int64
+	Author      string
+	Title       string // without what makes a draft of it
+	Body        string
+	URL         string
+	Base        string // branch it would change
+	Head        string // branch it comes from
+	Commit      string // tip of Head
+	Fork        bool   // Head is in another repository, or in one that is gone
+	Draft       bool
+	Open        bool
+	Merged      bool
+	MergeCommit string // set once it is merged
+}
+
+// NewPull is a pull request to open, between two branches of one repository.
+type NewPull struct {
+	Head, Base  string
+	Title, Body string
+	Draft       bool
+}
+
+// Merge says how a pull request is merged.
+type Merge struct {
+	Commit  string // what Head must be: anything else is not merged
+	Method  string // merge, squash or rebase; empty for the host's default
+	Title   string // of the commit it makes; empty for the host's default
+	Message string
+}
+
+// Rights is what an account may do with a repository. Higher ones include lower ones.
+type Rights int
+
+// Rights.
+const (
+	None Rights = iota
+	Read
+	Write
+	Admin
+)
+
+func (r Rights) String() string { return [...]string{"none", "read", "write", "admin"}[r] }
+
+// Limits are how much a host takes.
+type Limits struct {
+	Title int // of an issue or pull request, in characters
+	Body  int // of any text, in bytes
+}
+
+// Statuses sets commit statuses.
+type Statuses interface {
+	// SetStatus sets the status of a commit of the repository.
+	SetStatus(ctx context.Context, repo, commit string, s Status) error
+}
+
+// Accounts says who is who.
+type Accounts interface {
+	// Self is the name of the account that the token belongs to. It is asked once in a while, not at each call.
+	Self(ctx context.Context) (string, error)
+	// Rights is what the host itself says that the account may do with the repository; an account that it does not know, or
+	// not in this repository, may do nothing.
+	Rights(ctx context.Context, repo, account string) (Rights, error)
+}
+
+// Threads reads and writes issues and comments. Lists come by pages, from 1, the oldest first; more says that there is a
+// further page.
+type Threads interface {
+	Comments(ctx context.Context, on Thread, page int) (list []Comment, more bool, err error)
+	AddComment(ctx context.Context, on Thread, body string) (Comment, error)
+	EditComment(ctx context.Context, on Thread, id int64, body string) (Comment, error)
+	// OpenIssues lists the open issues of an author.
+	OpenIssues(ctx context.Context, repo, author string, page int) (list []Issue, more bool, err error)
+	AddIssue(ctx context.Context, repo, title, body string) (Issue, error)
+	// CloseIssue closes an issue; closing one that is closed is no error.
+	CloseIssue(ctx context.Context, repo string, number int64) (Issue, error)
+}
+
+// Pulls reads and writes pull requests.
+type Pulls interface {
+	Pull(ctx context.Context, repo string, number int64) (Pull, error)
+	// OpenPulls lists open pull requests, among them all from the repository's own branch head to base.
+	OpenPulls(ctx context.Context, repo, head, base string, page int) (list []Pull, more bool, err error)
+	AddPull(ctx context.Context, repo string, p NewPull) (Pull, error)
+	// EditPull changes title and text.
+	EditPull(ctx context.Context, repo string, p Pull) (Pull, error)
+	// MergePull merges, and returns the commit that this made where the host tells it. The package's Merged says why one
+	// was not.
+	MergePull(ctx context.Context, repo string, number int64, m Merge) (commit string, err error)
+}
+
 // Forge is one host's API.
 type Forge interface {
-	// SetStatus sets the status of a commit of the repository, which is named by its path on the host: "acme/rules".
-	SetStatus(ctx context.Context, repo, commit string, s Status) error
+	Statuses
+	Accounts
+	Threads
+	Pulls
+	Limits() Limits
+}
+
+// Delivery is a webhook that a host sent, or tried to send.
+type Delivery struct {
+	ID      string // the one that all attempts at it carry: X-GitHub-Delivery
+	Event   string
+	At      time.Time // of its first attempt that is known
+	Headers map[string]string
+	Body    []byte // JSON; its bytes need not be those that were signed
+}
+
+// Deliveries is implemented by a Forge whose host keeps the webhooks that did not arrive.
+type Deliveries interface {
+	// MissedDeliveries hands over each delivery to a webhook since a time of which no attempt was answered with success, the
+	// oldest first. owner is a repository, or an organisation alone, hook the address that the webhook sends to. An error of
+	// take ends it and is returned.
+	MissedDeliveries(ctx context.Context, owner, hook string, since time.Time, take func(Delivery) error) error
 }
 
 // Options say where a host is and how to be let in.
 type Options struct {
-	Web   string                 // address of its pages: https://github.com
-	API   string                 // address of its API, where it is not where Web says
-	Token func() (string, error) // asked at each call
-	HTTP  *http.Client
+	Web     string                 // address of its pages: https://github.com
+	API     string                 // address of its API, where it is not where Web says
+	Token   func() (string, error) // asked at each call
+	Account string                 // the token's account, where the token may not ask the host for it
+	HTTP    *http.Client
 }
 
 // Validate reports what is missing.
@@ -104,101 +251,4 @@ func (r Registry) Of(web string) (Type, bool) {
 		}
 	}
 	return Type{}, false
-}
-
-// Error is a host's answer other than success.
-type Error struct {
-	Status  int
-	Message string
-}
-
-func (e *Error) Error() string {
-	text := fmt.Sprintf("the host answered %d %s", e.Status, http.StatusText(e.Status))
-	if e.Status/100 == 2 {
-		text += " where it makes something new"
-	}
-	if e.Message != "" {
-		text += ": " + e.Message
-	}
-	switch e.Status {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound: // hosts hide what a token may not see
-		text += "; the token must be allowed to set commit statuses of the repository"
-	}
-	return text
-}
-
-// maxAnswer bounds what is read of an answer.
-const maxAnswer = 16 << 10
-
-// Post makes something of a value, sent as JSON, at an address of the host, for APIs that need no more. header holds what proves who we are,
-// and secret is the part of it that no error may show.
-func Post(ctx context.Context, client *http.Client, address string, header http.Header, secret string, value any) error {
-	text, err := json.Marshal(value)
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(text))
-	if err != nil {
-		return err
-	}
-	req.Header = header.Clone()
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Accept", "application/json")
-	resp, err := client.Do(req)
-	if err != nil {
-		return errors.New(Hide(err.Error(), secret))
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if resp.StatusCode == http.StatusCreated {
-		return nil // a success of another kind is that of a GET, which a redirect made of the request
-	}
-	if err != nil {
-		answer = nil // the status says enough
-	}
-	return &Error{resp.StatusCode, Hide(message(answer), secret)}
-}
-
-// message is what an answer says in words.
-func message(answer []byte) string {
-	var said struct {
-		Message json.RawMessage `json:"message"`
-		Error   json.RawMessage `json:"error"`
-	}
-	text := string(answer)
-	if json.Unmarshal(answer, &said) == nil {
-		for _, raw := range []json.RawMessage{said.Message, said.Error} {
-			var s string
-			if len(raw) == 0 {
-				continue
-			}
-			if text = string(raw); json.Unmarshal(raw, &s) == nil {
-				text = s
-			}
-			break
-		}
-	}
-	return Clip(strings.Join(strings.Fields(text), " "), 200)
-}
-
-// Hide removes a secret from a text, which a hostile or broken host can send back.
-func Hide(text, secret string) string {
-	if secret == "" {
-		return text
-	}
-	return strings.ReplaceAll(text, secret, "***")
-}
-
-// Clip makes one line of a text, of at most n characters.
-func Clip(text string, n int) string {
-	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == utf8.RuneError {
-			return ' '
-		}
-		return r
-	}, text)
-	if utf8.RuneCountInString(text) <= n {
-		return text
-	}
-	return strings.TrimSpace(string([]rune(text)[:n-1])) + "…"
 }

@@ -9,7 +9,7 @@ func duplicateAction() Check {
 	return Check{
 		ID:  "duplicate-action",
 		Doc: "two rules that do the same for the same event",
-		Why: "An event that both match has the same done twice, with the same parameters. Join the rules, or let their conditions exclude each other.",
+		Why: "An event that both match has the same done twice, with the same parameters. Join the rules, let their conditions exclude each other, or have them share a concurrency group.",
 		run: func(p *pass) {
 			before := map[string][]deed{}
 			for _, d := range p.deeds() {
@@ -33,7 +33,7 @@ func (p *pass) deeds() []deed {
 			continue
 		}
 		for _, s := range r.steps {
-			if s.main && s.def.Changes {
+			if s.main && slices.ContainsFunc(p.within(s), func(in step) bool { return in.def.Changes }) {
 				out = append(out, deed{r, s})
 			}
 		}
@@ -80,6 +80,9 @@ func (r *ruleDoc) key(s step, depth int) string {
 
 // overlaps says whether an event may start both.
 func (d deed) overlaps(o deed) bool {
+	if g := group(d.rule); g != nil && g == group(o.rule) {
+		return false // somebody thought of both
+	}
 	a, b := d.rule.triggers[0], o.rule.triggers[0]
 	if !slices.ContainsFunc(a.events, func(e pair) bool { return slices.Contains(b.events, e) }) {
 		return false
@@ -92,3 +95,6 @@ func (d deed) overlaps(o deed) bool {
 	}
 	return impossible(both) == nil
 }
+
+// group is the text of a rule's concurrency group; nil where there is none.
+func group(r *ruleDoc) any { return r.Spec.Get("concurrency").Get("group").Any() }

@@ -50,7 +50,7 @@ type Options struct {
 func Checks() []Check {
 	return []Check{
 		duplicateAction(), duplicateSecret(), loop(), neverMatches(), noSource(), noTimeout(), replacedField(), sharedSecret(),
-		shortResolved(), unknownEventType(), unknownField(), unknownIgnore(), unusedSource(), unusedTarget(),
+		shortResolved(), unknownEventType(), unknownField(), unknownIgnore(), unusedInput(), unusedSource(), unusedTarget(), unusedWorkflow(),
 	}
 }
 
@@ -79,17 +79,18 @@ func byPlace(a, b Finding) int {
 
 // pass is one run of the checks over a set.
 type pass struct {
-	set      *rule.Set
-	actions  action.Registry
-	docs     []rule.Document
-	senders  []*sender
-	rules    []*ruleDoc
-	check    string // the id of the running one
-	findings []Finding
+	set       *rule.Set
+	actions   action.Registry
+	docs      []rule.Document
+	senders   []*sender
+	rules     []*ruleDoc
+	workflows map[string]*workflow
+	check     string // the id of the running one
+	findings  []Finding
 }
 
 func newPass(set *rule.Set, o Options) (*pass, error) {
-	p := &pass{set: set, actions: o.Actions, docs: set.Documents()}
+	p := &pass{set: set, actions: o.Actions, docs: set.Documents(), workflows: map[string]*workflow{}}
 	tables := map[string]map[string]source.EventFields{}
 	for _, d := range p.docs {
 		if d.Kind != "Source" {
@@ -102,8 +103,11 @@ func newPass(set *rule.Set, o Options) (*pass, error) {
 		p.senders = append(p.senders, s)
 	}
 	for _, d := range p.docs {
-		if d.Kind == "Rule" {
+		switch d.Kind {
+		case "Rule":
 			p.rules = append(p.rules, newRuleDoc(p, d))
+		case "Workflow":
+			p.workflows[d.Name] = newWorkflow(p, d)
 		}
 	}
 	return p, nil

@@ -336,15 +336,22 @@ func TestWithoutSources(t *testing.T) {
 	}
 }
 
-// TestPartsOfLaterVersions looks at documents that this version refuses: what the checks need of a set is its files.
-func TestPartsOfLaterVersions(t *testing.T) {
+func TestVerifyAndBounds(t *testing.T) {
 	restart := "trigger: {source: am, type: alert.firing}\nsteps: [{uses: restart}]\n"
 	for _, tc := range []struct{ spec, want string }{
 		{restart + "verify: {resolved: true, within: 5m}", "short-resolved: resolved is awaited for 5m only"},
 		{restart + "verify: {resolved: true, within: 10m}", ""},
 		{restart + "verify: {resolved: true}", ""},
-		{restart + "verify: {uses: look, with: {text: \"${{ event.alert.labels.pod }}\"}, within: 5m}", "replaced-field: event.alert.labels.pod is another one after restart"},
-		{restart + "verify: {uses: look, with: {text: \"${{ event.alert.labels.namespace }}\"}, within: 5m}", ""},
+		{restart + "verify: {resolved: true, for: 10m}", "short-resolved: resolved is awaited for 5m0s only, since it must hold for 10m0s within 15m0s"},
+		{restart + "verify: {resolved: true, for: 10m, within: 20m}", ""},
+		{restart + "verify: {uses: look, with: {text: x}, expect: probe.outputs.file == event.data.x.y}", "unknown-field"},
+		{"trigger: {source: gh, type: push}\nsteps: [{uses: look}]\nlimits: [{runs: 2, per: 1h, by: event.data.sendr.login}]", "unknown-field: push events of github have no event.data.sendr"},
+		{"trigger: {source: gh, type: push}\nsteps: [{uses: look}]\nconcurrency: {group: \"${{ event.data.sendr.login }}\"}", "unknown-field"},
+		{"trigger: {source: gh, type: push}\nsteps: [{uses: look, forEach: event.data.comits}]", "unknown-field: push events of github have no event.data.comits"},
+		{"trigger: {source: gh, type: push}\nsteps: [{uses: look, forEach: {in: [\"${{ event.data.comits }}\"]}}]", "unknown-field"},
+		{"trigger: {source: gh, type: push}\nsteps: [{uses: look, forEach: {in: event.data.commits}}]\nfinally: [{uses: look, if: event.data.sendr == nil}]", "unknown-field"},
+		{restart + "verify: {uses: look, with: {text: \"${{ event.alert.labels.pod }}\"}, expect: probe.outputs.file == 'x', within: 5m}", "replaced-field: event.alert.labels.pod is another one after restart"},
+		{restart + "verify: {uses: look, with: {text: \"${{ event.alert.labels.namespace }}\"}, expect: probe.outputs.file == 'x', within: 5m}", ""},
 		{restart + "limits: [{runs: 2, per: 1h, by: [event.alert.labels.namespace, event.alert.fingerprint]}]", "replaced-field: event.alert.fingerprint is another one after restart"},
 		{restart + "limits: [{runs: 2, per: 1h, by: event.alert.labels.instance}]", "replaced-field"},
 		{restart + "concurrency: {group: \"${{ event.alert.labels.pod }}\", policy: queue}", "replaced-field"},
@@ -353,9 +360,7 @@ func TestPartsOfLaterVersions(t *testing.T) {
 		{"correlate:\n  within: 15m\n  sequence:\n    - {as: a, trigger: {source: gh, type: pushh}, by: event.git.repo}\n    - {as: b, trigger: {source: am}, when: event.alert.status == \"x\" && event.alert.status == \"y\"}\nsteps: [{uses: look}]",
 			"never-matches unknown-event-type"},
 	} {
-		set := load(t, base)
-		set.Files[0].Data = []byte(base + rules(tc.spec))
-		found := run(t, set)
+		found := run(t, load(t, base+rules(tc.spec)))
 		var ids []string
 		for _, f := range found {
 			ids = append(ids, f.ID)
@@ -363,6 +368,46 @@ func TestPartsOfLaterVersions(t *testing.T) {
 		slices.Sort(ids)
 		if tc.want == "" && len(found) > 0 || tc.want != "" && strings.Join(ids, " ") != tc.want && (len(found) != 1 || !strings.Contains(said(found[0]), tc.want)) {
 			t.Errorf("%s\ngot %v, want %s", tc.spec, found, tc.want)
+		}
+	}
+}
+
+// workflow is a workflow that has an input, and a rule that uses it.
+func workflow(steps, rest, use string) string {
+	text := metadata + "Workflow\nmetadata: {name: w}\nspec:\n  inputs: {branch: {type: string, default: main}}\n  steps: " + steps + "\n" + rest
+	if use != "" {
+		text += rules(use + "\nsteps: [{uses: workflow/w}]")
+	}
+	return text
+}
+
+func TestWorkflows(t *testing.T) {
+	const (
+		push = "trigger: {source: gh, type: push}"
+		read = `{uses: look, with: {text: "${{ inputs.branch }}"}}`
+	)
+	main := push + "\nwhen: event.git.branch == \"main\""
+	for _, tc := range []struct{ doc, want string }{
+		{workflow("["+read+"]", "", push), ""},
+		{workflow("["+read+"]", "", ""), "unused-workflow: no rule uses Workflow w"},
+		{workflow("["+read+"]", "", "") + metadata + "Workflow\nmetadata: {name: v}\nspec: {steps: [{uses: workflow/w}]}\n" + rules(push+"\nsteps: [{uses: workflow/v}]"), ""},
+		{workflow("[{uses: look}]", "", push), "unused-input: workflow w does not read its input branch"},
+		{workflow("[{uses: look}]", "  outputs: {b: {type: string, value: \"${{ inputs.branch }}\"}}\n", push), ""},
+		{workflow("["+read+", {uses: run}]", "", push), "no-timeout: run has no timeout"},
+		{workflow("["+read+", {uses: run}]", "  timeout: 10m\n", push), ""},
+		{workflow(`[{uses: push, with: {branch: "${{ inputs.branch }}"}}]`, "", main), "loop: push in workflow/w makes a push event of gh"},
+		{workflow(`[{uses: push, with: {branch: "${{ inputs.branch }}"}}]`, "", "") + rules(main+"\nsteps: [{uses: workflow/w, with: {branch: pages}}]"), ""},
+		{workflow("["+read+", {uses: restart}]", "", "trigger: {source: am, type: alert.firing}\nlimits: [{runs: 2, per: 1h, by: event.alert.labels.pod}]"),
+			"replaced-field: event.alert.labels.pod is another one after restart in workflow/w"},
+		{metadata + "Target\nmetadata: {name: spare}\nspec: {type: log}\n" + workflow("["+read+", {uses: send, with: {to: spare}}]", "", push), ""},
+		{metadata + "Target\nmetadata: {name: spare}\nspec: {type: log}\n" + workflow(`[{uses: send, with: {to: "${{ inputs.branch }}"}}]`, "", "") +
+			rules(push+"\nsteps: [{uses: workflow/w, with: {branch: spare}}]"), ""},
+		{workflow("["+read+", {uses: send}]", "", "") + rules(push+"\nsteps: [{uses: workflow/w}]", push+"\nsteps: [{uses: workflow/w}]"), "duplicate-action: rule r0 does the same, workflow/w with the same parameters"},
+		{workflow("["+read+", {uses: send}]", "", "") + rules(push+"\nsteps: [{uses: workflow/w}]\nconcurrency: {group: g}", push+"\nsteps: [{uses: workflow/w}]\nconcurrency: {group: g}"), ""},
+	} {
+		found := run(t, load(t, base+tc.doc))
+		if tc.want == "" && len(found) > 0 || tc.want != "" && (len(found) != 1 || !strings.Contains(said(found[0]), tc.want)) {
+			t.Errorf("%s\ngot %v, want %s", tc.doc, found, tc.want)
 		}
 	}
 }

@@ -15,8 +15,10 @@ func loop() Check {
 		Why: "A push by a rule for pushes comes back as an event, and starts the rule again. Exclude what the rule itself does: by its account (`event.git.pusher != \"riposte\"`) or by its branch.",
 		run: func(p *pass) {
 			for _, r := range p.rules {
-				for _, s := range r.steps {
-					p.loops(r, s)
+				for _, outer := range r.steps {
+					for _, s := range p.within(outer) {
+						p.loops(r, s)
+					}
 				}
 			}
 		},
@@ -38,7 +40,7 @@ func (p *pass) loops(r *ruleDoc, s step) {
 			if len(cause.Tells) > 0 {
 				hint += " by " + strings.Join(cause.Tells, " or ")
 			}
-			p.warn(r.Document, s.item.Get("uses"), hint, "%s makes a %s event of %s, which starts this rule again", s.uses, e.kind, e.sender.doc.Name)
+			p.warn(r.Document, s.at, hint, "%s makes a %s event of %s, which starts this rule again", s.name(), e.kind, e.sender.doc.Name)
 			return
 		}
 	}
@@ -56,7 +58,7 @@ func causes(c action.Cause, s step, t *trigger, e pair) bool {
 	}
 	facts := e.facts()
 	for path, param := range c.Fields {
-		if v, ok := s.item.Get("with").Get(param).Any().(string); ok && !expression.HasExpression(v) {
+		if v, ok := s.with[param].Any().(string); ok && !expression.HasExpression(v) {
 			facts = append(facts, fact{strings.Split(path, "."), []any{v}, "the step's " + param})
 		}
 	}

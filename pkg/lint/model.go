@@ -99,12 +99,15 @@ func (p pair) fields() (source.EventFields, bool) {
 	return f, ok
 }
 
-// step is a step of a rule.
+// step is a step of a rule or a workflow.
 type step struct {
 	item *document.Item
+	at   *document.Item // where the rule uses it
 	uses string
+	in   string // what the rule uses, of a step in a workflow
 	def  action.Definition
-	main bool // not one of onFailure or finally
+	with map[string]*document.Item // parameters, as far as they are known
+	main bool                      // not one of onFailure or finally
 }
 
 // ruleDoc is a Rule document as the checks look at it. It is read from the document itself, so that a part of the language
@@ -130,8 +133,7 @@ func newRuleDoc(p *pass, d rule.Document) *ruleDoc {
 	}
 	for _, name := range []string{"steps", "onFailure", "finally"} {
 		for _, item := range elements(d.Spec.Get(name)) {
-			uses, _ := item.Get("uses").Any().(string)
-			r.steps = append(r.steps, step{item, uses, p.actions[uses], name == "steps"})
+			r.steps = append(r.steps, newStep(p, item, name == "steps"))
 		}
 	}
 	return r

@@ -33,12 +33,13 @@ func (p *pass) unknownFields(r *ruleDoc) {
 	}
 	correlate := r.Spec.Get("correlate")
 	p.unknownIn(r, events, append(readings(correlate.Get("by"), true), readings(correlate.Get("state"), true)...))
+	list := bounding(r.Spec)
 	for _, s := range r.steps {
-		list := append(readings(s.item.Get("if"), true), readings(s.item.Get("with"), false)...)
-		p.unknownIn(r, events, list)
-		for _, t := range r.triggers {
-			p.unknownIn(r, t.events, ofPart(t, list))
-		}
+		list = append(list, s.readings()...)
+	}
+	p.unknownIn(r, events, list)
+	for _, t := range r.triggers {
+		p.unknownIn(r, t.events, ofPart(t, list))
 	}
 }
 

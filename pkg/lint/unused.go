@@ -51,21 +51,37 @@ func unusedTarget() Check {
 // usedTargets lists the targets that steps name, and their fallbacks; ok is false where one is known only when it is sent.
 func (p *pass) usedTargets() (used map[string]bool, ok bool) {
 	used = map[string]bool{}
-	for _, r := range p.rules {
-		for _, s := range r.steps {
-			if s.def.Params == nil {
-				continue
+	for _, s := range p.allSteps() {
+		if s.def.Params == nil {
+			continue
+		}
+		for _, param := range document.Tagged(s.def.Params, "ref", "target") {
+			name, _ := s.with[param].Any().(string)
+			if expression.HasExpression(name) {
+				return nil, false
 			}
-			for _, param := range document.Tagged(s.def.Params, "ref", "target") {
-				name, _ := s.item.Get("with").Get(param).Any().(string)
-				if expression.HasExpression(name) {
-					return nil, false
-				}
-				p.use(name, used)
-			}
+			p.use(name, used)
 		}
 	}
 	return used, true
+}
+
+// allSteps lists the steps of rules, also by way of workflows, and of workflows that nobody uses.
+func (p *pass) allSteps() []step {
+	var out []step
+	used := map[*workflow]bool{}
+	for _, r := range p.rules {
+		for _, s := range r.steps {
+			out = append(out, p.within(s)...)
+			p.uses(s, used)
+		}
+	}
+	for _, w := range p.workflows {
+		if !used[w] {
+			out = append(out, w.steps...)
+		}
+	}
+	return out
 }
 
 // use notes a target and what it falls back to.

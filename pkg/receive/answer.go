@@ -107,6 +107,11 @@ func (rc *Receiver) refuse(w http.ResponseWriter, no *refusal) {
 func (rc *Receiver) accept(w http.ResponseWriter, res result) int {
 	w.Header()["Content-Type"] = rc.jsonType
 	status, body := http.StatusAccepted, make([]byte, 0, 64+32*len(res.appended))
+	if res.allowed {
+		w.Header().Set("Allow", http.MethodPost)
+		w.Header().Set("WebHook-Allowed-Origin", "*")
+		w.Header().Set("WebHook-Allowed-Rate", "*")
+	}
 	switch {
 	case len(res.appended) == 0:
 		status, body = http.StatusOK, append(body, `{"handshake":true}`...)

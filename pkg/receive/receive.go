@@ -207,6 +207,7 @@ type result struct {
 	appended []event.Appended // empty for a handshake
 	batch    bool
 	retried  []string
+	allowed  bool // CloudEvents' handshake before any delivery
 }
 
 // receive does all of it but answering. A panic of a preset, or of what it is given, costs only this request.
@@ -227,11 +228,11 @@ func (rc *Receiver) receive(w http.ResponseWriter, r *http.Request, ep *Endpoint
 			rc.addresses.charge(addr, now)
 		}
 	}()
+	if isHook := strings.HasPrefix(r.URL.Path, Prefix); isHook && r.Method != http.MethodPost {
+		return rc.other(r, addr, now) // before ep is looked at: whether there is a source shows only to who posts to it
+	}
 	if ep == nil {
 		return res, errNoSource
-	}
-	if r.Method != http.MethodPost {
-		return res, errMethod
 	}
 	b, err := rc.read(r, ep, p)
 	if err != nil {
@@ -255,6 +256,16 @@ func (rc *Receiver) receive(w http.ResponseWriter, r *http.Request, ep *Endpoint
 	res, err = rc.store(r.Context(), ep, st, deliveries, req.ReceivedAt)
 	taken = err == nil
 	return res, err
+}
+
+// other answers what is no delivery. A CloudEvents sender asks before its first one whether it may send at all (CloudEvents,
+// HTTP 1.1 Web Hooks, section 4): it may, as anyone may, and each delivery has to prove where it comes from.
+func (rc *Receiver) other(r *http.Request, addr netip.Addr, now time.Time) (result, error) {
+	if r.Method != http.MethodOptions || r.Header.Get("WebHook-Request-Origin") == "" {
+		return result{}, errMethod
+	}
+	rc.addresses.charge(addr, now)
+	return result{allowed: true}, nil
 }
 
 // store appends the deliveries to the log. It goes on when the sender hangs up: many senders never send again.

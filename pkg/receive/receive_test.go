@@ -194,7 +194,14 @@ func TestAnswers(t *testing.T) {
 		{"no name", request("", `{}`), 404, "no such source", "", 0},
 		{"other path", httptest.NewRequest(http.MethodPost, "/", nil), 404, "no such source", "", 0},
 		{"GET", httptest.NewRequest(http.MethodGet, "/hooks/one", nil), 405, "only POST", "Allow: POST", 0},
-		{"GET of no source", httptest.NewRequest(http.MethodGet, "/hooks/nobody", nil), 404, "no such source", "", 0},
+		{"GET of no source", httptest.NewRequest(http.MethodGet, "/hooks/nobody", nil), 405, "only POST", "Allow: POST", 0},
+		{"OPTIONS", httptest.NewRequest(http.MethodOptions, "/hooks/one", nil), 405, "only POST", "Allow: POST", 0},
+		{"GET elsewhere", httptest.NewRequest(http.MethodGet, "/", nil), 404, "no such source", "", 0},
+		{"OPTIONS elsewhere", handshake("/"), 404, "no such source", "", 0},
+		{"handshake of CloudEvents", handshake("/hooks/one"), 200, `{"handshake":true}`, "WebHook-Allowed-Origin: *", 0},
+		{"its rate", handshake("/hooks/one"), 200, `{"handshake":true}`, "WebHook-Allowed-Rate: *", 0},
+		{"its method", handshake("/hooks/one"), 200, `{"handshake":true}`, "Allow: POST", 0},
+		{"the same for no source", handshake("/hooks/nobody"), 200, `{"handshake":true}`, "WebHook-Allowed-Origin: *", 0},
 		{"announced too large", request("small", strings.Repeat(" ", 101)), 413, "larger than 100 bytes", "", 0},
 		{"too large without announcement", chunked(request("small", strings.Repeat(" ", 101))), 413, "larger than 100 bytes", "", 0},
 		{"just small enough", chunked(request("small", `"`+strings.Repeat("x", 98)+`"`, "X-Id", "7")), 202, `{"id":"` + event.ID("small", "7") + `"}`, "", 1},
@@ -229,6 +236,14 @@ func TestAnswers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// handshake asks as CloudEvents senders do before their first delivery.
+func handshake(path string) *http.Request {
+	r := httptest.NewRequest(http.MethodOptions, path, nil)
+	r.Header.Set("WebHook-Request-Origin", "events.example.com")
+	r.Header.Set("WebHook-Request-Rate", "120")
+	return r
 }
 
 func chunked(r *http.Request) *http.Request {

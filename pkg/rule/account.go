@@ -14,6 +14,10 @@ type Account struct {
 	Rule *Rule
 	// Parts are those of `correlate`, in order; any other rule has one without a name.
 	Parts []PartAccount
+	// Limits and Group bound a run for the event; asked where the trigger selects it. Of a correlating rule only what this
+	// event alone tells is there.
+	Limits []LimitAccount
+	Group  *GroupAccount
 }
 
 // PartAccount is what one part of a rule says of an event.
@@ -52,11 +56,13 @@ func (s *Set) Accounts(ctx context.Context, e *event.Event, paths event.Paths, n
 	scope, listed := PathsScope(e, paths, now), EventScope(e, now)
 	out := make([]Account, len(s.Rules))
 	for i, r := range s.Rules {
+		asked := scope
 		if r.correlation != nil {
-			out[i] = r.account(ctx, e, listed)
-			continue
+			asked = listed
 		}
-		out[i] = r.account(ctx, e, scope)
+		if out[i] = r.account(ctx, e, asked); out[i].Candidate() {
+			r.bounded(ctx, &out[i], e, asked)
+		}
 	}
 	return out
 }

@@ -96,14 +96,23 @@ func (r *Rule) Admission(ctx context.Context, scope *expression.Scope) (Admissio
 		}
 	}
 	for i, l := range r.limits {
-		key, err := groupKey(ctx, l.by, scope)
+		key, err := r.limitKey(ctx, i, scope)
 		if err != nil {
 			return a, fmt.Errorf("limits[%d].by: %w", i, err)
 		}
-		text, _ := json.Marshal([]any{r.Name, i, key}) // texts and a number
-		a.Limits = append(a.Limits, Limit{string(text), l.runs, l.per})
+		a.Limits = append(a.Limits, Limit{key, l.runs, l.per})
 	}
 	return a, nil
+}
+
+// limitKey is what runs count for together: rule, limit and the values of its `by`.
+func (r *Rule) limitKey(ctx context.Context, n int, scope *expression.Scope) (string, error) {
+	key, err := groupKey(ctx, r.limits[n].by, scope)
+	if err != nil {
+		return "", err
+	}
+	text, _ := json.Marshal([]any{r.Name, n, key}) // texts and a number
+	return string(text), nil
 }
 
 // Expect says what a look found: the outputs of the probe against what the rule expects. note says why it does not hold.
@@ -159,6 +168,7 @@ func (l *loader) bounds(c *stepCompiler, spec *ruleSpec) {
 	r.policy = spec.Concurrency.Policy
 	reads := &step{}
 	r.group, _ = c.value(reads, group, "concurrency.group", roots)
+	r.groupText = spec.Concurrency.Group
 	if len(reads.reads) > 0 {
 		l.problem(d.file, group, "", "concurrency.group is asked before the first step, and can't read steps")
 	}
@@ -199,6 +209,9 @@ func (c *stepCompiler) verify(spec *verifySpec, item *document.Item) *run.Verify
 	if v.For > v.Within {
 		c.problem(c.doc.file, at("for"), "", "verify.for is %s, longer than within, which is %s: it could never be verified", v.For, v.Within)
 	}
+	if looks := v.Within / v.Every; looks > maxLooks {
+		c.problem(c.doc.file, at("every"), "", "verify.every is %s, and makes %d looks in the %s of within: at most %d are possible", v.Every, looks, v.Within, maxLooks)
+	}
 	switch {
 	case spec.Resolved && (spec.Uses != "" || spec.With != nil || spec.Expect != nil):
 		c.problem(c.doc.file, item, "write one of them", "verify has resolved and a probe")
@@ -218,7 +231,10 @@ func orDefault(d, otherwise time.Duration) time.Duration {
 	return d
 }
 
-const probeID = "probe"
+const (
+	probeID  = "probe"
+	maxLooks = 100_000 // of one verification
+)
 
 func (c *stepCompiler) probe(v *run.Verify, spec *verifySpec, item *document.Item) {
 	plan := run.StepPlan{ID: probeID, Uses: spec.Uses, Timeout: orDefault(spec.Timeout, time.Minute)}

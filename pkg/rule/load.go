@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/action"
@@ -125,21 +127,12 @@ func Load(files []File, o Options) (*Set, error) {
 		Digest: digest(files), Files: files, Sources: map[string]*Source{}, Targets: map[string]action.Target{}, Workflows: map[string]*Workflow{}, byName: map[string]*Rule{},
 	}}
 	l.set.Revision = cmp.Or(o.Revision, l.set.Digest)
-	for _, f := range files {
-		if err := l.stopped(); err != nil {
-			return nil, fmt.Errorf("reading the rules was stopped at %s: %w", f.Path, err)
-		}
-		l.read(f)
+	if err := l.read(files); err != nil {
+		return nil, err
 	}
 	for _, kind := range []string{"Source", "Target", "Workflow", "Rule", "RuleTest"} { // each refers to those before it
-		for _, d := range l.docs {
-			if d.Kind != kind {
-				continue
-			}
-			if err := l.stopped(); err != nil {
-				return nil, fmt.Errorf("compiling the rules was stopped at %s:%d: %w", d.file, d.item.Line, err)
-			}
-			l.build(d)
+		if err := l.buildAll(kind); err != nil {
+			return nil, err
 		}
 	}
 	l.checkFallbacks()
@@ -167,17 +160,52 @@ func (l *loader) problem(file string, i *document.Item, hint, format string, arg
 	l.problems = append(l.problems, p)
 }
 
-func (l *loader) read(f File) {
-	l.grants[f.Path], l.paths[f.Path] = l.opts.grantOf(f), f.place()
+// inParallel calls fn for each number below n, so many at a time, and returns when all calls have. Where Stop ends it
+// before, at is the number that was next.
+func (l *loader) inParallel(workers, n int, fn func(i int)) (at int, err error) {
+	var work sync.WaitGroup
+	defer work.Wait()
+	slots := make(chan struct{}, workers)
+	for i := range n {
+		if err := l.stopped(); err != nil {
+			return i, err
+		}
+		slots <- struct{}{}
+		work.Go(func() {
+			fn(i)
+			<-slots
+		})
+	}
+	return n, nil
+}
+
+// read reads all files, and takes their documents in the order of the files.
+func (l *loader) read(files []File) error {
+	parts := make([]loader, len(files))
+	at, err := l.inParallel(runtime.GOMAXPROCS(0), len(files), func(i int) { parts[i].parse(files[i]) })
+	if err != nil {
+		return fmt.Errorf("reading the rules was stopped at %s: %w", files[at].Path, err)
+	}
+	for i, part := range parts {
+		l.grants[files[i].Path], l.paths[files[i].Path] = l.opts.grantOf(files[i]), files[i].place()
+		l.problems = append(l.problems, part.problems...)
+		for _, d := range part.docs {
+			if l.known(d) {
+				l.docs = append(l.docs, d)
+			}
+		}
+	}
+	return nil
+}
+
+// parse reads the documents of a file.
+func (l *loader) parse(f File) {
 	items, problems := document.Parse(f.Path, f.Data)
-	l.problems = append(l.problems, problems...)
+	l.problems = problems
 	for _, item := range items {
 		d := doc{file: f.Path, item: item}
-		l.problems = append(l.problems, document.Decode(f.Path, item, &d.envelope)...)
-		if d.APIVersion == "" || d.Kind == "" || d.Metadata.Name == "" || d.Spec == nil {
-			continue // what it is can't be told
-		}
-		if l.known(d) {
+		l.decode(f.Path, item, &d.envelope)
+		if d.APIVersion != "" && d.Kind != "" && d.Metadata.Name != "" && d.Spec != nil { // or what it is can't be told
 			l.docs = append(l.docs, d)
 		}
 	}
@@ -227,6 +255,33 @@ func didYouMean(name string, known []string) string {
 	return ""
 }
 
+// buildAll builds the documents of a kind, in order. Rules are many and refer to none of their kind: each is built by a
+// loader of its own, on all processors, and what they made is joined in order.
+func (l *loader) buildAll(kind string) error {
+	var docs []doc
+	for _, d := range l.docs {
+		if d.Kind == kind {
+			docs = append(docs, d)
+		}
+	}
+	var parts []*loader
+	workers, build := 1, func(i int) { l.build(docs[i]) }
+	if kind == "Rule" {
+		parts = make([]*loader, len(docs))
+		workers, build = runtime.GOMAXPROCS(0), func(i int) {
+			parts[i] = l.fork()
+			parts[i].build(docs[i])
+		}
+	}
+	if at, err := l.inParallel(workers, len(docs), build); err != nil {
+		return fmt.Errorf("compiling the rules was stopped at %s:%d: %w", docs[at].file, docs[at].item.Line, err)
+	}
+	for _, part := range parts {
+		l.join(part)
+	}
+	return nil
+}
+
 func (l *loader) build(d doc) {
 	l.grantDocument(d)
 	switch d.Kind {
@@ -240,6 +295,25 @@ func (l *loader) build(d doc) {
 		l.rule(d)
 	case "RuleTest":
 		l.test(d)
+	}
+}
+
+// fork makes a loader for one rule. It shares what was built before, to be read only.
+func (l *loader) fork() *loader {
+	set := *l.set
+	set.Rules, set.correlating = nil, nil
+	own := *l
+	own.set, own.problems = &set, nil
+	return &own
+}
+
+// join takes over what a fork has built.
+func (l *loader) join(fork *loader) {
+	l.problems = append(l.problems, fork.problems...)
+	l.set.correlating = append(l.set.correlating, fork.set.correlating...)
+	l.set.Rules = append(l.set.Rules, fork.set.Rules...)
+	for _, r := range fork.set.Rules {
+		l.set.byName[r.Name] = r
 	}
 }
 
@@ -459,7 +533,6 @@ func (l *loader) rule(d doc) {
 	l.bounds(c, &spec)
 	r.heals, r.replaces = c.changes(r.Plan.Steps)
 	l.set.Rules = append(l.set.Rules, r)
-	l.set.byName[r.Name] = r
 }
 
 func (l *loader) triggerOf(file string, t *triggerSpec, item *document.Item) trigger {

@@ -1,10 +1,12 @@
 package rule_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -358,4 +360,48 @@ func FuzzLoad(f *testing.F) {
 			set.Match(t.Context(), push(`{"n":1}`), time.Unix(0, 0))
 		}
 	})
+}
+
+// Files and rules are read on all processors, and nobody sees that: rules and problems come in the order of the files.
+func TestTheOrderIsThatOfTheFiles(t *testing.T) {
+	files := []rule.File{{Path: "a-source.yaml", Data: []byte(githubDoc)}}
+	var names, places []string
+	for f := range 10 {
+		var text strings.Builder
+		for i := range 30 {
+			names = append(names, fmt.Sprintf("rule-%d-%d", f, i))
+			fmt.Fprintf(&text, "---\napiVersion: riposte.dev/v1\nkind: Rule\nmetadata: {name: rule-%d-%d}\nspec:\n  trigger: {source: github}\n  when: WHEN\n  steps: [{uses: do}]\n", f, i)
+			places = append(places, fmt.Sprintf("rules-%d.yaml:%d:15: ", f, 8*i+7))
+		}
+		files = append(files, rule.File{Path: fmt.Sprintf("rules-%d.yaml", f), Data: []byte(text.String())})
+	}
+	with := func(when string) []rule.File {
+		out := slices.Clone(files)
+		for i := range out {
+			out[i].Data = bytes.ReplaceAll(out[i].Data, []byte("WHEN"), []byte(when))
+		}
+		return out
+	}
+	set, err := rule.Load(with("event.type == 'push'"), options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range set.Rules {
+		if r.Name != names[i] {
+			t.Fatalf("rule %d is %s, not %s", i, r.Name, names[i])
+		}
+		if set.Rule(r.Name) != r {
+			t.Errorf("%s is not found by its name", r.Name)
+		}
+	}
+	_, err = rule.Load(with("event.tipe == 'push'"), options())
+	var problems document.Problems
+	if !errors.As(err, &problems) || len(problems) != len(places) {
+		t.Fatalf("%d problems of %d", len(problems), len(places))
+	}
+	for i, p := range problems {
+		if !strings.HasPrefix(p.String(), places[i]) {
+			t.Fatalf("problem %d is %s, not at %s", i, p, places[i])
+		}
+	}
 }

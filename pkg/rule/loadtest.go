@@ -78,6 +78,9 @@ func (c *testCompiler) outcomes(item *document.Item) map[string][]Outcome {
 		for _, i := range list {
 			out[m.Name] = append(out[m.Name], c.outcome(def, i))
 		}
+		if all := out[m.Name]; len(all) > 0 && all[len(all)-1].Wait > 0 {
+			c.problem(c.doc.file, list[len(list)-1], "write a list, with what it comes to at last: [{wait: 10m}, {}]", "wait is the last outcome, and the last repeats: the step would wait for ever")
+		}
 	}
 	return out
 }
@@ -88,14 +91,16 @@ func (c *testCompiler) outcome(def action.Definition, i *document.Item) Outcome 
 		return o // an empty one succeeds
 	}
 	kinds := 0
-	for _, is := range []bool{o.Permanent, o.Refused != "", o.Superseded, o.Outputs != nil} {
+	for _, is := range []bool{o.Permanent, o.Refused != "", o.Superseded, o.Outputs != nil, o.Wait != 0} {
 		if is {
 			kinds++
 		}
 	}
 	switch {
-	case kinds > 1, o.Error != "" && o.Outputs != nil:
-		c.wrong(i, "an outcome has outputs, or an error, or one of permanent, refused and superseded: not several")
+	case kinds > 1, o.Error != "" && (o.Outputs != nil || o.Wait != 0):
+		c.wrong(i, "an outcome has outputs, or an error, or one of permanent, refused, superseded and wait: not several")
+	case o.Wait < 0:
+		c.wrong(i.Get("wait"), "wait must be longer than nothing")
 	case o.Permanent && o.Error == "":
 		c.wrong(i, "permanent says of an error that no retry can cure it: write error too")
 	case o.Refused != "" && !isReason(o.Refused):
@@ -139,6 +144,28 @@ func (c *testCompiler) timeline(tc *TestCase, item *document.Item) {
 		last = max(last, entry.At)
 		if entry.Event != nil {
 			c.event(entry.Event, at.Get("event"))
+		}
+		c.consents(entry, at)
+	}
+}
+
+// consents checks what people say at a point of the timeline.
+func (c *testCompiler) consents(entry *TestEntry, item *document.Item) {
+	kinds := 0
+	for _, there := range []bool{entry.Event != nil, entry.Approve != nil, entry.Reject != nil} {
+		if there {
+			kinds++
+		}
+	}
+	if kinds > 1 {
+		c.problem(c.doc.file, item, "write one entry for each, at the same time", "the entry has more than one of event, approve and reject")
+	}
+	for name, said := range map[string]*TestConsent{"approve": entry.Approve, "reject": entry.Reject} {
+		if said == nil {
+			continue
+		}
+		if r := c.ruleOf(said.Rule, item.Get(name)); r != nil && !r.Plan.Approve {
+			c.problem(c.doc.file, item.Get(name).Get("rule"), "mode: approve has runs wait for a person", "rule %s waits for nobody's consent: its mode is %s", r.Name, r.Mode)
 		}
 	}
 }
@@ -262,37 +289,106 @@ func (c *testCompiler) expectedRun(r *Rule, e *ExpectedRun, item *document.Item)
 	for k := range e.OnFailure {
 		c.expectedStep(r, run.OnFailure, &e.OnFailure[k], item.Get("onFailure").Elements[k])
 	}
+	for k := range e.Finally {
+		c.expectedStep(r, run.Finally, &e.Finally[k], item.Get("finally").Elements[k])
+	}
+	if v := e.Verify; v != nil {
+		at := item.Get("verify")
+		switch {
+		case r.Plan.Verify == nil:
+			c.wrong(at, "verify: rule %s has no verify", r.Name)
+		case r.Plan.Verify.Resolved:
+			c.wrong(at, "verify: rule %s waits until its alert is resolved, and makes no looks", r.Name)
+		default:
+			c.params(r.Plan.Verify.Probe.Uses, v.With, at.Get("with"))
+		}
+	}
 }
 
 // expectedStep refuses names that no step has: such an expectation could never be met, or says nothing.
 func (c *testCompiler) expectedStep(r *Rule, phase run.Phase, s *ExpectedStep, item *document.Item) {
-	var ids []string
-	for _, sp := range r.Plan.Of(phase) {
-		ids = append(ids, sp.ID)
-	}
-	name := s.Uses
+	uses := s.Uses
 	if s.ID != "" {
-		step := r.lookup(phase, s.ID)
-		if !slices.Contains(ids, s.ID) {
-			c.problem(c.doc.file, item.Get("id"), didYouMean(s.ID, ids), "rule %s has no step %q", r.Name, s.ID)
-		}
-		if step == nil {
+		sp, ok := r.stepAt(phase, s.ID)
+		if !ok {
+			c.problem(c.doc.file, item.Get("id"), didYouMean(s.ID, r.paths(phase)), "rule %s has no step %q", r.Name, s.ID)
 			return
 		}
-		name = step.action.Name
+		uses = sp.Uses
 	}
-	def, ok := c.opts.Actions[name]
-	if !ok {
+	if uses == "" {
+		return
+	}
+	if name, is := strings.CutPrefix(uses, "workflow/"); is {
+		c.inputsOf(name, s, item)
+		return
+	}
+	c.usesParams(uses, s, item)
+}
+
+// stepAt finds the plan of a step by its path. What stands in a forEach stands in one of its items, which has a number.
+func (r *Rule) stepAt(phase run.Phase, id string) (run.StepPlan, bool) {
+	for at := id; at != ""; {
+		place := run.PlaceOf(at)
+		sp, ok := r.Plan.Find(phase, run.Template(at))
+		switch item := place.Each != "" && place.Item >= 0; {
+		case !ok || item && sp.Parallel == 0, !item && strings.HasSuffix(at, "]"), !item && at != id && sp.Parallel > 0:
+			return sp, false
+		}
+		at = place.Parent
+	}
+	return r.Plan.Find(phase, id)
+}
+
+// paths lists the paths of all steps of a phase, as those of first items.
+func (r *Rule) paths(phase run.Phase) []string {
+	var out []string
+	var add func(prefix string, plans []run.StepPlan)
+	add = func(prefix string, plans []run.StepPlan) {
+		for i := range plans {
+			path := prefix + plans[i].ID
+			if out = append(out, path); plans[i].Parallel > 0 {
+				path += "[0]"
+				out = append(out, path)
+			}
+			add(path+"/", plans[i].Steps)
+		}
+	}
+	add("", r.Plan.Of(phase))
+	return out
+}
+
+// inputsOf checks the parameters of a step that uses a workflow.
+func (c *testCompiler) inputsOf(name string, s *ExpectedStep, item *document.Item) {
+	w := c.set.Workflows[name]
+	if w == nil {
+		c.wrong(item.Get("uses"), "there is no Workflow %q", name)
+		return
+	}
+	c.knownParams("workflow "+name, slices.Sorted(maps.Keys(w.Inputs)), s.With, item.Get("with"))
+}
+
+func (c *testCompiler) usesParams(name string, s *ExpectedStep, item *document.Item) {
+	if _, ok := c.opts.Actions[name]; !ok {
 		if s.Uses != "" {
 			c.problem(c.doc.file, item.Get("uses"), didYouMean(name, slices.Sorted(maps.Keys(c.opts.Actions))), "there is no action %q", name)
 		}
 		return
 	}
-	known := document.Names(def.Params)
-	with := item.Get("with")
-	for param := range s.With {
+	c.params(name, s.With, item.Get("with"))
+}
+
+// params refuses parameters that an action does not have.
+func (c *testCompiler) params(name string, with map[string]any, item *document.Item) {
+	if def, ok := c.opts.Actions[name]; ok {
+		c.knownParams(name, document.Names(def.Params), with, item)
+	}
+}
+
+func (c *testCompiler) knownParams(what string, known []string, with map[string]any, item *document.Item) {
+	for param := range with {
 		if !slices.Contains(known, param) {
-			c.problem(c.doc.file, keyOf(with, param), didYouMean(param, known), "%s has no parameter %s", def.Name, param)
+			c.problem(c.doc.file, keyOf(item, param), didYouMean(param, known), "%s has no parameter %s", what, param)
 		}
 	}
 }

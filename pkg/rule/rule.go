@@ -42,7 +42,8 @@ type Options struct {
 	Actions action.Registry
 	// Secret resolves secrets when requests are verified.
 	Secret func(source.SecretRef) ([]byte, error)
-	// CheckSecret reports whether a reference may be used; nil checks nothing.
+	// CheckSecret reports whether a reference may be used; nil checks nothing. It is called from several goroutines, as the
+	// checks of actions are.
 	CheckSecret func(source.SecretRef) error
 	// Dev lets documents name environment variables.
 	Dev bool
@@ -116,15 +117,17 @@ type Rule struct {
 
 	correlation *Correlation
 
-	limits   []limit
-	group    *template
-	policy   string
-	expect   *expression.Program
-	heals    bool
-	replaces []string
-	grant    grant.Grant
-	overMode error            // why it may not have the mode that it is written with
-	denied   map[string]error // of targets that may not be
+	limits []limit
+	group  *template
+	// groupText is the group as it is written.
+	groupText string
+	policy    string
+	expect    *expression.Program
+	heals     bool
+	replaces  []string
+	grant     grant.Grant
+	overMode  error            // why it may not have the mode that it is written with
+	denied    map[string]error // of targets that may not be
 }
 
 type stepKey struct {
@@ -158,6 +161,11 @@ func (s *step) actions() []action.Definition {
 }
 
 func (s *step) forEach() bool { return s.each != nil || s.list != nil }
+
+// asks reports whether the step with the path, which may be an item of a forEach, has a condition to ask.
+func (s *step) asks(path string) bool {
+	return s.condition != nil && (!s.forEach() || s.itemIf == strings.HasSuffix(path, "]"))
+}
 
 // lookup finds what belongs to a step by its path.
 func (r *Rule) lookup(phase run.Phase, path string) *step {
@@ -406,7 +414,7 @@ func changed(e *event.Event, paths event.Paths, globs []string) (bool, error) {
 // forEach is asked once, of the step itself, unless it reads the item.
 func (r *Rule) If(ctx context.Context, phase run.Phase, id string, scope *expression.Scope) (expression.Truth, error) {
 	s := r.lookup(phase, id)
-	if s == nil || s.condition == nil || s.forEach() && s.itemIf != strings.HasSuffix(id, "]") {
+	if s == nil || !s.asks(id) {
 		return expression.True, nil
 	}
 	truth := s.condition.Test(ctx, scope)

@@ -40,9 +40,19 @@ type TestCase struct {
 // TestEntry is a point of a timeline.
 type TestEntry struct {
 	At    time.Duration `yaml:"at" required:"true" doc:"time since the start"`
-	Event *TestEvent    `yaml:"event,omitempty" doc:"what arrives; without one, only time passes"`
+	Event *TestEvent    `yaml:"event,omitempty" doc:"what arrives; without event, approve and reject only time passes"`
+	// Approve and Reject are what a person says.
+	Approve *TestConsent `yaml:"approve,omitempty" doc:"a person agrees to what the runs of a rule in mode approve wait for then"`
+	Reject  *TestConsent `yaml:"reject,omitempty" doc:"a person refuses it"`
 
 	Line int
+}
+
+// TestConsent is what a person says to the runs of a rule that wait.
+type TestConsent struct {
+	Rule    string `yaml:"rule" required:"true" doc:"name of the rule"`
+	By      string `yaml:"by" required:"true" doc:"who says so"`
+	Comment string `yaml:"comment,omitempty" doc:"why"`
 }
 
 // TestEvent is an event written out, a body in a file, or a sender's example.
@@ -68,27 +78,37 @@ type Outcome struct {
 	Refused    string         `yaml:"refused,omitempty" doc:"the run ends as refused, for this reason: one CamelCase word"`
 	Superseded bool           `yaml:"superseded,omitempty" doc:"the run ends as superseded"`
 	Took       time.Duration  `yaml:"took,omitempty" default:"0s" doc:"how long it takes; longer than the step's timeout, the attempt times out"`
+	Wait       time.Duration  `yaml:"wait,omitempty" default:"0s" doc:"the step waits so long and is then asked again, for the next outcome of the list"`
 }
 
 // ExpectedRun describes a run; what it leaves out can be anything.
 type ExpectedRun struct {
 	Rule      string         `yaml:"rule" required:"true" doc:"name of the rule"`
-	State     run.State      `yaml:"state,omitempty" enum:"pending,running,waiting,succeeded,failed,cancelled,refused,superseded,observed" doc:"what it came to"`
+	State     run.State      `yaml:"state,omitempty" enum:"pending,running,waiting,verifying,succeeded,failed,cancelled,refused,superseded,observed" doc:"what it came to"`
 	Reason    *string        `yaml:"reason,omitempty" doc:"why: StepFailed, AbsentField, …"`
 	StartedAt *time.Duration `yaml:"startedAt,omitempty" doc:"time since the start"`
 	EndedAt   *time.Duration `yaml:"endedAt,omitempty" doc:"time since the start"`
 	Attempt   int64          `yaml:"attempt,omitempty" doc:"attempts at the run in all: more than one where a redelivery revived it"`
 	Key       *string        `yaml:"key,omitempty" doc:"of a correlating rule: correlated.key"`
 	Count     int64          `yaml:"count,omitempty" default:"1" doc:"so many runs are like this"`
-	Steps     []ExpectedStep `yaml:"steps,omitempty" doc:"steps by their id; others can be anything"`
+	Steps     []ExpectedStep `yaml:"steps,omitempty" doc:"steps by their id, or by their path: tf/plan inside a workflow, restart[0] of a forEach; others can be anything"`
+	Verify    *ExpectedLooks `yaml:"verify,omitempty" doc:"looks at whether the problem is gone, of the last attempt"`
 	OnFailure []ExpectedStep `yaml:"onFailure,omitempty" doc:"every step of onFailure that was made or skipped, in order; [] is none"`
+	Finally   []ExpectedStep `yaml:"finally,omitempty" doc:"likewise of finally"`
 
 	Line int
 }
 
+// ExpectedLooks describes how it was found out whether the problem is gone; what it leaves out can be anything.
+type ExpectedLooks struct {
+	Looks   int64          `yaml:"looks,omitempty" doc:"how many there were"`
+	Verdict run.Verdict    `yaml:"verdict,omitempty" enum:"holds,doesNotHold,unknown" doc:"of the last one"`
+	With    map[string]any `yaml:"with,omitempty" doc:"the probe's parameters after evaluation; those that are not named can be anything"`
+}
+
 // ExpectedStep describes a step; what it leaves out can be anything.
 type ExpectedStep struct {
-	ID        string         `yaml:"id,omitempty" doc:"name of the step; below steps it is needed"`
+	ID        string         `yaml:"id,omitempty" doc:"name or path of the step; below steps it is needed"`
 	Uses      string         `yaml:"uses,omitempty" doc:"the action"`
 	State     run.StepState  `yaml:"state,omitempty" enum:"pending,running,waiting,succeeded,failed,skipped,cancelled" doc:"what it came to; pending is one that was not reached"`
 	Attempt   int64          `yaml:"attempt,omitempty" doc:"number of the last attempt"`
@@ -102,7 +122,7 @@ type ExpectedStep struct {
 // ExpectedVerdict says what a clause must have said of an event.
 type ExpectedVerdict struct {
 	Rule    string         `yaml:"rule" required:"true" doc:"name of the rule"`
-	Clause  string         `yaml:"clause" required:"true" doc:"trigger, when or correlate.by; of parts correlate.NAME.trigger, correlate.NAME.when or correlate.NAME.by; of steps steps.ID.if or onFailure.ID.if; or the text of one clause of these"`
+	Clause  string         `yaml:"clause" required:"true" doc:"trigger, when or correlate.by; of parts correlate.NAME.trigger, correlate.NAME.when or correlate.NAME.by; limits[N].by, concurrency.group, verify.expect; of steps steps.ID.if, onFailure.ID.if or finally.ID.if, with ID a path inside workflows; or the text of one clause of these"`
 	Verdict any            `yaml:"verdict" required:"true" doc:"true, false or absent"`
 	Field   string         `yaml:"field,omitempty" doc:"with absent: the field that was"`
 	At      *time.Duration `yaml:"at,omitempty" doc:"of the event at this time; default: of any"`

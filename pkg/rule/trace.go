@@ -3,6 +3,7 @@ package rule
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/event"
@@ -10,7 +11,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/run"
 )
 
-// Asked is what one place of a rule says: of an event, or `if` of a run.
+// Asked is what one place of a rule says: of an event, or of a run that asks it on its way.
 type Asked struct {
 	Place   string // see Place
 	Trigger bool
@@ -21,7 +22,9 @@ type Asked struct {
 }
 
 // Place is a part of a rule that is asked, and the texts of its clauses: "trigger", "when", "correlate.by",
-// "correlate.state"; of parts "correlate.NAME.trigger", ".when" and ".by"; of steps "steps.ID.if" and "onFailure.ID.if".
+// "correlate.state"; of parts "correlate.NAME.trigger", ".when" and ".by"; "limits[N].by" and "concurrency.group"; of steps
+// "steps.ID.if", "onFailure.ID.if" and "finally.ID.if", where a step inside a workflow has its path: "steps.tf/guard.if";
+// "verify.expect".
 type Place struct {
 	Name    string
 	Clauses []string
@@ -44,12 +47,36 @@ func (r *Rule) Places() []Place {
 			out = addValues(out, "correlate.state", r.correlation.state)
 		}
 	}
-	for _, phase := range []run.Phase{run.Main, run.OnFailure} {
-		for _, sp := range r.Plan.Of(phase) {
-			if s := r.lookup(phase, sp.ID); s != nil {
-				out = addPlace(out, ifPlace(phase, sp.ID), s.condition)
-			}
+	for i, l := range r.limits {
+		out = addValues(out, limitPlace(i), l.by...)
+	}
+	if r.groupReads() {
+		out = append(out, Place{Name: groupPlace, Clauses: []string{r.groupText}, Values: true})
+	}
+	out = r.addSteps(out, run.Main, "", r.Plan.Steps)
+	out = addPlace(out, expectPlace, r.expect)
+	out = r.addSteps(out, run.OnFailure, "", r.Plan.OnFailure)
+	return r.addSteps(out, run.Finally, "", r.Plan.Finally)
+}
+
+const (
+	groupPlace  = "concurrency.group"
+	expectPlace = "verify.expect"
+)
+
+// groupReads reports whether the group is more than a name.
+func (r *Rule) groupReads() bool { return r.group != nil && r.group.text != nil }
+
+func limitPlace(n int) string { return fmt.Sprintf("limits[%d].by", n) }
+
+// addSteps adds the conditions of steps, and of those inside them; prefix is the path of what they stand in.
+func (r *Rule) addSteps(out []Place, phase run.Phase, prefix string, plans []run.StepPlan) []Place {
+	for i := range plans {
+		path := prefix + plans[i].ID
+		if s := r.lookup(phase, path); s != nil {
+			out = addPlace(out, ifPlace(phase, path), s.condition)
 		}
+		out = r.addSteps(out, phase, path+"/", plans[i].Steps)
 	}
 	return out
 }
@@ -134,19 +161,8 @@ func traced(ctx context.Context, scope *expression.Scope, out []Asked, trigger s
 func traceValues(ctx context.Context, scope *expression.Scope, place string, values []*expression.Program) Asked {
 	a := Asked{Place: place, Truth: expression.True}
 	for _, p := range values {
-		c := expression.Clause{Text: p.Source(), Truth: expression.True}
 		_, err := p.Eval(ctx, scope)
-		var absent *expression.AbsentError
-		switch {
-		case errors.As(err, &absent):
-			c.Absent, c.Hint = absent.Path, absent.Hint
-		case err != nil:
-			c.Err = err
-		}
-		if err != nil {
-			c.Truth, a.Truth = expression.Absent, expression.Absent
-		}
-		a.Clauses = append(a.Clauses, c)
+		a = a.value(expression.Clause{Text: p.Source(), Truth: expression.True}, err)
 	}
 	if a.Truth == expression.True {
 		a.Key, _ = groupKey(ctx, values, scope) // it was evaluated just now
@@ -154,13 +170,61 @@ func traceValues(ctx context.Context, scope *expression.Scope, place string, val
 	return a
 }
 
-// TraceIf tells what a step's condition says; ok is false where it has none.
+// value adds a clause that is a value, which is there or not.
+func (a Asked) value(c expression.Clause, err error) Asked {
+	var absent *expression.AbsentError
+	switch {
+	case errors.As(err, &absent):
+		c.Absent, c.Hint = absent.Path, absent.Hint
+	case err != nil:
+		c.Err = err
+	}
+	if err != nil {
+		c.Truth, a.Truth = expression.Absent, expression.Absent
+	}
+	a.Clauses = append(a.Clauses, c)
+	return a
+}
+
+// TraceIf tells what a step's condition says; ok is false where none is asked: that of a forEach is asked once, of the step
+// itself, unless it reads the item.
 func (r *Rule) TraceIf(ctx context.Context, phase run.Phase, id string, scope *expression.Scope) (a Asked, ok bool) {
 	s := r.lookup(phase, id)
-	if s == nil || s.condition == nil {
+	if s == nil || !s.asks(id) {
 		return a, false
 	}
-	a.Place = ifPlace(phase, id)
+	a.Place = ifPlace(phase, run.Template(id))
 	a.Truth, a.Clauses = s.condition.Explain(ctx, scope)
+	return a, true
+}
+
+// TraceAdmission tells whether what limits and the group of runs rest on is there.
+func (r *Rule) TraceAdmission(ctx context.Context, scope *expression.Scope) []Asked {
+	var out []Asked
+	for i, l := range r.limits {
+		if len(l.by) > 0 {
+			out = append(out, traceValues(ctx, scope, limitPlace(i), l.by))
+		}
+	}
+	if r.groupReads() {
+		a := Asked{Place: groupPlace, Truth: expression.True}
+		c := expression.Clause{Text: r.groupText, Truth: expression.True}
+		v, err := r.group.eval(ctx, scope, false)
+		if err == nil {
+			a.Key, err = textOf(plain(v))
+		}
+		out = append(out, a.value(c, err))
+	}
+	return out
+}
+
+// TraceExpect tells what verify.expect says of a probe's outputs; ok is false where nothing is expected.
+func (r *Rule) TraceExpect(ctx context.Context, scope *expression.Scope, probe run.Values) (a Asked, ok bool) {
+	if r.expect == nil {
+		return a, false
+	}
+	scope.Vars["probe"] = map[string]any{"outputs": map[string]any(probe)}
+	a.Place = expectPlace
+	a.Truth, a.Clauses = r.expect.Explain(ctx, scope)
 	return a, true
 }

@@ -38,9 +38,10 @@ type GitOptions struct {
 	Read func(context.Context, Query) (Commit, error)
 	// Verify checks a commit's signature, and returns who made it; nil accepts any commit.
 	Verify func(object []byte) (signer string, err error)
-	// Load builds a set; Activate makes one active unless it is, on all replicas. Both are called again and again.
+	// Load builds a set; Activate returns what makes one active unless it is, on all replicas. It is called before the set is
+	// read, and what it returns fails with ErrOvertaken where other rules were activated since. All are called again and again.
 	Load     Load
-	Activate func(context.Context, *rule.Set) error
+	Activate func(context.Context) (func(context.Context, *rule.Set) error, error)
 	// Report tells people at the repository what became of a commit; nil tells nobody. It is called again after an error.
 	Report func(ctx context.Context, commit string, set *rule.Set, problem error) error
 	// Active is the set that is active from before, or nil.
@@ -73,6 +74,9 @@ func (o *GitOptions) withDefaults() error {
 	}
 	return nil
 }
+
+// ErrOvertaken says that a set was read before others were activated, and may be older: the repository must be asked again.
+var ErrOvertaken = errors.New("other rules were activated while these were read")
 
 // Git follows a reference of a Git repository.
 type Git struct {
@@ -121,6 +125,10 @@ func (g *Git) look(ctx context.Context) error {
 }
 
 func (g *Git) update(ctx context.Context) error {
+	activate, err := g.opts.Activate(ctx)
+	if err != nil {
+		return g.failed(ctx, err)
+	}
 	c, err := g.opts.Read(ctx, Query{Known: g.known, Reread: g.set == nil})
 	if err != nil {
 		return g.failed(ctx, err)
@@ -138,7 +146,11 @@ func (g *Git) update(ctx context.Context) error {
 			return g.failed(ctx, fmt.Errorf("commit %.12s: %w", c.ID, err))
 		}
 	}
-	if err := g.opts.Activate(ctx, g.set); err != nil {
+	if err := activate(ctx, g.set); errors.Is(err, ErrOvertaken) {
+		g.log.Info("other rules were activated while a commit was read: the repository is asked again", "commit", c.ID)
+		g.Poke()
+		return nil
+	} else if err != nil {
 		return g.failed(ctx, fmt.Errorf("commit %.12s: %w", c.ID, err))
 	}
 	if status := g.Status(); status.Revision != c.ID || status.Err != nil || status.LastSuccess.IsZero() {

@@ -30,6 +30,7 @@ type repository struct {
 	active    string
 	activated []string
 	failing   error // of Activate
+	overtaken bool  // the next one is
 	reports   []string
 	refusing  error // of Report
 	log       bytes.Buffer
@@ -79,9 +80,17 @@ func (r *repository) load(ctx context.Context, files []rule.File, revision strin
 	return &rule.Set{Revision: revision, Digest: text, Files: files}, nil
 }
 
+func (r *repository) activation(context.Context) (func(context.Context, *rule.Set) error, error) {
+	return r.activate, nil
+}
+
 func (r *repository) activate(_ context.Context, set *rule.Set) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.overtaken {
+		r.overtaken = false
+		return fmt.Errorf("activate: %w", rulesync.ErrOvertaken)
+	}
 	if r.failing != nil {
 		return r.failing
 	}
@@ -104,7 +113,7 @@ func follow(t *testing.T, r *repository, change func(*rulesync.GitOptions), test
 	synctest.Test(t, func(t *testing.T) {
 		metrics := prometheus.NewRegistry()
 		o := rulesync.GitOptions{
-			Read: r.read, Load: r.load, Activate: r.activate, Report: r.report,
+			Read: r.read, Load: r.load, Activate: r.activation, Report: r.report,
 			Random: func() float64 { return 0.5 }, Logger: slog.New(slog.NewTextHandler(&r.log, nil)), Registerer: metrics,
 		}
 		if change != nil {
@@ -155,6 +164,25 @@ func TestARepositoryIsFollowed(t *testing.T) {
 		later(time.Minute)
 		if r.active != "two" {
 			t.Errorf("active is %s", r.active)
+		}
+	})
+}
+
+// TestWhatWasReadBeforeOthersWereActivatedIsReadAgain, at once: it may be older than they are.
+func TestWhatWasReadBeforeOthersWereActivatedIsReadAgain(t *testing.T) {
+	r := &repository{}
+	r.push("one", "1")
+	follow(t, r, nil, func(g *rulesync.Git, _ *prometheus.Registry) {
+		later(time.Minute)
+		r.set(func(r *repository) { r.overtaken = true })
+		r.push("two", "2")
+		later(time.Minute)
+		if fmt.Sprint(r.activated) != "[one]" || g.Status().Err != nil {
+			t.Errorf("activated %v, %v", r.activated, g.Status().Err)
+		}
+		later(3 * time.Second)
+		if fmt.Sprint(r.activated) != "[one two]" {
+			t.Errorf("activated %v", r.activated)
 		}
 	})
 }
@@ -331,7 +359,7 @@ func TestEndlessProblemsAreCutOff(t *testing.T) {
 func TestOptionsOfAGit(t *testing.T) {
 	r := &repository{}
 	good := rulesync.GitOptions{
-		Read: r.read, Load: r.load, Activate: r.activate, Random: func() float64 { return 0 },
+		Read: r.read, Load: r.load, Activate: r.activation, Random: func() float64 { return 0 },
 		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 	}
 	for name, change := range map[string]func(*rulesync.GitOptions){

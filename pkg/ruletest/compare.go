@@ -75,8 +75,14 @@ func (d *differ) run(e *rule.ExpectedRun, r *simulate.Run) {
 	for i := range e.Steps {
 		d.step("steps."+e.Steps[i].ID, &e.Steps[i], r, run.Main)
 	}
+	if e.Verify != nil {
+		d.verify(e.Verify, r)
+	}
 	if e.OnFailure != nil {
-		d.onFailure(e.OnFailure, r)
+		d.all(run.OnFailure, e.OnFailure, r)
+	}
+	if e.Finally != nil {
+		d.all(run.Finally, e.Finally, r)
 	}
 }
 
@@ -112,10 +118,8 @@ func (d *differ) step(at string, e *rule.ExpectedStep, r *simulate.Run, phase ru
 	s := r.Step(phase, e.ID)
 	if s == nil {
 		s = &run.Step{ID: e.ID, State: run.StepPending}
-		for _, sp := range r.Of.Plan.Of(phase) {
-			if sp.ID == e.ID {
-				s.Uses = sp.Uses
-			}
+		if sp, ok := r.Of.Plan.Find(phase, e.ID); ok {
+			s.Uses = sp.Uses
 		}
 	}
 	if e.Uses != "" && e.Uses != s.Uses {
@@ -147,26 +151,47 @@ func stepState(s *run.Step) string {
 	return fmt.Sprintf("%s (%s)", s.State, s.Error)
 }
 
-// onFailure compares all steps that were made or skipped, in order.
-func (d *differ) onFailure(want []rule.ExpectedStep, r *simulate.Run) {
+// verify compares the looks at whether the problem is gone.
+func (d *differ) verify(e *rule.ExpectedLooks, r *simulate.Run) {
+	v := r.Verified
+	if v == nil {
+		v = &run.Verified{}
+	}
+	if e.Looks != 0 && e.Looks != int64(v.Looks) {
+		d.wrong("verify.looks", e.Looks, v.Looks)
+	}
+	if e.Verdict != "" && e.Verdict != v.Verdict {
+		got := string(v.Verdict)
+		if v.Note != "" {
+			got += " (" + v.Note + ")"
+		}
+		d.wrong("verify.verdict", word(e.Verdict), word(got))
+	}
+	if e.With != nil {
+		d.value("verify.with", e.With, plain(r.With(run.Verification, r.Of.Plan.Verify.Probe.ID)))
+	}
+}
+
+// all compares all steps of a phase that were made or skipped, in order; of a group it is the group that counts.
+func (d *differ) all(phase run.Phase, want []rule.ExpectedStep, r *simulate.Run) {
 	var got []run.Step
 	for _, s := range r.Steps {
-		if s.Phase == run.OnFailure {
+		if s.Phase == phase && run.PlaceOf(s.ID) == (run.Place{}) {
 			got = append(got, s)
 		}
 	}
 	if len(want) != len(got) {
-		d.wrong("onFailure", word(count(len(want), "step")), word(count(len(got), "step")+usesOf(got)))
+		d.wrong(string(phase), word(count(len(want), "step")), word(count(len(got), "step")+usesOf(got)))
 		return
 	}
 	for i := range want {
-		e := want[i]
+		e, at := want[i], fmt.Sprintf("%s[%d]", phase, i)
 		if e.ID != "" && e.ID != got[i].ID {
-			d.wrong(fmt.Sprintf("onFailure[%d].id", i), word(e.ID), word(got[i].ID))
+			d.wrong(at+".id", word(e.ID), word(got[i].ID))
 			continue
 		}
 		e.ID = got[i].ID
-		d.step(fmt.Sprintf("onFailure[%d]", i), &e, r, run.OnFailure)
+		d.step(at, &e, r, phase)
 	}
 }
 

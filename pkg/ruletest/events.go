@@ -14,10 +14,11 @@ import (
 	"github.com/riposte-dev/riposte/pkg/source"
 )
 
-// arrival is a point of a timeline: an event, or only time that passes.
+// arrival is a point of a timeline: an event, what a person says, or only time that passes.
 type arrival struct {
 	at    time.Time
 	event *event.Event
+	entry *rule.TestEntry
 }
 
 // builder makes the events of one case.
@@ -35,7 +36,7 @@ func (b *builder) arrivals() ([]arrival, document.Problems) {
 		entry := &b.test.Cases[b.number].Timeline[i]
 		at := b.test.Start.Add(entry.At)
 		if entry.Event == nil {
-			out = append(out, arrival{at: at})
+			out = append(out, arrival{at: at, entry: entry})
 			continue
 		}
 		events, err := b.events(entry.Event, at, i)
@@ -43,7 +44,7 @@ func (b *builder) arrivals() ([]arrival, document.Problems) {
 			problems = append(problems, document.Problem{File: b.test.File, Line: entry.Line, Column: 1, Msg: err.Error()})
 		}
 		for _, e := range events {
-			out = append(out, arrival{at, e})
+			out = append(out, arrival{at, e, entry})
 		}
 	}
 	return out, problems

@@ -26,7 +26,7 @@ func (c *played) act(call *simulate.Call) simulate.Outcome {
 	n := min(c.calls[name], len(list)-1)
 	c.calls[name]++
 	o := &list[n]
-	return simulate.Outcome{Outputs: maps.Clone(run.Values(o.Outputs)), Err: failure(o), Took: o.Took}
+	return simulate.Outcome{Outputs: maps.Clone(run.Values(o.Outputs)), Err: failure(o), Took: o.Took, Wait: o.Wait}
 }
 
 // failure is the error that an action returns for an outcome.

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/document"
@@ -123,6 +124,7 @@ type played struct {
 	sim     *simulate.Simulation
 	calls   map[string]int // of each action
 	missing []string       // actions without an outcome, each with who met it
+	unheard []Failure      // what people said in vain
 	asked   []asked
 	notes   []string
 	seen    *sightings
@@ -145,6 +147,7 @@ func (c *played) play(ctx context.Context, o *Options) error {
 	first := map[string]time.Time{}
 	for _, a := range c.arrivals {
 		c.sim.MoveTo(ctx, a.at)
+		c.consent(ctx, a)
 		if a.event == nil {
 			continue
 		}
@@ -157,6 +160,18 @@ func (c *played) play(ctx context.Context, o *Options) error {
 	}
 	c.sim.Finish()
 	return nil
+}
+
+// consent has people say what the timeline says. That nobody hears them fails the case.
+func (c *played) consent(ctx context.Context, a arrival) {
+	for _, said := range []*rule.TestConsent{a.entry.Approve, a.entry.Reject} {
+		if said == nil {
+			continue
+		}
+		if err := c.sim.Consent(ctx, said.Rule, said.By, said.Comment, said == a.entry.Approve); err != nil {
+			c.unheard = append(c.unheard, Failure{Line: a.entry.Line, What: err.Error() + " at " + c.since(a.at)})
+		}
+	}
 }
 
 // repeated deals with a delivery whose event was there before: it is not decided again, and may revive a run that failed.
@@ -184,7 +199,7 @@ func (c *played) report() CaseReport {
 		r.Failures = append(r.Failures, Failure{Line: c.spec.Line, What: who})
 	}
 	if len(c.missing) == 0 {
-		r.Failures = append(c.compareRuns(), c.compareVerdicts()...)
+		r.Failures = slices.Concat(c.unheard, c.compareRuns(), c.compareVerdicts())
 	}
 	r.Passed = len(r.Failures) == 0
 	return r

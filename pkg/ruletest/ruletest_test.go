@@ -15,6 +15,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/action/git"
 	"github.com/riposte-dev/riposte/pkg/action/http"
 	"github.com/riposte-dev/riposte/pkg/action/notify"
+	"github.com/riposte-dev/riposte/pkg/action/prometheus"
 	"github.com/riposte-dev/riposte/pkg/rule"
 	"github.com/riposte-dev/riposte/pkg/ruletest"
 	"github.com/riposte-dev/riposte/pkg/source"
@@ -24,13 +25,28 @@ import (
 	"github.com/riposte-dev/riposte/pkg/source/gitlab"
 )
 
-// options has real presets and actions, as many as the tests need.
+// options has real presets and actions, as many as the tests need, and some that change a workload.
 func options() rule.Options {
 	return rule.Options{
 		Sources: source.NewRegistry(alertmanager.Type(), generic.Type(), github.Type(), gitlab.Type()),
 		Actions: action.NewRegistry(
-			exec.Definitions(exec.Options{}), http.Definitions(http.Options{}), git.Definitions(git.Options{}), notify.New(notify.Options{}).Definitions(),
+			exec.Definitions(exec.Options{}), http.Definitions(http.Options{}), git.Definitions(git.Options{}), prometheus.Definitions(prometheus.Options{}),
+			notify.New(notify.Options{}).Definitions(), bounded(),
 		),
+	}
+}
+
+// bounded are actions with a target, as those have that change a workload.
+func bounded() []action.Definition {
+	type on struct {
+		Name string `yaml:"name" required:"true"`
+	}
+	return []action.Definition{
+		{Name: "fake.restart", Params: &on{}, Changes: true, Replaces: []string{"pod"}, Target: func(c *action.Call) string { return c.Params.(*on).Name }},
+		{Name: "fake.look", Params: &on{}, Outputs: struct {
+			Ready bool `yaml:"ready"`
+		}{}},
+		{Name: "fake.pause", Params: &on{}},
 	}
 }
 

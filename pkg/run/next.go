@@ -127,6 +127,8 @@ func settled(r *Run, p *Plan, now time.Time) *Entry {
 		return ended(r, p, now, Cancelled, ReasonResolved, "the alert was resolved before anything was done")
 	case r.Approval != nil && !r.Approval.Granted && !now.Before(r.Approval.ExpiresAt):
 		return ended(r, p, now, Refused, ReasonApprovalExpired, "nobody who may has consented in time")
+	case p.Timeout > 0 && !r.BeganAt.IsZero() && !now.Before(r.BeganAt.Add(p.Timeout)): // before the steps that failed for it
+		return ended(r, p, now, Failed, ReasonTimeout, "the run's timeout of "+p.Timeout.String()+" is over")
 	}
 	for i := range p.Steps {
 		sp := &p.Steps[i]
@@ -138,9 +140,6 @@ func settled(r *Run, p *Plan, now time.Time) *Entry {
 			}
 			return ended(r, p, now, Failed, reason, "step "+s.ID+": "+s.Error)
 		}
-	}
-	if p.Timeout > 0 && !r.BeganAt.IsZero() && !now.Before(r.BeganAt.Add(p.Timeout)) {
-		return ended(r, p, now, Failed, ReasonTimeout, "the run's timeout of "+p.Timeout.String()+" is over")
 	}
 	return nil
 }

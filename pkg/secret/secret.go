@@ -112,7 +112,7 @@ func New(o Options) (*Resolver, error) {
 func (r *Resolver) Get(name string) ([]byte, error) {
 	e, ok := r.declared[name]
 	if !ok {
-		return nil, fmt.Errorf("%w: %w", source.ErrUnavailable, undeclared(name))
+		return nil, source.Unavailable(undeclared(name))
 	}
 	return r.resolve(e)
 }
@@ -121,7 +121,7 @@ func (r *Resolver) Get(name string) ([]byte, error) {
 // source.ErrUnavailable.
 func (r *Resolver) GetEnv(variable string) ([]byte, error) {
 	if err := r.CheckEnv(variable); err != nil {
-		return nil, fmt.Errorf("%w: %w", source.ErrUnavailable, err)
+		return nil, source.Unavailable(err)
 	}
 	r.mu.Lock()
 	e, ok := r.env[variable]
@@ -156,7 +156,7 @@ func undeclared(name string) error {
 // Source resolves a source document's reference; it suits source.Env.
 func (r *Resolver) Source(ref source.SecretRef) ([]byte, error) {
 	if err := oneOf(ref.Secret, ref.Env); err != nil {
-		return nil, fmt.Errorf("%w: %w", source.ErrUnavailable, err)
+		return nil, source.Unavailable(err)
 	}
 	if ref.Env != "" {
 		return r.GetEnv(ref.Env)
@@ -233,7 +233,7 @@ func (r *Resolver) resolve(e *entry) ([]byte, error) {
 	}
 	if err != nil {
 		e.value, e.raw, e.stat = nil, "", nil
-		return nil, fmt.Errorf("%w: %s %w", source.ErrUnavailable, e.label, err)
+		return nil, source.Unavailable(fmt.Errorf("%s %w", e.label, err))
 	}
 	return e.value, nil
 }
@@ -241,7 +241,11 @@ func (r *Resolver) resolve(e *entry) ([]byte, error) {
 func (r *Resolver) refreshEnv(e *entry) error {
 	raw, ok := r.lookup(e.ref.Env)
 	if !ok {
-		return fmt.Errorf("does not resolve: variable %s is not set", e.ref.Env)
+		where := "variable " + e.ref.Env
+		if e.label == where {
+			where = "it"
+		}
+		return fmt.Errorf("does not resolve: %s is not set", where)
 	}
 	if e.value != nil && raw == e.raw {
 		return nil

@@ -1,5 +1,6 @@
-// Package simulate plays events to a set of rules on a clock of its own: decisions, windows, and runs with made-up
-// outcomes, through the same machines and transitions as the engine. It is the core of riposte test and backtest.
+// Package simulate plays events to a set of rules on a clock of its own: decisions, windows, what bounds runs, and runs with
+// made-up outcomes, through the same machines, gate and transitions as the engine. It is the core of riposte test and
+// backtest. Bounds that are settings of a server (storm brake, circuit breaker) have their defaults; there is no blast radius.
 //
 // The package is pure, and what comes of it is a function of the calls alone: the same events in the same order give the
 // same runs, at the same times. A Simulation belongs to one goroutine.
@@ -8,11 +9,13 @@ package simulate
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/correlate"
 	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/expression"
+	"github.com/riposte-dev/riposte/pkg/gate"
 	"github.com/riposte-dev/riposte/pkg/rule"
 	"github.com/riposte-dev/riposte/pkg/run"
 )
@@ -21,11 +24,13 @@ import (
 type Options struct {
 	Set   *rule.Set
 	Start time.Time
-	// Act says what an attempt at a step comes to. Without it runs only start, and nothing is kept of the events.
+	// Act says what an attempt at a step, or a look at whether the problem is gone, comes to. Without it a run that is
+	// admitted has ended well as soon as it begins, and no more is kept of the events than limits and groups read.
 	Act func(*Call) Outcome
 	// Quiet says which quiet time holds for a rule with the labels, and until when; nil is never.
 	Quiet func(labels map[string]string, at time.Time) (name string, until time.Time, ok bool)
-	// Started is called with each run that a decision or a window creates, before its first step; optional.
+	// Started is called with each run that a decision or a window creates, before its first step; without Act, when it is
+	// known whether the run is admitted: one that is not is refused. Optional.
 	Started func(*Run)
 	// Asked is called with what each place of a rule said of an event or a run's step; optional, and it takes time.
 	Asked func(*rule.Rule, *event.Event, rule.Asked)
@@ -46,6 +51,7 @@ type Outcome struct {
 	Outputs run.Values
 	Err     error // as package action has them
 	Took    time.Duration
+	Wait    time.Duration // the step asks to go on after so long, and holds nothing until then
 }
 
 // Run is a run and what started it.
@@ -58,6 +64,12 @@ type Run struct {
 
 	joined map[string]any
 	with   map[stepID]map[string]any
+
+	going   map[stepID]*attempt // steps that run
+	looks   int                 // that began
+	looking bool
+	wakes   time.Time // when it is asked for its next move; zero if nothing waits for the clock
+	gating  gating
 }
 
 type stepID struct {
@@ -77,10 +89,19 @@ type Simulation struct {
 	machines []*machine
 	byRule   map[*rule.Rule]*machine
 	due      time.Time // when the next window ends whose end fires; zero if none does
+	gate     *gate.Gate
 	runs     []*Run
+	byID     map[string]*Run
+	alerts   []*Run // those that have not ended and answer an alert
 	events   map[string]*event.Event
-	pending  queue
-	pushed   int
+	held     []*event.Event // those of events that are forgotten again, oldest first
+	reach    time.Duration  // after which they are
+	// heldBytes are the bodies of held.
+	heldBytes int
+	pending   queue
+	pushed    int
+	// finishing says that the timeline is over: runs go on, and nothing arrives.
+	finishing bool
 }
 
 type machine struct {
@@ -90,7 +111,13 @@ type machine struct {
 
 // New makes a simulation in which nothing has happened.
 func New(o Options) (*Simulation, error) {
-	s := &Simulation{o: o, now: o.Start, log: o.Start, byRule: map[*rule.Rule]*machine{}, events: map[string]*event.Event{}}
+	g, err := gate.New(gate.Options{})
+	if err != nil {
+		return nil, err
+	}
+	s := &Simulation{
+		o: o, now: o.Start, log: o.Start, byRule: map[*rule.Rule]*machine{}, events: map[string]*event.Event{}, gate: g, byID: map[string]*Run{},
+	}
 	for _, r := range o.Set.Correlating() {
 		m, err := correlate.New(r.Correlation().Spec)
 		if err != nil {
@@ -98,6 +125,9 @@ func New(o Options) (*Simulation, error) {
 		}
 		s.machines = append(s.machines, &machine{m, r})
 		s.byRule[r] = s.machines[len(s.machines)-1]
+		if r.Bounded() {
+			s.reach = max(s.reach, 2*r.Correlation().Spec.Within) // a window may end so long after its events
+		}
 	}
 	return s, nil
 }
@@ -134,9 +164,8 @@ func (s *Simulation) Decided(ctx context.Context, e *event.Event, d Decision) {
 	s.MoveTo(ctx, e.ReceivedAt)
 	s.seq++
 	pos := event.Pos{Seq: s.seq}
-	if s.o.Act != nil {
-		s.events[e.ID] = e
-	}
+	s.keep(e, d.joins)
+	s.hearAlert(ctx, e, pos)
 	s.trace(ctx, e)
 	var created []*Run
 	for i := range d.verdicts {
@@ -146,6 +175,30 @@ func (s *Simulation) Decided(ctx context.Context, e *event.Event, d Decision) {
 	}
 	s.begin(ctx, append(created, s.correlate(e, d.joins, pos)...))
 	s.settle(s.now)
+}
+
+// maxHeld bounds the bodies of events that a simulation that does not act keeps. A run whose events are gone is admitted
+// without being counted.
+const maxHeld = 64 << 20
+
+// keep holds on to an event for the runs that may come of it.
+func (s *Simulation) keep(e *event.Event, joins []rule.Join) {
+	if s.o.Act == nil {
+		if !slices.ContainsFunc(joins, func(j rule.Join) bool { return len(j.Matches) > 0 && j.Rule.Bounded() }) {
+			return
+		}
+		s.held = append(s.held, e)
+		s.heldBytes += len(e.Body)
+		for s.held[0].ReceivedAt.Add(s.reach).Before(s.log) || s.heldBytes > maxHeld {
+			s.heldBytes -= len(s.held[0].Body)
+			delete(s.events, s.held[0].ID)
+			s.held = s.held[1:]
+			if len(s.held) == 0 {
+				return
+			}
+		}
+	}
+	s.events[e.ID] = e
 }
 
 // trace tells Asked what every rule says of an event.
@@ -173,8 +226,10 @@ func (s *Simulation) MoveTo(ctx context.Context, to time.Time) {
 	}
 }
 
-// Finish lets runs go on to their end. Log time stands still, so that no window ends and none begins.
+// Finish lets runs go on to their end. Log time stands still, so that no window ends and none begins, and a run that waits
+// for a person's consent goes on waiting.
 func (s *Simulation) Finish() {
+	s.finishing = true
 	for len(s.pending) > 0 {
 		s.settle(s.pending[0].at)
 	}
@@ -183,10 +238,12 @@ func (s *Simulation) Finish() {
 // Redeliver adds an attempt to the failed runs of an event, as a deliberate redelivery does at the time of the clock.
 func (s *Simulation) Redeliver(ctx context.Context, id string) {
 	for _, r := range s.runs {
-		if r.Run.Event != id || r.State != run.Failed || r.Attempt > run.MaxRevivals {
+		if r.Run.Event != id || r.State != run.Failed || r.Revivals >= run.MaxRevivals {
 			continue
 		}
 		run.Apply(&r.Run, run.Entry{At: s.now, Kind: run.Commanded, Run: r.ID, Command: run.CommandRevive})
+		r.gating = gating{}
+		s.watch(r)
 		s.advance(ctx, r)
 	}
 	s.settle(s.now)

@@ -3,6 +3,7 @@ package simulate_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -112,6 +113,114 @@ func TestOnlyStarts(t *testing.T) {
 	sim.MoveTo(t.Context(), start().Add(time.Hour))
 	if want := []string{"0s each", "1m0s each", "6m0s gathered", "6m0s silent"}; !slices.Equal(started, want) || len(sim.Runs()) > 0 {
 		t.Errorf("started %q, want %q; %d runs are held", started, want, len(sim.Runs()))
+	}
+}
+
+const healing = `
+apiVersion: riposte.dev/v1
+kind: Rule
+metadata: {name: heal}
+spec:
+  trigger: {type: alert.firing}
+  steps: [{id: heal, uses: fake.heal, with: {}}]
+---
+apiVersion: riposte.dev/v1
+kind: Rule
+metadata: {name: stormy}
+spec:
+  trigger: {type: storm.*}
+  steps: [{id: tell, uses: exec.run, with: {command: ["${{ event.type }}"]}}]
+---
+apiVersion: riposte.dev/v1
+kind: Rule
+metadata: {name: limited}
+spec:
+  correlate:
+    within: 5m
+    sequence:
+      - {as: a, trigger: {type: a}}
+      - {as: b, trigger: {type: b}}
+  limits: [{runs: 1, per: 1h, by: "correlated.a.subject"}]
+  concurrency: {group: "${{ correlated.b.subject }}", policy: skip}
+  steps: [{id: do, uses: exec.run, with: {command: [do]}}]
+`
+
+func loadHealing(t *testing.T) *rule.Set {
+	t.Helper()
+	actions := action.NewRegistry(exec.Definitions(exec.Options{}), []action.Definition{{Name: "fake.heal", Params: &struct{}{}, Changes: true}})
+	set, err := rule.Load([]rule.File{{Path: "rules.yaml", Data: []byte(healing)}}, rule.Options{Actions: actions})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+func alert(n int, at time.Duration) *event.Event {
+	e := push(n, at)
+	e.Type, e.Alert = "alert.firing", &event.Alert{Name: "Down", Status: "firing", Labels: map[string]string{"host": fmt.Sprint(n)}}
+	return e
+}
+
+// TestStorm has 70 alerts in a minute: all healing stops, rules hear that, and again when it is over.
+func TestStorm(t *testing.T) {
+	for _, acts := range []bool{true, false} {
+		states := map[run.State]int{}
+		var told []string
+		o := simulate.Options{Set: loadHealing(t), Start: start()}
+		if acts {
+			o.Act = func(c *simulate.Call) simulate.Outcome {
+				if c.Run.Rule == "stormy" {
+					told = append(told, fmt.Sprint(c.Run.StartedAt.Sub(start()), c.With["command"]))
+				}
+				return simulate.Outcome{Took: time.Second}
+			}
+		} else {
+			o.Started = func(r *simulate.Run) { states[r.State]++ }
+		}
+		sim, err := simulate.New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 70 {
+			sim.Event(t.Context(), alert(i, time.Duration(i)*100*time.Millisecond))
+		}
+		sim.MoveTo(t.Context(), start().Add(time.Hour))
+		for _, r := range sim.Runs() {
+			states[r.State]++
+		}
+		want := map[run.State]int{run.Pending: 60, run.Refused: 10}
+		if acts {
+			want = map[run.State]int{run.Succeeded: 62, run.Refused: 10}
+			if !slices.Equal(told, []string{"6s [storm.began]", "1m1s [storm.ended]"}) {
+				t.Errorf("told %q", told)
+			}
+		}
+		if !maps.Equal(states, want) {
+			t.Errorf("acts %v: %v, want %v", acts, states, want)
+		}
+	}
+}
+
+// TestLimitsWithoutOutcomes is a simulation that does not act: limits decide, by the events that took part; groups are never busy.
+func TestLimitsWithoutOutcomes(t *testing.T) {
+	var got []string
+	sim, err := simulate.New(simulate.Options{Set: loadHealing(t), Start: start(), Started: func(r *simulate.Run) {
+		got = append(got, fmt.Sprint(r.At.Sub(start()), " ", r.State, " ", r.Reason))
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, subject := range []string{"x", "x", "y", "x"} {
+		at := []time.Duration{0, 10 * time.Minute, 20 * time.Minute, time.Hour}[i]
+		for k, typ := range []string{"a", "b"} {
+			e := push(10*i+k, at)
+			e.Type, e.Subject = typ, subject
+			sim.Event(t.Context(), e)
+		}
+	}
+	want := []string{"0s pending ", "10m0s refused LimitReached", "20m0s pending ", "1h0m0s pending "}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q\nwant %q", got, want)
 	}
 }
 

@@ -55,14 +55,16 @@ func (s *Simulation) sooner(m *machine) {
 func (s *Simulation) fired(of *rule.Rule, f correlate.Firing) *Run {
 	last := f.Event()
 	id := fmt.Sprintf("%s-%s-%s", event.ID("correlate "+of.Name, f.Key), of.Name, f.Window)
-	r := s.newRun(of, run.Created{ID: id, Rule: of.Name, Key: f.Key, Rest: f.Rest}, last.ID, last.Pos)
+	r := s.newRun(of, run.Created{ID: id, Rule: of.Name, Key: f.Key, Rest: f.Rest, Gated: of.Gated(nil)}, last.ID, last.Pos)
 	r.Took, r.Event = f.Events, s.events[last.ID]
-	if s.o.Act == nil {
+	if r.Event == nil {
 		return r
 	}
 	took := make([]rule.Participant, 0, len(f.Events))
 	for _, ref := range f.Events {
-		took = append(took, rule.Participant{Part: ref.Part, Event: s.events[ref.ID]})
+		if e := s.events[ref.ID]; e != nil {
+			took = append(took, rule.Participant{Part: ref.Part, Event: e})
+		}
 	}
 	r.joined = rule.Correlated(f.Key, f.Rest, took)
 	return r
@@ -70,7 +72,8 @@ func (s *Simulation) fired(of *rule.Rule, f correlate.Firing) *Run {
 
 // create makes the run of an event that alone decides.
 func (s *Simulation) create(of *rule.Rule, e *event.Event, pos event.Pos) *Run {
-	r := s.newRun(of, run.Created{ID: e.ID + "-" + of.Name, Rule: of.Name}, e.ID, pos)
+	alert := of.AlertOf(e)
+	r := s.newRun(of, run.Created{ID: e.ID + "-" + of.Name, Rule: of.Name, Alert: alert, Gated: of.Gated(alert)}, e.ID, pos)
 	r.Event = e
 	return r
 }

@@ -31,7 +31,7 @@ func One(h http.Header, name string) (string, error) {
 // resolve or matches failed, and ErrUnauthenticated if not. what says what did not match: "the signature".
 func (e *Env) Any(refs []SecretRef, what string, matches func(secret []byte) (bool, error)) error {
 	if len(refs) == 0 {
-		return fmt.Errorf("%w: source %s has no secret", ErrUnavailable, e.Name)
+		return Unavailable(fmt.Errorf("source %s has no secret", e.Name))
 	}
 	found := false
 	var failed error
@@ -43,7 +43,7 @@ func (e *Env) Any(refs []SecretRef, what string, matches func(secret []byte) (bo
 		}
 		ok, err := matches(secret)
 		if err != nil {
-			failed = fmt.Errorf("%w: source %s: %w", ErrUnavailable, e.Name, err)
+			failed = Unavailable(fmt.Errorf("source %s: %w", e.Name, err))
 		}
 		found = found || ok
 	}
@@ -59,10 +59,10 @@ func (e *Env) Any(refs []SecretRef, what string, matches func(secret []byte) (bo
 func (e *Env) resolve(ref SecretRef) ([]byte, error) {
 	secret, err := e.Secret(ref)
 	if err != nil {
-		return nil, fmt.Errorf("%w: resolve a secret of source %s: %w", ErrUnavailable, e.Name, err)
+		return nil, Unavailable(fmt.Errorf("a secret of source %s: %w", e.Name, err))
 	}
 	if len(secret) == 0 {
-		return nil, fmt.Errorf("%w: a secret of source %s is empty", ErrUnavailable, e.Name)
+		return nil, Unavailable(fmt.Errorf("a secret of source %s is empty", e.Name))
 	}
 	return secret, nil
 }

@@ -115,7 +115,8 @@ func MessageOf(commits []Node, id string) string {
 
 // Changes are the paths that a push's commits list.
 type Changes struct {
-	Paths []string // sorted, each once
+	Commits int
+	Paths   []string // sorted, each once
 	// Listed says that there are commits and that each of them lists paths: what lists none may be a commit whose paths
 	// the sender could not or would not tell.
 	Listed bool
@@ -123,23 +124,43 @@ type Changes struct {
 	Most int
 }
 
-// ChangesOf reads the members added, modified and removed of commits.
-func ChangesOf(commits []Node) Changes {
-	c := Changes{Listed: len(commits) > 0}
-	for _, commit := range commits {
-		n := 0
-		for _, kind := range []string{"added", "modified", "removed"} {
-			for _, path := range commit.At(kind).List() {
-				if p := path.Str(); p != "" {
-					c.Paths = append(c.Paths, p)
-					n++
-				}
-			}
+// ChangesOf reads the members added, modified and removed of an array of commits. Where their lists stand is not kept: a
+// push has many, and each is read once.
+func ChangesOf(commits Node) Changes {
+	var c Changes
+	listing := 0
+	for commit := range commits.elements() {
+		c.Commits++
+		n := c.add(commit)
+		if n > 0 {
+			listing++
 		}
-		c.Listed = c.Listed && n > 0
 		c.Most = max(c.Most, n)
 	}
+	c.Listed = c.Commits > 0 && listing == c.Commits
 	slices.Sort(c.Paths)
 	c.Paths = slices.Compact(c.Paths)
 	return c
+}
+
+// add reads a commit's lists, and returns how many paths they have.
+func (c *Changes) add(commit []byte) (n int) {
+	kinds := [...]string{"added", "modified", "removed"}
+	var lists [len(kinds)][]byte // of a key that stands twice the last counts
+	for key, value := range event.Members(commit) {
+		for i, kind := range kinds {
+			if isKey(key, kind) {
+				lists[i] = value
+			}
+		}
+	}
+	for _, list := range lists {
+		for path := range event.Elements(list) {
+			if p := node(path).Str(); p != "" {
+				c.Paths = append(c.Paths, p)
+				n++
+			}
+		}
+	}
+	return n
 }

@@ -2,6 +2,7 @@ package source
 
 import (
 	"bytes"
+	"iter"
 	"strconv"
 	"time"
 
@@ -14,6 +15,8 @@ import (
 type Node struct {
 	raw     []byte
 	members *[]member
+	// part is an object or array in the event's own outline, which is made for the rules anyway; raw is nil then.
+	part event.Part
 }
 
 type member struct {
@@ -30,8 +33,15 @@ func Body(body []byte) Node {
 }
 
 // Stored returns the body of an event from the log as a Node. It was validated when it was received; of bytes that were not,
-// what is read means nothing.
-func Stored(body []byte) Node { return node(body) }
+// what is read means nothing. The body must not be replaced any more.
+func Stored(e *event.Event) Node {
+	if part, ok := e.Part(); ok {
+		return Node{part: part}
+	}
+	return node(e.Body)
+}
+
+func (n Node) outlined() bool { return n.part != event.Part{} }
 
 func node(raw []byte) Node {
 	raw = bytes.TrimLeft(raw, " \t\r\n")
@@ -53,6 +63,9 @@ func (n Node) At(path ...string) Node {
 }
 
 func (n Node) member(name string) Node {
+	if n.outlined() {
+		return partOf(n.part.Member(name))
+	}
 	if n.members == nil {
 		return Node{}
 	}
@@ -71,28 +84,43 @@ func (n Node) member(name string) Node {
 	return Node{}
 }
 
-// is compares a member's key with a name; only a key with escapes needs decoding.
-func (m *member) is(name string) bool {
-	inner := m.key[1 : len(m.key)-1]
-	if string(inner) == name {
-		return true
+// partOf makes a Node of a member in an outline.
+func partOf(part event.Part, ok bool) Node {
+	if !ok {
+		return Node{}
 	}
-	for _, c := range inner {
-		if c == '\\' {
-			return event.Text(m.key) == name
-		}
+	if c := part.Begins(); c == '{' || c == '[' {
+		return Node{part: part}
 	}
-	return false
+	return node(part.Raw())
+}
+
+func (m *member) is(name string) bool { return isKey(m.key, name) }
+
+// isKey compares a quoted key with a name; only one with escapes needs decoding.
+func isKey(key []byte, name string) bool {
+	inner := key[1 : len(key)-1]
+	return string(inner) == name || bytes.IndexByte(inner, '\\') >= 0 && event.Text(key) == name
 }
 
 // Exists reports whether there is a value other than null.
-func (n Node) Exists() bool { return n.raw != nil }
+func (n Node) Exists() bool { return n.outlined() || n.raw != nil }
 
 // Is reports whether the value is an object ('{'), an array ('['), a string ('"') or begins like this otherwise.
-func (n Node) Is(first byte) bool { return n.raw != nil && n.raw[0] == first }
+func (n Node) Is(first byte) bool {
+	if n.outlined() {
+		return n.part.Begins() == first
+	}
+	return n.raw != nil && n.raw[0] == first
+}
 
 // Raw returns the value's JSON, nil where it is absent or null.
-func (n Node) Raw() []byte { return n.raw }
+func (n Node) Raw() []byte {
+	if n.outlined() {
+		return n.part.Raw()
+	}
+	return n.raw
+}
 
 // Str returns a text, or the text of a number or truth value.
 func (n Node) Str() string {
@@ -120,16 +148,23 @@ func (n Node) Bool() bool { return string(n.raw) == "true" }
 // List returns the elements of an array.
 func (n Node) List() []Node {
 	var out []Node
-	for raw := range event.Elements(n.raw) {
+	for raw := range n.elements() {
 		out = append(out, node(raw))
 	}
 	return out
 }
 
+func (n Node) elements() iter.Seq[[]byte] {
+	if n.outlined() {
+		return n.part.Elements()
+	}
+	return event.Elements(n.raw)
+}
+
 // Texts returns the texts of an object's members; it is never nil.
 func (n Node) Texts() map[string]string {
 	out := map[string]string{}
-	for key, value := range event.Members(n.raw) {
+	for key, value := range event.Members(n.Raw()) {
 		out[event.Text(key)] = node(value).Str()
 	}
 	return out

@@ -9,8 +9,21 @@ import (
 )
 
 func TestNode(t *testing.T) {
-	n := Body([]byte(` {"a": {"b": "x"}, "n": 7, "big": 12345678901234567890, "t": true, "l": [1, "y", null, {"c": 2}], "null": null,
-		"d": 1, "d": 2, "q\"k": "z", "labels": {"a": "1", "b": 2, "c": true, "d": null, "e": []}} `))
+	body := []byte(` {"a": {"b": "x"}, "n": 7, "big": 12345678901234567890, "t": true, "l": [1, "y", null, {"c": 2}], "null": null,
+		"d": 1, "d": 2, "q\"k": "z", "labels": {"a": "1", "b": 2, "c": true, "d": null, "e": []}} `)
+	t.Run("of a body", func(t *testing.T) { checkNode(t, Body(body)) })
+	t.Run("of an event", func(t *testing.T) { checkNode(t, Stored(&event.Event{Body: body})) })
+	for _, body := range []string{"", "{", "null", `"x"`, "[]"} {
+		if n := Body([]byte(body)); n.At("a").Exists() {
+			t.Errorf("%q has a member", body)
+		}
+		if n := Stored(&event.Event{Body: []byte(body)}); n.At("a").Exists() {
+			t.Errorf("%q of an event has a member", body)
+		}
+	}
+}
+
+func checkNode(t *testing.T, n Node) {
 	checks := []struct{ got, want any }{
 		{n.At("a", "b").Str(), "x"},
 		{n.At("n").Int(), int64(7)},
@@ -33,15 +46,18 @@ func TestNode(t *testing.T) {
 		{n.At("a").List() == nil, true},
 		{n.At("labels").Texts(), map[string]string{"a": "1", "b": "2", "c": "true", "d": "", "e": ""}},
 		{n.At("other").Texts(), map[string]string{}},
+		{n.Is('{'), true},
+		{n.At("a").Is('{'), true},
+		{n.At("l").Is('['), true},
+		{n.At("l").Exists(), true},
+		{n.At("l").Str(), ""},
+		{string(n.At("a").Raw()), `{"b": "x"}`},
+		{string(n.At("l").Raw()), `[1, "y", null, {"c": 2}]`},
+		{n.At("null").Raw() == nil, true},
 	}
 	for i, c := range checks {
 		if !reflect.DeepEqual(c.got, c.want) {
 			t.Errorf("check %d: got %#v, want %#v", i, c.got, c.want)
-		}
-	}
-	for _, body := range []string{"", "{", "null", `"x"`, "[]"} {
-		if n := Body([]byte(body)); n.At("a").Exists() {
-			t.Errorf("%q has a member", body)
 		}
 	}
 }

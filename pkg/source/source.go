@@ -110,6 +110,14 @@ var (
 	ErrUnparsable = errors.New("body can't be parsed")
 )
 
+// Unavailable makes an error one that wraps ErrUnavailable, and leaves its text as it is.
+func Unavailable(err error) error { return unavailable{err} }
+
+type unavailable struct{ cause error }
+
+func (u unavailable) Error() string   { return u.cause.Error() }
+func (u unavailable) Unwrap() []error { return []error{ErrUnavailable, u.cause} }
+
 // Registry holds the known types by name.
 type Registry map[string]Type
 

@@ -268,6 +268,7 @@ var (
 	errUnknownRef = errors.New("the remote has no such reference")
 	errNotCommit  = errors.New("the reference is not a commit")
 	commitID      = regexp.MustCompile(`^[0-9a-f]{40}$`)
+	shortID       = regexp.MustCompile(`^[0-9a-f]{7,40}$`)
 )
 
 // resolve finds ref among what the remote has. A commit id stands for itself, whatever a branch may be called.

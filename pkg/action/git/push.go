@@ -31,6 +31,17 @@ type PushParams struct {
 	Expect string `yaml:"expect" doc:"full id of the commit that force may replace; by default the one that git.pull found, or one that this rule made"`
 }
 
+// branchTarget names the branch that a step changes. Where the step does not name the repository it is taken to be the event's.
+func branchTarget(of func(*action.Call) (url, branch string)) func(*action.Call) string {
+	return func(c *action.Call) string {
+		url, branch := of(c)
+		if url == "" && c.Event != nil {
+			url = c.Event.CloneURL
+		}
+		return "branch " + branch + " of " + url
+	}
+}
+
 // PushOutputs are the outputs of git.push.
 type PushOutputs struct {
 	Commit   string `yaml:"commit" doc:"full id of the commit"`
@@ -59,6 +70,7 @@ func (p *puller) pushDefinition(invalid error) action.Definition {
 		Params:           &PushParams{},
 		Outputs:          PushOutputs{},
 		Changes:          true,
+		Target:           branchTarget(func(c *action.Call) (url, branch string) { p := c.Params.(*PushParams); return p.URL, p.Branch }),
 		RetryInterrupted: true,
 		Causes:           pushCauses(),
 		Fenced:           pushFence,

@@ -45,6 +45,7 @@ func (p *puller) revertDefinition(invalid error) action.Definition {
 		Params:           &RevertParams{},
 		Outputs:          RevertOutputs{},
 		Changes:          true,
+		Target:           branchTarget(func(c *action.Call) (url, branch string) { p := c.Params.(*RevertParams); return p.URL, p.Branch }),
 		RetryInterrupted: true,
 		Causes:           pushCauses(),
 		Fenced:           pushFence,
@@ -76,7 +77,7 @@ func (p *puller) checkRevert(params *RevertParams) error {
 	if params.Branch != "" {
 		errs = append(errs, checkBranch(params.Branch))
 	}
-	if params.Commit != "" && !commitID.MatchString(params.Commit) {
+	if params.Commit != "" && !shortID.MatchString(params.Commit) {
 		errs = append(errs, fmt.Errorf("commit: %q is no commit id of 40 digits", params.Commit))
 	}
 	if params.Message != "" {
@@ -102,8 +103,12 @@ func (p *puller) runRevert(ctx context.Context, call *action.Call, params *Rever
 		return RevertOutputs{}, err
 	}
 	err := errors.Join(p.checkRevert(params), checkBranch(params.Branch))
-	if err == nil && params.Commit == "" {
+	switch {
+	case err != nil:
+	case params.Commit == "":
 		err = errors.New("commit is empty")
+	case !commitID.MatchString(params.Commit): // tests of rules may write a short one
+		err = fmt.Errorf("commit: %q is cut short, and a commit is undone by its id of 40 digits only", params.Commit)
 	}
 	if err != nil {
 		return RevertOutputs{}, action.Permanent(fmt.Errorf("git.revert: %w", err))

@@ -96,6 +96,7 @@ func TestRevertOfWhatCannotBe(t *testing.T) {
 	r.refused("same places: a", "git.revert", on(root))
 	r.refused("commit is empty", "git.revert", on(""))
 	r.refused("40 digits", "git.revert", on("main"))
+	r.refused("cut short", "git.revert", on(bad[:7]))
 	r.refused(`branch "none"`, "git.revert", &RevertParams{URL: s.repo(), Commit: bad, Branch: "none"})
 	r.refused("refs/heads", "git.revert", &RevertParams{URL: s.repo(), Commit: bad, Branch: "refs/heads/main"})
 	r.refused("mainline is 2", "git.revert", &RevertParams{URL: s.repo(), Commit: tip, Branch: "main", Mainline: 2})

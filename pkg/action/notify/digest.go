@@ -112,7 +112,7 @@ func (s *Sender) due(name string) {
 func (s *Sender) sendDigest(ctx context.Context, chain []destination, m message) error {
 	var err error
 	for i, d := range chain {
-		if err = s.send(ctx, d, m.meantFor(chain[0].Name, i), nil); err == nil {
+		if err = s.send(ctx, d, m.meantFor(chain[0].Name, i)); err == nil {
 			return nil
 		}
 		err = fmt.Errorf("digest for target %s: %w", d.Name, err)

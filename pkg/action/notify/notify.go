@@ -189,7 +189,7 @@ func (s *Sender) pass(ctx context.Context, chain []destination, m message, log i
 		logf(log, "target %s is above its rate: the message waits for the next digest", d.Name)
 		return true, nil
 	}
-	return false, s.send(ctx, d, m, log)
+	return false, s.send(ctx, d, m)
 }
 
 func logf(w io.Writer, format string, args ...any) {

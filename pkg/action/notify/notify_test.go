@@ -129,7 +129,7 @@ func TestSend(t *testing.T) {
 	cases := []actiontest.Case{
 		{Name: "log", Params: &Params{To: "log", Title: "Disk", Text: "is full"}, Outputs: action.Outputs{"target": "log", "fallback": false, "digested": false},
 			Check: func(t *testing.T, _ action.Outputs, runLog string, _ error) {
-				if !strings.Contains(runLog, "is full") || !strings.Contains(log.String(), "level=WARN msg=\"is full\"") {
+				if strings.Contains(runLog, "is full") || strings.Count(log.String(), "level=WARN msg=\"is full\"") != 1 {
 					t.Errorf("logs are %q and %q", runLog, log.String())
 				}
 			}},

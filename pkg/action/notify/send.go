@@ -96,14 +96,13 @@ func form(typ string) string {
 }
 
 // send sends the message to one target.
-func (s *Sender) send(ctx context.Context, d destination, m message, log io.Writer) error {
+func (s *Sender) send(ctx context.Context, d destination, m message) error {
 	if err := CheckTarget(d.Target); err != nil {
 		return action.Permanent(err)
 	}
 	if d.Type == typeLog {
 		s.opts.Logger.WarnContext(ctx, m.text, "target", d.Name, "title", m.title, "severity", m.severity, "run", m.run, "rule", m.rule)
-		logf(log, "%s", joined(m))
-		return nil
+		return nil // not into the step's log too, which may be the same one
 	}
 	if s.opts.Client == nil {
 		return action.Permanent(errors.New("notify: Options.Client is nil"))

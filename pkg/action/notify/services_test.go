@@ -64,7 +64,7 @@ func TestAllTypesSendThroughOurClient(t *testing.T) {
 		}
 		for _, address := range forms[typ] {
 			d := destination{action.Target{Name: typ, Type: typ, URL: action.SecretRef{Secret: "x"}}, address}
-			err := s.send(t.Context(), d, message{title: "title", text: "text"}, nil)
+			err := s.send(t.Context(), d, message{title: "title", text: "text"})
 			if err == nil || !strings.Contains(err.Error(), "our resolver was asked") || action.IsPermanent(err) {
 				t.Errorf("%s as %s: %v", typ, address, err)
 			}
@@ -83,7 +83,7 @@ func TestAddressesThatDoNotFit(t *testing.T) {
 				continue
 			}
 			d := destination{action.Target{Name: typ, Type: typ, URL: action.SecretRef{Secret: "x"}}, address}
-			err := s.send(t.Context(), d, message{text: "text"}, nil)
+			err := s.send(t.Context(), d, message{text: "text"})
 			if typ == "googlechat" && address == "googlechat://s3cr3t" {
 				continue // a host, which is not there
 			}
@@ -206,7 +206,7 @@ func TestServices(t *testing.T) {
 				mu.Lock()
 				got, status = "", code
 				mu.Unlock()
-				err := s.send(t.Context(), d, message{title: "the title", text: "the text"}, nil)
+				err := s.send(t.Context(), d, message{title: "the title", text: "the text"})
 				if (err == nil) != (want == actiontest.Succeeds) || action.IsPermanent(err) != (want == actiontest.Permanent) {
 					t.Errorf("%d: %v, want %s", code, err, want)
 				}

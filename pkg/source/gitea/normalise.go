@@ -9,7 +9,7 @@ import (
 )
 
 func normalise(e *event.Event) {
-	b := source.Stored(e.Body)
+	b := source.Stored(e)
 	repo := b.At("repository")
 	name := source.RepoOf(repo)
 	if name == "" {
@@ -70,10 +70,9 @@ func push(e *event.Event, b source.Node) {
 	source.SetRef(g, b.At("ref").Str())
 	source.SetChange(g, b.At("before").Str(), b.At("after").Str())
 	source.SetCommitCause(e, b.At("head_commit", "message").Str())
-	commits := b.At("commits").List()
-	changes := source.ChangesOf(commits)
+	changes := source.ChangesOf(b.At("commits"))
 	g.Paths = changes.Paths
-	g.PathsComplete = changes.Listed && b.At("total_commits").Int() == int64(len(commits)) && !g.Created && !g.Deleted
+	g.PathsComplete = changes.Listed && b.At("total_commits").Int() == int64(changes.Commits) && !g.Created && !g.Deleted
 }
 
 // named reads create and delete, whose ref is a short name.

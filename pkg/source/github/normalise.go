@@ -19,7 +19,7 @@ const (
 // normalise reads only what stands in the body of each type of event. A branch is set where it is known to be one of this
 // repository, or the pull request's head; whoever can open a pull request from a fork chooses that branch's name.
 func normalise(e *event.Event) {
-	b := source.Stored(e.Body)
+	b := source.Stored(e)
 	repo := b.At("repository")
 	name := source.RepoOf(repo)
 	if name == "" {
@@ -62,11 +62,10 @@ func push(e *event.Event, b source.Node) {
 	source.SetChange(g, b.At("before").Str(), b.At("after").Str())
 	source.SetTime(e, b.At("repository", "pushed_at"))
 	source.SetCommitCause(e, b.At("head_commit", "message").Str())
-	commits := b.At("commits").List()
-	changes := source.ChangesOf(commits)
+	changes := source.ChangesOf(b.At("commits"))
 	g.Paths = changes.Paths
-	g.PathsComplete = changes.Listed && changes.Most < maxFiles && len(commits) < maxCommits &&
-		b.At("size").Int() <= int64(len(commits)) && !g.Forced && !g.Created && !g.Deleted
+	g.PathsComplete = changes.Listed && changes.Most < maxFiles && changes.Commits < maxCommits &&
+		b.At("size").Int() <= int64(changes.Commits) && !g.Forced && !g.Created && !g.Deleted
 }
 
 // written finds out which run wrote what the event brings: a comment, or an issue or pull request that is opened. Other

@@ -11,7 +11,7 @@ import (
 // normalise reads only what stands in the body of each type of event. A branch is set where it is known to be one of
 // this project, or the merge request's source.
 func normalise(e *event.Event) {
-	b := source.Stored(e.Body)
+	b := source.Stored(e)
 	if !project(e, b) {
 		return
 	}
@@ -97,11 +97,10 @@ func push(e *event.Event, b source.Node) {
 	if commit := b.At("checkout_sha").Str(); commit != "" && !g.Deleted {
 		g.Commit = commit // of an annotated tag, whose own object is `after`
 	}
-	commits := b.At("commits").List()
-	source.SetCommitCause(e, source.MessageOf(commits, g.Commit))
-	changes := source.ChangesOf(commits)
+	source.SetCommitCause(e, source.MessageOf(b.At("commits").List(), g.Commit))
+	changes := source.ChangesOf(b.At("commits"))
 	g.Paths = changes.Paths
-	g.PathsComplete = changes.Listed && b.At("total_commits_count").Int() == int64(len(commits)) &&
+	g.PathsComplete = changes.Listed && b.At("total_commits_count").Int() == int64(changes.Commits) &&
 		e.Type == "push" && !g.Created && !g.Deleted
 }
 
