@@ -77,7 +77,9 @@ spec:
 		t.Fatal(err)
 	}
 	s = launchWith(t, c, extend)
-	if s.get("runs", &runs); len(runs.Items) != 1 {
-		t.Errorf("after a restart: %d runs", len(runs.Items))
+	var events struct{ Items []struct{ ID string } }
+	s.wait("its history", func() bool { return s.get("runs", &runs) && len(runs.Items) > 0 })
+	if s.get("events?source=nightly", &events); len(runs.Items) != 1 || len(events.Items) != 1 {
+		t.Errorf("after a restart: %d runs of %d events", len(runs.Items), len(events.Items))
 	}
 }
