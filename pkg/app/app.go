@@ -27,6 +27,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/api"
 	"github.com/riposte-dev/riposte/pkg/auditlog"
 	"github.com/riposte-dev/riposte/pkg/broker"
+	"github.com/riposte-dev/riposte/pkg/catchup"
 	"github.com/riposte-dev/riposte/pkg/client"
 	"github.com/riposte-dev/riposte/pkg/command"
 	"github.com/riposte-dev/riposte/pkg/config"
@@ -76,6 +77,7 @@ type App struct {
 	engine   *engine.Engine
 	differ   *git.Differ
 	schedule *schedule.Driver
+	catchUp  *catchup.Driver
 	hosts    *hosts
 	servers  []*server
 	runner   *command.Runner
@@ -104,7 +106,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory: %w: make its parent writable for this user, or name another directory with --data", err)
 	}
-	for _, step := range []func(context.Context) error{a.openSecrets, a.openStore, a.openRules, a.buildEngine, a.buildServers} {
+	for _, step := range []func(context.Context) error{a.openSecrets, a.openStore, a.openRules, a.buildEngine, a.openCatchUp, a.buildServers} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -313,6 +315,7 @@ func (a *App) Run(ctx context.Context) error {
 	if a.proposals != nil {
 		parts.start("proposals of rules", func() error { return a.proposals.Run(working) })
 	}
+	parts.start("catching up", func() error { return a.catchUp.Run(working) })
 	parts.start("schedules", func() error { return a.schedule.Run(working) })
 	parts.start("active rules", func() error { return a.rules.follow(working, a.log) })
 	parts.start("engine", func() error {

@@ -69,6 +69,7 @@ func (c *Config) Fields() []Field {
 		{"engine.stopTimeout", "engine-stop-timeout", "time for running steps to end when the server stops", span(&c.Engine.StopTimeout)},
 		{"loops.maxDepth", "loops-max-depth", "runs that may stand above another in a chain in which each caused the event that started the next", number(&c.Loops.MaxDepth)},
 		{"loops.accounts", "loops-accounts", "accounts at Git hosts that only this server uses: what they do without naming a run starts nothing", list(&c.Loops.Accounts)},
+		{"catchUp.interval", "catch-up-interval", "time between two times that senders are asked for what was missed", span(&c.CatchUp.Interval)},
 		{"exec.env", "exec-env", "variables of the server that child processes get", list(&c.Exec.Env)},
 		{"exec.outputBytes", "exec-output-bytes", "output kept of one step", size(&c.Exec.OutputBytes)},
 		{"git.backend", "git-backend", "what fetches repositories: go-git or git", str(&c.Git.Backend)},

@@ -58,6 +58,7 @@ func (c *Config) problems() []Problem {
 	c.checkRulesGit(k)
 	c.checkAPI(k, "prometheus", c.Prometheus)
 	c.checkAPI(k, "alertmanager", c.Alertmanager)
+	c.checkCatchUp(k)
 	c.checkBounds(k)
 	k.require(slices.Contains([]string{"go-git", "git"}, c.Git.Backend), "git.backend", "%q is neither go-git nor git", c.Git.Backend)
 	k.require(slices.Contains([]string{"text", "json"}, c.Log.Format), "log.format", "%q is neither text nor json", c.Log.Format)
@@ -239,6 +240,19 @@ func (c *Config) checkApprovals(k *checks) {
 	}
 	for i, p := range c.Approvals.People {
 		k.require(len(p.Links) == 0 || c.PublicURL != "", fmt.Sprintf("approvals.people[%d].links", i), "needs publicURL, under which the links are opened")
+	}
+}
+
+func (c *Config) checkCatchUp(k *checks) {
+	k.require(c.CatchUp.Interval >= time.Minute, "catchUp.interval", "%s is less than 1m", FormatDuration(c.CatchUp.Interval))
+	seen := map[string]bool{}
+	for i, s := range c.CatchUp.Sources {
+		field := fmt.Sprintf("catchUp.sources[%d]", i)
+		k.require(s.Source != "" && !seen[s.Source], field+".source", "must name a Source document, each once")
+		seen[s.Source] = true
+		k.require((s.Receiver == "") != (len(s.Repositories) == 0), field, "needs either receiver, for Alertmanager, or repositories, for a Git host")
+		k.require(s.Receiver == "" || c.Alertmanager.URL != "", field+".receiver", "needs alertmanager.url: which Alertmanager to ask")
+		k.require(len(s.Repositories) == 0 || c.PublicURL != "", field+".repositories", "needs publicURL: the address of whose deliveries the host is asked")
 	}
 }
 
