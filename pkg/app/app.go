@@ -76,6 +76,7 @@ type App struct {
 	rules    *rules
 	engine   *engine.Engine
 	differ   *git.Differ
+	lister   *git.Lister
 	schedule *schedule.Driver
 	catchUp  *catchup.Driver
 	hosts    *hosts

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -95,5 +96,72 @@ func TestAlertsThatWereMissedAreTaken(t *testing.T) {
 	}
 	if again := s.alert("missed"); len(again.Duplicates) != 1 || again.Duplicates[0] != e.ID {
 		t.Errorf("Alertmanager's own webhook is answered %+v, want a duplicate of %s", again, e.ID)
+	}
+}
+
+// TestPushesThatWereMissedAreTaken: what a host could not deliver, by its API, and what nobody tells of, by the branches.
+func TestPushesThatWereMissedAreTaken(t *testing.T) {
+	repo := newRepository(t)
+	backend := repo.host.Config.Handler
+	first := repo.commit("main", "one")
+	var second string
+	const guid = "72d3162e-cc78-11e3-81ab-4c9367dc0958"
+	repo.host.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path, of := strings.CutPrefix(r.URL.Path, "/api/v3/repos/team/acme/hooks")
+		switch {
+		case !of:
+			r.URL.Path = strings.TrimPrefix(r.URL.Path, "/team")
+			backend.ServeHTTP(w, r)
+		case path == "":
+			_, _ = io.WriteString(w, `[{"id":1,"config":{"url":"https://hooks.example.com/hooks/github"}}]`)
+		case path == "/1/deliveries":
+			_, _ = fmt.Fprintf(w, `[{"id":5,"guid":%q,"event":"release","status_code":502,"delivered_at":%q}]`, guid, time.Now().Add(time.Minute).UTC().Format(time.RFC3339))
+		case path == "/1/deliveries/5":
+			_, _ = fmt.Fprintf(w, `{"id":5,"guid":%q,"request":{"headers":{"X-GitHub-Event":"release","X-GitHub-Delivery":%q},"payload":{"action":"published","repository":{"full_name":"team/acme"}}}}`, guid, guid)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+	url := repo.host.URL + "/team/acme.git"
+	c := testConfig(t, t.TempDir())
+	c.Git.AllowPrivate = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	c.Credentials = []config.Credential{{URL: repo.host.URL + "/team/", Token: "hook", Forge: "github"}}
+	c.PublicURL = "https://hooks.example.com/"
+	c.CatchUp = config.CatchUp{Interval: time.Second, Sources: []config.CatchUpSource{{Source: "github", Repositories: []string{url}}}}
+	c.Rules.Dirs = []string{t.TempDir()}
+	(&server{t: t, rules: c.Rules.Dirs[0]}).write(githubSource + ruleDoc("r", "  when: event.git.branch == \"main\"\n  steps: [{uses: exec.run, with: {command: [echo, \"${{ event.git.commit }}\"]}}]\n"))
+	s := launch(t, c)
+	s.ended(s.push(fmt.Sprintf(`{"ref":"refs/heads/main","after":%q,"repository":{"full_name":"team/acme","clone_url":%q}}`, first, url)).ID + "-r")
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	second = repo.commit("main", "two")
+	repo.commit("other", "three") // of which no event tells: it may be as old as the repository
+	s = launch(t, c)
+	var events struct {
+		Items []struct {
+			ID, Type, DeliveryID string
+			Git                  struct{ Branch, Before, Commit string }
+		}
+	}
+	s.wait("what was missed", func() bool { return s.get("events?source=github", &events) && len(events.Items) == 3 })
+	for _, e := range events.Items[:2] {
+		switch e.Type {
+		case "push":
+			if r := s.ended(e.ID + "-r"); r.State != run.Succeeded || e.Git.Branch != "main" || e.Git.Before != first || e.Git.Commit != second {
+				t.Errorf("%+v, run %s", e, r.State)
+			}
+		case "release":
+			if e.DeliveryID != guid {
+				t.Errorf("%+v", e)
+			}
+		default:
+			t.Errorf("%+v", e)
+		}
+	}
+	asked := repo.asked.Load()
+	s.wait("the next round", func() bool { return repo.asked.Load() > asked+1 })
+	if s.get("events?source=github", &events); len(events.Items) != 3 {
+		t.Errorf("asked again there are %d events", len(events.Items))
 	}
 }

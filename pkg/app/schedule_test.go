@@ -57,7 +57,9 @@ spec:
   steps: [{uses: exec.run, with: {command: ["true"]}}]
 `)
 	s := launchWith(t, c, extend)
-	var sources struct{ Items []struct{ Name, Path, Next string } }
+	var sources struct {
+		Items []struct{ Name, Path, Next string }
+	}
 	if s.get("sources", &sources); len(sources.Items) != 1 || sources.Items[0].Path != "" {
 		t.Errorf("sources: %+v", sources)
 	}
