@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,16 +16,19 @@ import (
 
 func TestWhatWasMissedIsAskedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		began, mine := time.Now(), false
-		marks, ids, fails := map[string]time.Time{}, map[string]bool{}, false
-		asked := ""
+		began := time.Now()
+		var mine, fails atomic.Bool
+		var mu sync.Mutex // guards asked
+		marks, ids, asked := map[string]time.Time{}, map[string]bool{}, ""
 		var d *Driver
 		start := func() (stop func()) {
 			var err error
 			d, err = New(Options{
 				Askers: map[string]Asker{"src": func(_ context.Context, since time.Time, take func([]event.Record) error) error {
+					mu.Lock()
+					defer mu.Unlock()
 					asked += fmt.Sprintf("%s from %s; ", time.Since(began).Round(time.Minute), since.Sub(began).Round(time.Minute))
-					if fails {
+					if fails.Load() {
 						return errors.New("no answer")
 					}
 					return take(Records("src", "fake", []source.Delivery{{Key: "a", Type: "push", Body: []byte("{}")}}, time.Now()))
@@ -33,7 +38,7 @@ func TestWhatWasMissedIsAskedFor(t *testing.T) {
 					defer func() { ids[e.ID] = true }()
 					return []event.Appended{{ID: e.ID, Duplicate: ids[e.ID]}}, nil
 				},
-				Mine:     func() bool { return mine },
+				Mine:     func() bool { return mine.Load() },
 				Mark:     func(_ context.Context, name string) (time.Time, error) { return marks[name], nil },
 				SetMark:  func(_ context.Context, name string, at time.Time) error { marks[name] = at; return nil },
 				Interval: 10 * time.Minute, Now: time.Now,
@@ -49,6 +54,8 @@ func TestWhatWasMissedIsAskedFor(t *testing.T) {
 		want := func(text string) {
 			t.Helper()
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
 			if asked != text {
 				t.Errorf("asked %q, want %q", asked, text)
 			}
@@ -57,15 +64,15 @@ func TestWhatWasMissedIsAskedFor(t *testing.T) {
 		stop := start()
 		time.Sleep(5 * time.Minute)
 		want("") // another replica does
-		mine = true
+		mine.Store(true)
 		time.Sleep(time.Minute)
 		want("5m0s from 5m0s; ")
 		time.Sleep(10 * time.Minute)
 		want("15m0s from 5m0s; ")
-		fails = true
+		fails.Store(true)
 		time.Sleep(10 * time.Minute)
 		want("25m0s from 15m0s; ")
-		fails = false
+		fails.Store(false)
 		time.Sleep(10 * time.Minute)
 		want("35m0s from 15m0s; ")
 		stop()
