@@ -204,8 +204,8 @@ func (d *decoder) member(path string, data json.RawMessage) {
 		d.approvals(data)
 	case "catchUp.sources":
 		d.config.CatchUp.Sources = decodeList[CatchUpSource](d, path, data)
-	case "limits.storm":
-		d.problem(path, "not supported by this version; remove it")
+	case "limits.blastRadius":
+		d.config.Limits.BlastRadius = decodeList[BlastRadius](d, path, data)
 	default:
 		d.setting(path, data)
 	}
@@ -227,7 +227,7 @@ func (d *decoder) setting(path string, data json.RawMessage) {
 
 // sections are the keys that hold something else than a plain setting and are understood.
 func sections() []string {
-	return []string{"secrets", "credentials", "tokens", "quietTimes", "grants", "approvals", "catchUp.sources"}
+	return []string{"secrets", "credentials", "tokens", "quietTimes", "grants", "approvals", "catchUp.sources", "limits.blastRadius"}
 }
 
 // known reports whether path is a setting, a section, or leads to one.
