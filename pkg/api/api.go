@@ -104,6 +104,8 @@ type Options struct {
 	Audit   AuditLog
 	// Stopping is closed when the server is about to stop, so that nobody follows a log for ever; nil never is.
 	Stopping <-chan struct{}
+	// Start runs a rule or a workflow that a person asks for. Errors are as those of Events.Get, or *Error.
+	Start func(ctx context.Context, s Start) (Started, error)
 	// Explain says what each rule made of an event; all lists also those whose trigger does not select it. Errors are as
 	// those of Events.Get.
 	Explain func(ctx context.Context, id string, all bool) (*explain.Explanation, error)

@@ -44,6 +44,8 @@ func (a *api) operations() []operation {
 		{post, "/api/v1/runs/{id}/approve", "approveRun", "Agree to what a run waits for; 202 where the run had not heard of it within some seconds", Operator, nil, ok, ConsentAnswer{}, a.approve, false, ConsentRequest{}, taken},
 		{post, "/api/v1/runs/{id}/reject", "rejectRun", "Refuse what a run waits for, which ends it; 202 where the run had not heard of it within some seconds", Operator, nil, ok, ConsentAnswer{}, a.reject, false, ConsentRequest{}, taken},
 		{get, "/api/v1/rules", "listRules", "The active rules, and why newer ones are not active", Viewer, nil, ok, RuleSet{}, a.listRules, false, nil, 0},
+		{post, "/api/v1/rules/{name}/run", "runRule", "Run a rule without asking for its trigger and condition", Operator, nil, taken, Started{}, a.runRule, false, StartRequest{}, 0},
+		{post, "/api/v1/workflows/{name}/run", "runWorkflow", "Run a workflow", Operator, nil, taken, Started{}, a.runWorkflow, false, StartRequest{}, 0},
 		{post, "/api/v1/pause", "pause", "Let a rule, or all, start no runs; those that would be are recorded as refused. The answer is what people paused", Operator, nil, ok, List[Pause]{}, a.pause, false, PauseRequest{}, 0},
 		{post, "/api/v1/resume", "resume", "Let a rule that was paused, or all, go on. The answer is what stays paused", Operator, nil, ok, List[Pause]{}, a.resume, false, ResumeRequest{}, 0},
 		{get, "/api/v1/sources", "listSources", "The sources and what keeps one from receiving", Viewer, nil, ok, List[Source]{}, a.listSources, false, nil, 0},
@@ -116,8 +118,10 @@ func (op operation) document(s schemas) map[string]any {
 		p["name"], p["in"] = name, "query"
 		params = append(params, p)
 	}
-	if strings.Contains(op.path, "{id}") {
-		params = append(params, map[string]any{"name": "id", "in": "path", "required": true, "schema": map[string]any{"type": "string"}})
+	for _, name := range []string{"id", "name"} {
+		if strings.Contains(op.path, "{"+name+"}") {
+			params = append(params, map[string]any{"name": name, "in": "path", "required": true, "schema": map[string]any{"type": "string"}})
+		}
 	}
 	content := map[string]any{"application/x-tar": map[string]any{"schema": map[string]any{"type": "string", "format": "binary"}}}
 	if op.answer != nil {

@@ -76,7 +76,7 @@ func TestOpenAPIAnswersAreWhatItSays(t *testing.T) {
 			if strings.HasSuffix(path, "/resume") {
 				s.pauses = []run.Pause{{By: "ana"}, {Rule: "hello", By: "ana", Since: time.Unix(1, 0), Until: time.Unix(2, 0)}}
 			}
-			answer := ask(handler(s), strings.ToUpper(method), strings.ReplaceAll(path, "{id}", "5ENG7J6GWJ2C0VDEAHNV9B4Y0M"), nil)
+			answer := ask(handler(s), strings.ToUpper(method), strings.NewReplacer("{id}", "5ENG7J6GWJ2C0VDEAHNV9B4Y0M", "{name}", "hello").Replace(path), nil)
 			status := answer.Result().Status[:3]
 			if _, ok := op.Responses[status]; !ok {
 				t.Errorf("%s %s: %s %s is none of its answers", method, path, status, answer.Body)

@@ -42,6 +42,9 @@ func (x *explainer) Explain(ctx context.Context, id string, all bool) (*explain.
 	if in.Set == nil {
 		return explain.Build(ctx, in), nil
 	}
+	if engine.ByHand(in.Event) {
+		in.Note = byHandNote(in.Event)
+	}
 	in.Runs = x.history.RunsOf(in.Event.ID)
 	in.Windows = func(queries []explain.Query) []explain.Answer { return x.windows(ctx, en.Pos, queries) }
 	in.Limits = func(limits []gate.Limit) []*explain.LimitState { return x.limits(ctx, limits) }

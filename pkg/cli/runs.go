@@ -126,6 +126,9 @@ func printHead(w io.Writer, r api.Run, state string) {
 		fmt.Fprintf(w, " (%s)", r.Reason)
 	}
 	fmt.Fprintf(w, "\nrule %s at %.12s, event %s, attempt %d\ncreated %s, took %s\n", r.Rule, r.RuleRevision, r.Event, r.Attempt, when(r.CreatedAt), took(r.StartedAt, r.EndedAt))
+	if r.CausedBy != "" {
+		fmt.Fprintf(w, "caused by run %s, %d below the first\n", harmless(r.CausedBy, false), r.Depth)
+	}
 	for line := range strings.Lines(r.Message) {
 		fmt.Fprintln(w, harmless(line, false))
 	}

@@ -50,6 +50,8 @@ type Config struct {
 	StepLogs  History
 	Audit     History
 	Engine    Engine
+	Loops     Loops
+	CatchUp   CatchUp
 	Exec      Exec
 	Git       Git
 	Terraform Terraform
@@ -242,6 +244,25 @@ type Engine struct {
 	StopTimeout time.Duration // for running steps to end when the server stops
 }
 
+// Loops bound what runs cause in a circle.
+type Loops struct {
+	MaxDepth int      // runs above another in a chain in which each caused the event that started the next
+	Accounts []string // our own at the hosts: what they do, and names no run, starts nothing
+}
+
+// CatchUp says which senders are asked for what was missed while no replica was there to receive it.
+type CatchUp struct {
+	Interval time.Duration // between two times that they are asked, beside the first
+	Sources  []CatchUpSource
+}
+
+// CatchUpSource is a sender that is asked: Alertmanager by the name of its receiver, or a Git host about repositories.
+type CatchUpSource struct {
+	Source       string   `json:"source"`             // name of the Source document that the events are of
+	Receiver     string   `json:"receiver,omitempty"` // in Alertmanager's configuration, of the one that alertmanager names
+	Repositories []string `json:"repositories,omitempty"`
+}
+
 // Exec bounds child processes.
 type Exec struct {
 	Env         []string // variables of the server that children get
@@ -297,6 +318,8 @@ func Default() *Config {
 		StepLogs: History{MaxBytes: 512 << 20, MaxAge: 30 * 24 * time.Hour},
 		Audit:    History{MaxBytes: 256 << 20, MaxAge: 90 * 24 * time.Hour},
 		Engine:   Engine{Partitions: 8, Workers: 64, StopTimeout: 25 * time.Second},
+		Loops:    Loops{MaxDepth: 3},
+		CatchUp:  CatchUp{Interval: 10 * time.Minute},
 		Exec:     Exec{Env: []string{"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"}, OutputBytes: 64 << 10},
 		Git:      Git{Backend: "go-git", MaxBytes: 1 << 30, Timeout: 5 * time.Minute},
 		Log:      Log{Format: "text", Level: "info"},

@@ -202,6 +202,8 @@ func (d *decoder) member(path string, data json.RawMessage) {
 		d.grants(data)
 	case "approvals":
 		d.approvals(data)
+	case "catchUp.sources":
+		d.config.CatchUp.Sources = decodeList[CatchUpSource](d, path, data)
 	case "limits.blastRadius":
 		d.config.Limits.BlastRadius = decodeList[BlastRadius](d, path, data)
 	default:
@@ -225,7 +227,7 @@ func (d *decoder) setting(path string, data json.RawMessage) {
 
 // sections are the keys that hold something else than a plain setting and are understood.
 func sections() []string {
-	return []string{"secrets", "credentials", "tokens", "quietTimes", "grants", "approvals", "limits.blastRadius"}
+	return []string{"secrets", "credentials", "tokens", "quietTimes", "grants", "approvals", "catchUp.sources", "limits.blastRadius"}
 }
 
 // known reports whether path is a setting, a section, or leads to one.

@@ -58,6 +58,7 @@ func (c *Config) problems() []Problem {
 	c.checkRulesGit(k)
 	c.checkAPI(k, "prometheus", c.Prometheus)
 	c.checkAPI(k, "alertmanager", c.Alertmanager)
+	c.checkCatchUp(k)
 	c.checkBounds(k)
 	k.require(slices.Contains([]string{"go-git", "git"}, c.Git.Backend), "git.backend", "%q is neither go-git nor git", c.Git.Backend)
 	k.require(slices.Contains([]string{"text", "json"}, c.Log.Format), "log.format", "%q is neither text nor json", c.Log.Format)
@@ -242,6 +243,19 @@ func (c *Config) checkApprovals(k *checks) {
 	}
 }
 
+func (c *Config) checkCatchUp(k *checks) {
+	k.require(c.CatchUp.Interval >= time.Minute, "catchUp.interval", "%s is less than 1m", FormatDuration(c.CatchUp.Interval))
+	seen := map[string]bool{}
+	for i, s := range c.CatchUp.Sources {
+		field := fmt.Sprintf("catchUp.sources[%d]", i)
+		k.require(s.Source != "" && !seen[s.Source], field+".source", "must name a Source document, each once")
+		seen[s.Source] = true
+		k.require((s.Receiver == "") != (len(s.Repositories) == 0), field, "needs either receiver, for Alertmanager, or repositories, for a Git host")
+		k.require(s.Receiver == "" || c.Alertmanager.URL != "", field+".receiver", "needs alertmanager.url: which Alertmanager to ask")
+		k.require(len(s.Repositories) == 0 || c.PublicURL != "", field+".repositories", "needs publicURL: the address of whose deliveries the host is asked")
+	}
+}
+
 func (c *Config) checkBounds(k *checks) {
 	const kib, mib = 1 << 10, 1 << 20
 	l := c.Limits
@@ -274,6 +288,7 @@ func (c *Config) checkBounds(k *checks) {
 	k.require(c.Engine.Partitions >= 1 && c.Engine.Partitions <= 1024, "engine.partitions", "%d is not between 1 and 1024", c.Engine.Partitions)
 	k.require(c.Engine.Workers >= 1 && c.Engine.Workers <= 4096, "engine.workers", "%d is not between 1 and 4096", c.Engine.Workers)
 	k.require(c.Engine.StopTimeout > 0, "engine.stopTimeout", "must be above 0")
+	k.require(c.Loops.MaxDepth >= 1 && c.Loops.MaxDepth <= 20, "loops.maxDepth", "%d is not between 1 and 20", c.Loops.MaxDepth)
 	k.require(c.Exec.OutputBytes >= kib && c.Exec.OutputBytes <= 64*kib, "exec.outputBytes", "%s is not between 1KiB and 64KiB", FormatSize(c.Exec.OutputBytes))
 	k.require(c.Git.MaxBytes >= mib, "git.maxBytes", "%s is less than 1MiB", FormatSize(c.Git.MaxBytes))
 	k.require(c.Git.Timeout > 0, "git.timeout", "must be above 0")

@@ -88,22 +88,18 @@ func (p *partition) ended(ctx context.Context, id string) (run.Run, error) {
 	if !p.commit(ctx) {
 		return run.Run{}, run.ErrFenced
 	}
-	for wait, tries := 50*time.Millisecond, 0; ; wait, tries = 2*wait, tries+1 {
-		r, err := p.e.Store.Run(ctx, id)
-		switch {
-		case err == nil && r.ID == id && r.State.Ended():
-			return r, nil
-		case err == nil:
-			return r, fmt.Errorf("it is %s", r.State)
-		case errors.Is(err, event.ErrNotFound) || tries == 5:
-			return r, err
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return r, ctx.Err()
-		}
+	var r run.Run
+	err := patiently(ctx, func() (err error) {
+		r, err = p.e.Store.Run(ctx, id)
+		return err
+	})
+	switch {
+	case err != nil:
+		return r, err
+	case r.ID != id || !r.State.Ended():
+		return r, fmt.Errorf("it is %s", r.State)
 	}
+	return r, nil
 }
 
 // Orders puts orders to runs into the log, where the run's owner finds them whichever replica that is. Safe for concurrent use.

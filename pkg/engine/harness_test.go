@@ -437,7 +437,7 @@ func (w *world) auditRun(r *run.Run, e run.Entry) {
 			w.wrong(e, "an attempt finishes that does not run: %+v", s)
 			return
 		}
-		plan := stepPlan(w.sets[r.RuleRevision].Rule(r.Rule), s)
+		plan := stepPlan(w.rule(r), s)
 		if again := plan.RetryInterrupted && s.Interruptions < run.MaxInterruptions; e.Interrupted && again != (e.StepState == run.StepWaiting) {
 			w.wrong(e, "cut off %d times before, with retry %v", s.Interruptions, plan.RetryInterrupted)
 		}
@@ -458,6 +458,11 @@ func essence(r *run.Run) string {
 	}
 	text, _ := json.Marshal(c)
 	return string(text)
+}
+
+func (w *world) rule(r *run.Run) *rule.Rule {
+	of, _ := w.sets[r.RuleRevision].ByHand(r.Rule)
+	return of
 }
 
 // auditAlone holds against each other the runs of a group, and those that change a target: where one begins, no other one
@@ -502,7 +507,7 @@ func (w *world) auditStart(r *run.Run, s *run.Step, e run.Entry) {
 	if e.Attempt != before+1 {
 		w.wrong(e, "attempt %d follows %d", e.Attempt, before)
 	}
-	plan := stepPlan(w.sets[r.RuleRevision].Rule(r.Rule), &run.Step{ID: e.Step, Phase: e.Phase})
+	plan := stepPlan(w.rule(r), &run.Step{ID: e.Step, Phase: e.Phase})
 	for _, need := range plan.Needs {
 		if n := r.Step(e.Phase, need); n == nil || !n.State.Ended() {
 			w.wrong(e, "it starts before %s has ended", need)
@@ -1009,7 +1014,7 @@ func (r *replica) Follow(ctx context.Context, after event.Pos, fn func([]event.E
 // fresh is the record as one reader gets it: views are made in place.
 func fresh(r event.Record) event.Record {
 	e := r.Event
-	r.Event = &event.Event{ID: e.ID, Source: e.Source, Type: e.Type, Subject: e.Subject, DeliveryID: e.DeliveryID, Body: e.Body, ReceivedAt: e.ReceivedAt}
+	r.Event = &event.Event{ID: e.ID, Source: e.Source, Type: e.Type, Subject: e.Subject, DeliveryID: e.DeliveryID, Body: e.Body, ReceivedAt: e.ReceivedAt, CausedBy: e.CausedBy}
 	return r
 }
 

@@ -37,8 +37,9 @@ type Workflow struct {
 	timeout time.Duration
 	grant   grant.Grant // of the file that it is written in
 	depth   int
-	size    int  // its steps, with those of the workflows that it uses
-	broken  bool // what is wrong with it is told, so that nothing of it can be used
+	denied  map[string]error // of targets that may not be
+	size    int              // its steps, with those of the workflows that it uses
+	broken  bool             // what is wrong with it is told, so that nothing of it can be used
 }
 
 // Input is what a workflow is given.
@@ -87,7 +88,7 @@ func (l *loader) workflow(name string) *Workflow {
 
 	w := &Workflow{
 		Name: name, File: d.file, Line: d.item.Line, Inputs: map[string]Input{}, steps: map[stepKey]*step{}, outputs: map[string]output{},
-		grant: l.grants[d.file], depth: 1,
+		grant: l.grants[d.file], denied: l.denied, depth: 1,
 	}
 	l.set.Workflows[name] = w
 	var spec workflowSpec
@@ -453,7 +454,7 @@ func (s *Set) ByHand(name string) (*Rule, bool) {
 	if r := s.byName[name]; r != nil {
 		return r, true
 	}
-	bare, is := strings.CutPrefix(name, "workflow/")
+	bare, is := strings.CutPrefix(name, workflowPrefix)
 	w := s.Workflows[bare]
 	if !is || w == nil {
 		return nil, false
@@ -475,9 +476,42 @@ func (w *Workflow) alone(targets map[string]action.Target) *Rule {
 		}
 	}
 	r := &Rule{
-		Name: "workflow/" + w.Name, File: w.File, Line: w.Line, Mode: "auto", grant: w.grant, steps: map[stepKey]*step{{run.Main, id}: used}, targets: targets,
+		Name: workflowPrefix + w.Name, File: w.File, Line: w.Line, Mode: w.grant.MaxMode(), grant: w.grant, denied: w.denied, steps: map[stepKey]*step{{run.Main, id}: used}, targets: targets,
 		Plan: run.Plan{Steps: []run.StepPlan{{ID: id, Uses: "workflow/" + w.Name, Workflow: true, Steps: w.plans, Timeout: w.timeout}}},
 	}
+	r.Plan.Approve = r.Mode == "approve"
 	r.heals = changing(w.plans)
 	return r
 }
+
+// workflowPrefix stands before the name of a workflow where a rule's could stand.
+const workflowPrefix = "workflow/"
+
+// CheckInputs reports what is wrong with what a person gives to a rule or, as workflow/NAME, to a workflow, which says what
+// its inputs are; those of a rule may be anything. An error tells people what there is.
+func (s *Set) CheckInputs(name string, inputs map[string]any) error {
+	bare, is := strings.CutPrefix(name, workflowPrefix)
+	w := s.Workflows[bare]
+	switch {
+	case is && w != nil:
+		_, err := w.fill(inputs)
+		return err
+	case is:
+		return &UnknownError{Name: name, Kind: "workflow", Hint: didYouMean(bare, slices.Sorted(maps.Keys(s.Workflows)))}
+	case s.byName[name] == nil:
+		hint := didYouMean(name, slices.Sorted(maps.Keys(s.byName)))
+		if s.Workflows[name] != nil {
+			hint = "there is a workflow of this name: " + workflowPrefix + name
+		}
+		return &UnknownError{Name: name, Kind: "rule", Hint: hint}
+	}
+	return nil
+}
+
+// UnknownError says that a set has no rule or workflow of a name.
+type UnknownError struct {
+	Name, Kind string
+	Hint       string // what may be meant; may be empty
+}
+
+func (e *UnknownError) Error() string { return fmt.Sprintf("there is no %s %q", e.Kind, e.Name) }
