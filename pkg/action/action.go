@@ -12,6 +12,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -25,12 +27,15 @@ type Definition struct {
 	// Outputs is the zero value of a struct that names and types the outputs (yaml and doc tags). One with omitempty may be
 	// missing, and is absent then to expressions that read it.
 	Outputs any
-	// Changes says that the action changes something outside; Tells, that it changes nothing but what people read.
+	// Changes says that the action changes something outside; Tells, that it changes nothing but what people or other programs
+	// are told, so that it needs no consent and no target.
 	Changes bool
 	Tells   bool
-	// Target names what a step would change, for the one lock that all replicas keep for it; "" where that is not known.
-	// Optional.
+	// Target names what a step would change, for the one lock that all replicas keep for it; "" where that is not known. It
+	// must be the same on every machine, and quick. Optional.
 	Target func(*Call) string
+	// TargetDoc says what Target names, for the reference page.
+	TargetDoc string
 	// LocalOutputs says that outputs name something on this machine (a directory, a file) that another replica lacks.
 	LocalOutputs bool
 	// RetryInterrupted says what to do with a step that a crash or stop cut off: true runs it again, false fails it.
@@ -74,8 +79,8 @@ type Outputs map[string]any
 type Call struct {
 	RunID   string
 	Rule    string
-	StepID  string
-	Attempt int // 1 for the first
+	StepID  string // path of the step: "restart", "deploy/apply" in a workflow, "restart[2]" of a forEach
+	Attempt int    // 1 for the first
 	// StartedAt is when the step began, the first time.
 	StartedAt time.Time
 	// Params is a pointer to the decoded parameter struct.
@@ -92,6 +97,16 @@ type Call struct {
 	Secret func(SecretRef) (string, error)
 	// Target returns the named Target document.
 	Target func(name string) (Target, error)
+}
+
+// Path returns the path that is the step's own below Dir, for a directory or what files' names begin with. Steps of workflows,
+// whose ids have slashes, stand beside the others.
+func (c *Call) Path() (string, error) {
+	name := strings.ReplaceAll(c.StepID, "/", ".")
+	if c.Dir == "" || name == "." || !filepath.IsLocal(name) || filepath.Base(name) != name {
+		return "", Permanent(fmt.Errorf("no directory for step %q of the run", c.StepID))
+	}
+	return filepath.Abs(filepath.Join(c.Dir, name))
 }
 
 // EventInfo is the part of an event that actions may look at, to refuse a stale or foreign change.

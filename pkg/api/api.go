@@ -97,10 +97,15 @@ type Options struct {
 	Events Events
 	Runs   Runs
 	Orders Orders
-	Logs   Logs
-	Audit  AuditLog
+	// Consent has a run hear a person's yes (run.CommandApprove) or no (run.CommandReject), and returns the entry that says what
+	// came of it: without a run it was refused. ok is false where the run did not hear of it within some seconds.
+	Consent func(ctx context.Context, order, runID string, c Consent) (heard run.Entry, ok bool, err error)
+	Logs    Logs
+	Audit   AuditLog
 	// Stopping is closed when the server is about to stop, so that nobody follows a log for ever; nil never is.
 	Stopping <-chan struct{}
+	// Start runs a rule or a workflow that a person asks for. Errors are as those of Events.Get, or *Error.
+	Start func(ctx context.Context, s Start) (Started, error)
 	// Explain says what each rule made of an event; all lists also those whose trigger does not select it. Errors are as
 	// those of Events.Get.
 	Explain func(ctx context.Context, id string, all bool) (*explain.Explanation, error)

@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -31,6 +32,10 @@ type store struct {
 	events api.EventQuery // the last one asked
 	runs   api.RunQuery
 
+	started api.Start
+	asks    bool      // the run waits for consent
+	heard   run.Entry // what a consent comes to; the zero one is not heard of in time
+
 	audited    []audit.Entry
 	auditQuery api.AuditQuery
 	more       chan string // what steps say while they are followed
@@ -46,10 +51,19 @@ func (s *store) event() *event.Event {
 }
 
 func (s *store) run() run.Run {
-	return run.Run{
+	r := run.Run{
 		ID: s.event().ID + "-hello", Rule: "hello", Event: s.event().ID, State: cmp.Or(s.state, run.Failed), CreatedAt: time.Unix(2, 0).UTC(),
 		Steps: []run.Step{{ID: "src", Uses: "git.pull", State: run.StepFailed, StartedAt: time.Unix(3, 0).UTC(), Error: "no such branch"}, {ID: "tell", State: run.StepPending}},
 	}
+	if s.asks {
+		r.Approval = &run.Approval{Step: "src", Digest: "d1", Needed: 2, Shown: run.Values{"n": 1}, By: []run.Consent{{Who: "ana", At: time.Unix(4, 0)}}}
+	}
+	return r
+}
+
+func (s *store) Consent(_ context.Context, order, id string, c api.Consent) (run.Entry, bool, error) {
+	s.orders = append(s.orders, fmt.Sprintf("%s %s by %s %v %s %q %q", order, id, c.Who, c.Groups, c.Via, c.Digest, c.Comment))
+	return s.heard, s.heard.Kind != "", s.err
 }
 
 type eventReader struct{ *store }
@@ -151,7 +165,7 @@ func (l *logReader) Close() {}
 
 func handler(s *store, tokens ...api.Token) http.Handler {
 	return api.New(api.Options{
-		Events: eventReader{s}, Runs: runReader{s}, Orders: s, Logs: s, Audit: auditLog{s}, Stopping: s.stopping, Explain: s.Explain, Tokens: tokens, Version: "test",
+		Events: eventReader{s}, Runs: runReader{s}, Orders: s, Consent: s.Consent, Logs: s, Audit: auditLog{s}, Stopping: s.stopping, Explain: s.Explain, Start: s.Start, Tokens: tokens, Version: "test",
 		Rules: func() api.RuleSet { return api.RuleSet{Revision: "abc"} }, Sources: func() []api.Source { return []api.Source{{Name: "zed"}, {Name: "abc", Problem: "its secret is empty"}} },
 		Backup: func(_ context.Context, w io.Writer) error {
 			_, _ = io.WriteString(w, "tar")
@@ -436,5 +450,38 @@ func TestReadyzSaysWhatIsNotReady(t *testing.T) {
 	}
 	if w := get("/healthz"); w.Code != http.StatusOK {
 		t.Fatalf("healthz follows readiness: %d", w.Code)
+	}
+}
+
+func (s *store) Start(_ context.Context, start api.Start) (api.Started, error) {
+	s.started = start
+	return api.Started{ID: "E-" + start.Rule, Event: "E"}, s.err
+}
+
+func TestRulesAndWorkflowsAreStarted(t *testing.T) {
+	for _, tc := range []struct {
+		path, body string
+		want       int
+		text       string
+		start      api.Start
+	}{
+		{"rules/heal", "", 202, `{"id":"E-heal","event":"E"}`, api.Start{Rule: "heal", Inputs: map[string]any{}}},
+		{"workflows/heal", `{"inputs":{"n":9007199254740993,"all":true,"to":["a"]}}`, 202, `"id":"E-workflow/heal"`,
+			api.Start{Rule: "workflow/heal", Inputs: map[string]any{"n": int64(9007199254740993), "all": true, "to": []any{"a"}}}},
+		{"rules/heal", `{"event":"5ENG"}`, 202, "", api.Start{Rule: "heal", Inputs: map[string]any{}, Event: "5ENG"}},
+		{"rules/heal", `{"input":{}}`, 400, "input", api.Start{}},
+		{"rules/heal", `{"inputs":[]}`, 400, "hint", api.Start{}},
+	} {
+		s := &store{}
+		w := ask(handler(s), "POST", "/api/v1/"+tc.path+"/run", func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader(tc.body)) })
+		if tc.start.Rule != "" {
+			tc.start.Who = "loopback"
+		}
+		if w.Code != tc.want || !strings.Contains(w.Body.String(), tc.text) || !reflect.DeepEqual(s.started, tc.start) {
+			t.Errorf("%s %s: %d %s, started %+v", tc.path, tc.body, w.Code, w.Body, s.started)
+		}
+		if tc.want == 202 && (len(s.audited) != 1 || s.audited[0].Target != tc.start.Rule || s.audited[0].Detail["run"] == "") {
+			t.Errorf("%s: the audit log has %+v", tc.path, s.audited)
+		}
 	}
 }

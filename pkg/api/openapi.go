@@ -23,26 +23,32 @@ type operation struct {
 	answer                    any // zero value of what is answered as JSON, or as lines of it; nil for another type
 	handle                    handler
 	lines                     bool // the answer is any number of lines
+	body                      any  // zero value of what is sent as JSON; nil for nothing
+	also                      int  // a second status of success with the same answer; 0 for none
 }
 
 func (a *api) operations() []operation {
 	get, post, ok, taken := http.MethodGet, http.MethodPost, http.StatusOK, http.StatusAccepted
 	return []operation{
-		{get, "/api/v1/openapi.json", "describe", "This document", Viewer, nil, ok, map[string]any{}, a.openapi, false},
-		{get, "/api/v1/version", "getVersion", "Version of the server", Viewer, nil, ok, Version{}, a.version, false},
-		{get, "/api/v1/events", "listEvents", "List events, newest first", Viewer, []string{"source", "type", "since", "limit", "cursor"}, ok, List[Event]{}, a.listEvents, false},
-		{get, "/api/v1/events/{id}", "getEvent", "One event and what was decided about it; the id can be shortened", Viewer, nil, ok, Event{}, a.getEvent, false},
-		{get, "/api/v1/events/{id}/explain", "explainEvent", "What each rule made of the event, clause by clause, and what waits in windows; the id can be shortened", Viewer, []string{"all"}, ok, explain.Explanation{}, a.explain, false},
-		{post, "/api/v1/events/{id}/replay", "replayEvent", "Append the event again under a new id", Operator, nil, taken, Named{}, a.replay, false},
-		{get, "/api/v1/runs", "listRuns", "List runs, newest first, without their steps", Viewer, []string{"rule", "event", "state", "limit", "cursor"}, ok, List[Run]{}, a.listRuns, false},
-		{get, "/api/v1/runs/{id}", "getRun", "One run with its steps; the id can be shortened", Viewer, nil, ok, Run{}, a.getRun, false},
-		{get, "/api/v1/runs/{id}/logs", "getRunLogs", "What the run's steps had to say, part by part, as lines of JSON; the trailer Riposte-Logs says whether that is all", Viewer, []string{"follow", "step"}, ok, LogChunk{}, a.logs, true},
-		{post, "/api/v1/runs/{id}/cancel", "cancelRun", "Stop a run", Operator, nil, taken, Named{}, a.cancel, false},
-		{post, "/api/v1/runs/{id}/retry", "retryRun", "Let a run that ended go on from the steps that did not succeed", Operator, nil, taken, Named{}, a.retry, false},
-		{get, "/api/v1/rules", "listRules", "The active rules, and why newer ones are not active", Viewer, nil, ok, RuleSet{}, a.listRules, false},
-		{get, "/api/v1/sources", "listSources", "The sources and what keeps one from receiving", Viewer, nil, ok, List[Source]{}, a.listSources, false},
-		{get, "/api/v1/audit", "listAudit", "What was ordered, refused and decided, oldest first; a page can be short and not be the last", Admin, []string{"since", "limit", "cursor"}, ok, List[AuditEntry]{}, a.listAudit, false},
-		{post, "/api/v1/backup", "backup", "A consistent copy of the embedded store, as a tar stream; the trailer Riposte-Backup says whether it is complete", Admin, nil, ok, nil, a.backup, false},
+		{get, "/api/v1/openapi.json", "describe", "This document", Viewer, nil, ok, map[string]any{}, a.openapi, false, nil, 0},
+		{get, "/api/v1/version", "getVersion", "Version of the server", Viewer, nil, ok, Version{}, a.version, false, nil, 0},
+		{get, "/api/v1/events", "listEvents", "List events, newest first", Viewer, []string{"source", "type", "since", "limit", "cursor"}, ok, List[Event]{}, a.listEvents, false, nil, 0},
+		{get, "/api/v1/events/{id}", "getEvent", "One event and what was decided about it; the id can be shortened", Viewer, nil, ok, Event{}, a.getEvent, false, nil, 0},
+		{get, "/api/v1/events/{id}/explain", "explainEvent", "What each rule made of the event, clause by clause, and what waits in windows; the id can be shortened", Viewer, []string{"all"}, ok, explain.Explanation{}, a.explain, false, nil, 0},
+		{post, "/api/v1/events/{id}/replay", "replayEvent", "Append the event again under a new id", Operator, nil, taken, Named{}, a.replay, false, nil, 0},
+		{get, "/api/v1/runs", "listRuns", "List runs, newest first, without their steps", Viewer, []string{"rule", "event", "state", "limit", "cursor"}, ok, List[Run]{}, a.listRuns, false, nil, 0},
+		{get, "/api/v1/runs/{id}", "getRun", "One run with its steps; the id can be shortened", Viewer, nil, ok, Run{}, a.getRun, false, nil, 0},
+		{get, "/api/v1/runs/{id}/logs", "getRunLogs", "What the run's steps had to say, part by part, as lines of JSON; the trailer Riposte-Logs says whether that is all", Viewer, []string{"follow", "step"}, ok, LogChunk{}, a.logs, true, nil, 0},
+		{post, "/api/v1/runs/{id}/cancel", "cancelRun", "Stop a run", Operator, nil, taken, Named{}, a.cancel, false, nil, 0},
+		{post, "/api/v1/runs/{id}/retry", "retryRun", "Let a run that ended go on from the steps that did not succeed", Operator, nil, taken, Named{}, a.retry, false, nil, 0},
+		{post, "/api/v1/runs/{id}/approve", "approveRun", "Agree to what a run waits for; 202 where the run had not heard of it within some seconds", Operator, nil, ok, ConsentAnswer{}, a.approve, false, ConsentRequest{}, taken},
+		{post, "/api/v1/runs/{id}/reject", "rejectRun", "Refuse what a run waits for, which ends it; 202 where the run had not heard of it within some seconds", Operator, nil, ok, ConsentAnswer{}, a.reject, false, ConsentRequest{}, taken},
+		{get, "/api/v1/rules", "listRules", "The active rules, and why newer ones are not active", Viewer, nil, ok, RuleSet{}, a.listRules, false, nil, 0},
+		{post, "/api/v1/rules/{name}/run", "runRule", "Run a rule without asking for its trigger and condition", Operator, nil, taken, Started{}, a.runRule, false, StartRequest{}, 0},
+		{post, "/api/v1/workflows/{name}/run", "runWorkflow", "Run a workflow", Operator, nil, taken, Started{}, a.runWorkflow, false, StartRequest{}, 0},
+		{get, "/api/v1/sources", "listSources", "The sources and what keeps one from receiving", Viewer, nil, ok, List[Source]{}, a.listSources, false, nil, 0},
+		{get, "/api/v1/audit", "listAudit", "What was ordered, refused and decided, oldest first; a page can be short and not be the last", Admin, []string{"since", "limit", "cursor"}, ok, List[AuditEntry]{}, a.listAudit, false, nil, 0},
+		{post, "/api/v1/backup", "backup", "A consistent copy of the embedded store, as a tar stream; the trailer Riposte-Backup says whether it is complete", Admin, nil, ok, nil, a.backup, false, nil, 0},
 	}
 }
 
@@ -110,8 +116,10 @@ func (op operation) document(s schemas) map[string]any {
 		p["name"], p["in"] = name, "query"
 		params = append(params, p)
 	}
-	if strings.Contains(op.path, "{id}") {
-		params = append(params, map[string]any{"name": "id", "in": "path", "required": true, "schema": map[string]any{"type": "string"}})
+	for _, name := range []string{"id", "name"} {
+		if strings.Contains(op.path, "{"+name+"}") {
+			params = append(params, map[string]any{"name": name, "in": "path", "required": true, "schema": map[string]any{"type": "string"}})
+		}
 	}
 	content := map[string]any{"application/x-tar": map[string]any{"schema": map[string]any{"type": "string", "format": "binary"}}}
 	if op.answer != nil {
@@ -121,7 +129,7 @@ func (op operation) document(s schemas) map[string]any {
 		content = map[string]any{jsonLines: map[string]any{"schema": s.of(reflect.TypeOf(op.answer))}}
 	}
 	failure := map[string]any{"application/json": map[string]any{"schema": s.of(reflect.TypeFor[Failure]())}}
-	return map[string]any{
+	out := map[string]any{
 		"operationId": op.id,
 		"summary":     op.summary + ". Needs the role " + op.role.String() + ".",
 		"parameters":  params,
@@ -130,6 +138,13 @@ func (op operation) document(s schemas) map[string]any {
 			"default":               map[string]any{"description": "Why not", "content": failure},
 		},
 	}
+	if op.also != 0 {
+		out["responses"].(map[string]any)[strconv.Itoa(op.also)] = map[string]any{"description": http.StatusText(op.also), "content": content}
+	}
+	if op.body != nil {
+		out["requestBody"] = map[string]any{"content": map[string]any{"application/json": map[string]any{"schema": s.of(reflect.TypeOf(op.body))}}}
+	}
+	return out
 }
 
 // schemas are the JSON Schemas of structs by name, made from the types that are marshalled.

@@ -93,12 +93,16 @@ type Run struct {
 	Key          string     `json:"key,omitempty"` // group of a correlating rule
 	Events       []Part     `json:"events,omitempty"`
 	Rest         int        `json:"rest,omitempty"`       // events that took part and are not listed
+	CausedBy     string     `json:"causedBy,omitempty"`   // the run that caused the event
+	Depth        int        `json:"depth,omitempty"`      // runs above it in that chain
 	Cancelling   bool       `json:"cancelling,omitempty"` // ordered to stop, with steps that have not ended yet
 	Attempt      int        `json:"attempt"`
 	CreatedAt    time.Time  `json:"createdAt"`
 	StartedAt    *time.Time `json:"startedAt"`
 	EndedAt      *time.Time `json:"endedAt"`
 	Steps        []Step     `json:"steps"`
+	// Approval is what it waits for a person to agree to, or waited for.
+	Approval *Approval `json:"approval,omitempty"`
 }
 
 // Part is an event that took part in a correlation.
@@ -125,8 +129,8 @@ type Step struct {
 func viewRun(r *run.Run) Run {
 	v := Run{
 		ID: r.ID, Rule: r.Rule, RuleRevision: r.RuleRevision, Event: r.Event, State: r.State, Reason: r.Reason, Message: r.Message,
-		Key: r.Key, Rest: r.Rest, Cancelling: r.Cancelling, Attempt: r.Attempt, CreatedAt: r.CreatedAt, StartedAt: known(r.StartedAt), EndedAt: known(r.EndedAt),
-		Steps: make([]Step, len(r.Steps)),
+		Key: r.Key, Rest: r.Rest, CausedBy: r.CausedBy, Depth: r.Depth, Cancelling: r.Cancelling, Attempt: r.Attempt, CreatedAt: r.CreatedAt, StartedAt: known(r.StartedAt), EndedAt: known(r.EndedAt),
+		Steps: make([]Step, len(r.Steps)), Approval: viewApproval(r.Approval),
 	}
 	for _, ref := range r.Events {
 		v.Events = append(v.Events, Part{ref.Part, ref.ID})
@@ -171,8 +175,10 @@ type Rule struct {
 type Source struct {
 	Name    string `json:"name"`
 	Type    string `json:"type"`
-	Path    string `json:"path"`
+	Path    string `json:"path"`              // empty where nobody sends to it
 	Problem string `json:"problem,omitempty"` // why it can't receive now
+	// Next is when time makes an event of it, of a schedule.
+	Next *time.Time `json:"next,omitempty"`
 }
 
 // RuleSet is the active rules and how they came to be.

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/api"
 	"github.com/riposte-dev/riposte/pkg/auditlog"
 	"github.com/riposte-dev/riposte/pkg/broker"
+	"github.com/riposte-dev/riposte/pkg/catchup"
 	"github.com/riposte-dev/riposte/pkg/client"
 	"github.com/riposte-dev/riposte/pkg/command"
 	"github.com/riposte-dev/riposte/pkg/config"
@@ -35,6 +37,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/receive"
 	"github.com/riposte-dev/riposte/pkg/rulesync"
 	"github.com/riposte-dev/riposte/pkg/runstore"
+	"github.com/riposte-dev/riposte/pkg/schedule"
 	"github.com/riposte-dev/riposte/pkg/secret"
 	"github.com/riposte-dev/riposte/pkg/steplog"
 )
@@ -73,6 +76,9 @@ type App struct {
 	rules    *rules
 	engine   *engine.Engine
 	differ   *git.Differ
+	lister   *git.Lister
+	schedule *schedule.Driver
+	catchUp  *catchup.Driver
 	hosts    *hosts
 	servers  []*server
 	runner   *command.Runner
@@ -101,7 +107,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory: %w: make its parent writable for this user, or name another directory with --data", err)
 	}
-	for _, step := range []func(context.Context) error{a.openSecrets, a.openStore, a.openRules, a.buildEngine, a.buildServers} {
+	for _, step := range []func(context.Context) error{a.openSecrets, a.openStore, a.openRules, a.buildEngine, a.openCatchUp, a.buildServers} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -176,6 +182,15 @@ func (a *App) openRules(ctx context.Context) error {
 	}
 	a.rules = newRules(registries, a.secrets, a.events, a.audit, a.log, a.config.Dev)
 	a.rules.grants = a.config.Grants
+	a.schedule, err = schedule.New(schedule.Options{
+		Sources: a.rules.schedules, Append: a.events.Append, Now: time.Now, Logger: a.log,
+		Mark:    func(ctx context.Context) (time.Time, error) { return a.events.Mark(ctx, broker.MarkSchedule) },
+		SetMark: func(ctx context.Context, t time.Time) error { return a.events.SetMark(ctx, broker.MarkSchedule, t) },
+	})
+	if err != nil {
+		return err
+	}
+	a.rules.changed = a.schedule.Wake
 	a.warnOfGrants(registries.Actions)
 	if a.config.Rules.Git.URL != "" {
 		err = a.openGitRules(ctx)
@@ -225,8 +240,8 @@ func (a *App) buildEngine(ctx context.Context) (err error) {
 		return err
 	}
 	a.engine, err = engine.New(engine.Options{
-		Quiet: times.At,
-		Log:   a.events, Store: journals{a.store, a.history}, States: a.store, Leases: a.leases, Owner: owner,
+		Quiet: times.At, Consents: a.consents, Gate: a.config.Limits.Gate(), Loops: a.loops(),
+		Log: a.events, Store: journals{a.store, a.history}, States: a.store, Leases: a.leases, Owner: owner,
 		Revision: a.rules.revision, Activated: a.rules.note, Watches: a.rules.watches, Watched: a.rules.watched,
 		Redact: a.redactor.String, Secret: a.secrets.action, RunURL: runURL, Diff: a.differ.Paths, StepLog: a.logs.Step,
 		Partitions: a.config.Engine.Partitions, Workers: a.config.Engine.Workers, StopTimeout: a.config.Engine.StopTimeout,
@@ -234,6 +249,15 @@ func (a *App) buildEngine(ctx context.Context) (err error) {
 		Logger: a.log, Registerer: a.metrics,
 	})
 	return err
+}
+
+// loops bound what runs cause in a circle; hosts take the names of accounts as the same in any case.
+func (a *App) loops() engine.Loops {
+	l := engine.Loops{MaxDepth: a.config.Loops.MaxDepth}
+	for _, name := range a.config.Loops.Accounts {
+		l.Accounts = append(l.Accounts, strings.ToLower(name))
+	}
+	return l
 }
 
 // runURL is what texts call a run's address: the command that shows it, since only people who may use the API see runs.
@@ -254,8 +278,8 @@ func (a *App) buildServers(ctx context.Context) error {
 	stopping := make(chan struct{})
 	admin := api.New(api.Options{
 		Logs: logView{a.logs}, Audit: auditView{a.audit}, Stopping: stopping,
-		Explain: why.Explain,
-		Events:  eventView{a.events, a.rules, a.history}, Runs: runView{a.history}, Orders: orders, Rules: a.rules.view, Sources: a.rules.sources,
+		Explain: why.Explain, Consent: hearing{orders, a.history}.consent, Start: starter{orders, a.events, a.rules}.Start,
+		Events: eventView{a.events, a.rules, a.history}, Runs: runView{a.history}, Orders: orders, Rules: a.rules.view, Sources: a.rules.sources,
 		Backup: a.backup(), Tokens: tokens(a.config.Tokens), Version: a.o.Version, Logger: a.log,
 	})
 	health := api.Health(map[string]api.Check{
@@ -292,6 +316,8 @@ func (a *App) Run(ctx context.Context) error {
 	if a.proposals != nil {
 		parts.start("proposals of rules", func() error { return a.proposals.Run(working) })
 	}
+	parts.start("catching up", func() error { return a.catchUp.Run(working) })
+	parts.start("schedules", func() error { return a.schedule.Run(working) })
 	parts.start("active rules", func() error { return a.rules.follow(working, a.log) })
 	parts.start("engine", func() error {
 		return errors.Join(a.engine.Run(working), a.stopServers("admin", "health"))

@@ -89,15 +89,20 @@ func testConfig(t *testing.T, data string) *config.Config {
 
 func launch(t *testing.T, c *config.Config, actions ...action.Definition) *server {
 	t.Helper()
+	return launchWith(t, c, func(r *app.Registries) {
+		for _, d := range actions {
+			r.Actions[d.Name] = d
+		}
+	})
+}
+
+func launchWith(t *testing.T, c *config.Config, extend func(*app.Registries)) *server {
+	t.Helper()
 	s := &server{t: t, data: c.Data, log: &lockedBuffer{}}
 	started := make(chan client.Listen, 1)
 	a, err := app.New(t.Context(), app.Options{
 		Config: c, Version: "test", LogOutput: s.log, Started: func(l client.Listen) { started <- l },
-		Extend: func(r *app.Registries) {
-			for _, d := range actions {
-				r.Actions[d.Name] = d
-			}
-		},
+		Extend: extend,
 	})
 	if err != nil {
 		t.Fatal(err)

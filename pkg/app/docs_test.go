@@ -65,6 +65,7 @@ func checkDocuments(t *testing.T, page, block string) {
 	if err == nil {
 		runTests(t, set)
 	}
+	fitsSchema(t, options(), page, []byte(block))
 	var problems document.Problems
 	if err != nil && !errors.As(err, &problems) {
 		t.Fatal(err)

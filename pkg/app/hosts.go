@@ -2,6 +2,7 @@ package app
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -15,6 +16,9 @@ import (
 
 // maxHostAnswer bounds an answer of a host's API; a webhook that GitHub hands over again can have 25 MB.
 const maxHostAnswer = 40 << 20
+
+// errLocal says of a repository that it has no host with an API.
+var errLocal = errors.New("is on this machine, not on a host with an API")
 
 // hosts finds the API of the host that a repository is on. It speaks with those that the configuration has a token for, by
 // the longest prefix, and with no other: an event can name any address.
@@ -76,7 +80,7 @@ func (h *hosts) forge(repository string) (forge.Forge, string, error) {
 		return nil, "", err
 	}
 	if place.Web == "" {
-		return nil, "", fmt.Errorf("%s is on this machine, not on a host with an API", place.Path)
+		return nil, "", fmt.Errorf("%s %w", place.Path, errLocal)
 	}
 	c, token := h.credential(place)
 	if token == nil {

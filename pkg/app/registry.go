@@ -12,6 +12,7 @@ import (
 	silence "github.com/riposte-dev/riposte/pkg/action/alertmanager"
 	"github.com/riposte-dev/riposte/pkg/action/ansible"
 	"github.com/riposte-dev/riposte/pkg/action/exec"
+	"github.com/riposte-dev/riposte/pkg/action/flow"
 	actforge "github.com/riposte-dev/riposte/pkg/action/forge"
 	"github.com/riposte-dev/riposte/pkg/action/git"
 	"github.com/riposte-dev/riposte/pkg/action/http"
@@ -32,13 +33,14 @@ import (
 	"github.com/riposte-dev/riposte/pkg/source/gitea"
 	"github.com/riposte-dev/riposte/pkg/source/github"
 	"github.com/riposte-dev/riposte/pkg/source/gitlab"
+	"github.com/riposte-dev/riposte/pkg/source/schedule"
 	"github.com/riposte-dev/riposte/pkg/source/standardwebhooks"
 )
 
 // Sources lists the presets there are.
 func Sources() source.Registry {
 	return source.NewRegistry(
-		alertmanager.Type(), generic.Type(), gitea.Type(), github.Type(), gitlab.Type(), standardwebhooks.Type(),
+		alertmanager.Type(), generic.Type(), gitea.Type(), github.Type(), gitlab.Type(), schedule.Type(), standardwebhooks.Type(),
 	)
 }
 
@@ -64,6 +66,7 @@ func (a *App) actions(runner *command.Runner) (action.Registry, func(context.Con
 		sender.Definitions(),
 		exec.Definitions(exec.Options{Runner: runner, OutputBytes: c.Exec.OutputBytes}),
 		http.Definitions(http.Options{Client: client}),
+		flow.Definitions(flow.Options{Append: a.events.Append, Now: time.Now}),
 		ansible.Definitions(ansible.Options{Runner: runner, Binary: c.Ansible.Binary}),
 		webhook.Definitions(webhook.Options{Client: client}),
 		prometheus.Definitions(prometheus.Options{Server: a.server(c.Prometheus), Client: client}),

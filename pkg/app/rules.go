@@ -18,6 +18,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/receive"
 	"github.com/riposte-dev/riposte/pkg/rule"
 	"github.com/riposte-dev/riposte/pkg/rulesync"
+	"github.com/riposte-dev/riposte/pkg/schedule"
 	"github.com/riposte-dev/riposte/pkg/source"
 )
 
@@ -41,6 +42,7 @@ type rules struct {
 	activated  chan *rule.Set          // the newest that a partition decides with
 	watches    func(*event.Event) bool // the events that may be about the rules' own repository
 	watched    func(*event.Event)
+	changed    func() // told when other rules are received with; it may not wait
 
 	// activating is held while this replica activates a set, so that follow does not show it before it is said to be active.
 	activating sync.Mutex
@@ -57,7 +59,7 @@ type ruleSync interface {
 }
 
 func newRules(r Registries, s *secrets, events *eventlog.Log, a audit.Writer, log *slog.Logger, dev bool) *rules {
-	return &rules{registries: r, secrets: s, events: events, audit: a, log: log, dev: dev, set: &rule.Set{}, activated: make(chan *rule.Set, 1)}
+	return &rules{registries: r, secrets: s, events: events, audit: a, log: log, dev: dev, set: &rule.Set{}, activated: make(chan *rule.Set, 1), changed: func() {}}
 }
 
 func (r *rules) options() rule.Options {
@@ -233,11 +235,15 @@ func (r *rules) use(set *rule.Set) {
 	}
 	endpoints := make(map[string]*receive.Endpoint, len(set.Sources))
 	for name, s := range set.Sources {
+		if _, scheduled := s.Source.(source.Scheduled); scheduled {
+			continue // nobody sends to it
+		}
 		endpoints[name] = &receive.Endpoint{Name: name, Type: s.Type, Source: s.Source, MaxBody: s.MaxBodyBytes, Rate: receive.Rate(s.Rate), Batch: s.Type.Batch, Usable: func() error { return r.secrets.problemOf(s) }}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.set, r.endpoints = set, endpoints
+	r.changed()
 }
 
 func (r *rules) current() *rule.Set {
@@ -276,12 +282,30 @@ func (r *rules) sources() []api.Source {
 	var out []api.Source
 	for name, s := range r.current().Sources {
 		item := api.Source{Name: name, Type: s.Type.Name, Path: "/hooks/" + name}
+		if at, scheduled := s.Source.(source.Scheduled); scheduled {
+			item.Path = ""
+			if next := at.Next(time.Now()); !next.IsZero() {
+				item.Next = &next
+			}
+		}
 		if err := r.secrets.problemOf(s); err != nil {
 			item.Problem = err.Error()
 		}
 		out = append(out, item)
 	}
 	return out
+}
+
+// schedules are the active sources that nobody sends to; ok is false while no rules are loaded.
+func (r *rules) schedules() (out map[string]schedule.Source, ok bool) {
+	set := r.current()
+	out = map[string]schedule.Source{}
+	for name, s := range set.Sources {
+		if at, scheduled := s.Source.(source.Scheduled); scheduled && s.Denied == nil {
+			out[name] = schedule.Source{Type: s.Type.Name, Source: at}
+		}
+	}
+	return out, set.Revision != ""
 }
 
 // ready never fails for a bad change of the rules: the last good set works on, and the failure shows elsewhere.

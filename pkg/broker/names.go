@@ -18,6 +18,10 @@ const (
 	ActiveBucket = "ACTIVE"    // keys: ActiveRules
 	ActiveRules  = "rules"     // the key that names the set that was activated last
 
+	MarkBucket   = "MARKS" // keys: MarkSchedule and MarkCatchUp
+	MarkSchedule = "schedule"
+	MarkCatchUp  = "catchUp"
+
 	// The run store; the subject of a partition is RunSubject's.
 	RunStream        = "RUNS"
 	RunSubjects      = runPrefix + "*"

@@ -115,6 +115,9 @@ func newSources() *cobra.Command {
 			return r.show(cmd.OutOrStdout(), page, func(w io.Writer) {
 				var rows [][]string
 				for _, s := range page.Items {
+					if s.Next != nil {
+						s.Path = "next at " + when(*s.Next)
+					}
 					rows = append(rows, []string{s.Name, s.Type, s.Path, s.Problem})
 				}
 				table(w, "SOURCE TYPE PATH PROBLEM", "no sources", rows)

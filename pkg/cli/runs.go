@@ -23,6 +23,8 @@ func newRuns() *cobra.Command {
 		newRunsList(&r), newRunsShow(&r), newRunsLogs(&r),
 		newRunsOrder(&r, "cancel", "Stop a run: its running steps are ended"),
 		newRunsOrder(&r, "retry", "Let a run that ended go on from the steps that did not succeed"),
+		newRunsConsent(&r, run.CommandApprove, "Agree to what a run waits for, once you have seen it"),
+		newRunsConsent(&r, run.CommandReject, "Refuse what a run waits for, which ends it"),
 	)
 	r.bind(cmd)
 	return cmd
@@ -47,9 +49,10 @@ func newRunsList(r *remote) *cobra.Command {
 			return r.show(cmd.OutOrStdout(), page, func(w io.Writer) {
 				var rows [][]string
 				for _, it := range page.Items {
-					rows = append(rows, []string{it.ID, stateOf(it), strconv.Itoa(it.Attempt), when(it.CreatedAt), took(it.StartedAt, it.EndedAt), it.Reason})
+					rows = append(rows, []string{it.ID, stateOf(it), strconv.Itoa(it.Attempt), when(it.CreatedAt), took(it.StartedAt, it.EndedAt), reasonOf(it)})
 				}
 				table(w, "ID STATE ATTEMPT CREATED TOOK REASON", "no runs", rows)
+				howToAnswer(w, page.Items)
 				more(w, page.Next)
 			})
 		},
@@ -91,6 +94,8 @@ func newRunsShow(r *remote) *cobra.Command {
 				} else {
 					printRun(w, got)
 				}
+				printApproval(w, got)
+				howToAnswer(w, []api.Run{got})
 				if withOutputs {
 					printOutputs(w, got)
 				}
@@ -121,6 +126,9 @@ func printHead(w io.Writer, r api.Run, state string) {
 		fmt.Fprintf(w, " (%s)", r.Reason)
 	}
 	fmt.Fprintf(w, "\nrule %s at %.12s, event %s, attempt %d\ncreated %s, took %s\n", r.Rule, r.RuleRevision, r.Event, r.Attempt, when(r.CreatedAt), took(r.StartedAt, r.EndedAt))
+	if r.CausedBy != "" {
+		fmt.Fprintf(w, "caused by run %s, %d below the first\n", harmless(r.CausedBy, false), r.Depth)
+	}
 	for line := range strings.Lines(r.Message) {
 		fmt.Fprintln(w, harmless(line, false))
 	}

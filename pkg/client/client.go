@@ -96,18 +96,23 @@ func (c *Client) Get(ctx context.Context, path string, query url.Values, into an
 	if len(query) > 0 {
 		path += "?" + query.Encode()
 	}
-	return c.do(ctx, http.MethodGet, path, into)
+	return c.do(ctx, http.MethodGet, path, nil, into)
 }
 
 // Post gives an order; into may be nil.
 func (c *Client) Post(ctx context.Context, path string, into any) error {
-	return c.do(ctx, http.MethodPost, path, into)
+	return c.do(ctx, http.MethodPost, path, nil, into)
 }
 
-func (c *Client) do(ctx context.Context, method, path string, into any) error {
+// Order gives an order with a body; into may be nil.
+func (c *Client) Order(ctx context.Context, path string, body, into any) error {
+	return c.do(ctx, http.MethodPost, path, body, into)
+}
+
+func (c *Client) do(ctx context.Context, method, path string, body, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	resp, err := c.send(ctx, method, path)
+	resp, err := c.sendBody(ctx, method, path, body)
 	if err != nil {
 		return err
 	}
@@ -122,7 +127,19 @@ func (c *Client) do(ctx context.Context, method, path string, into any) error {
 }
 
 func (c *Client) send(ctx context.Context, method, path string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, c.base+"/api/v1/"+path, http.NoBody)
+	return c.sendBody(ctx, method, path, nil)
+}
+
+func (c *Client) sendBody(ctx context.Context, method, path string, body any) (*http.Response, error) {
+	content := io.Reader(http.NoBody)
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return nil, fmt.Errorf("write the request: %w", err)
+		}
+		content = bytes.NewReader(text)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+"/api/v1/"+path, content)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,8 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/riposte-dev/riposte/pkg/consent"
+	"github.com/riposte-dev/riposte/pkg/gate"
 	"github.com/riposte-dev/riposte/pkg/grant"
 	"github.com/riposte-dev/riposte/pkg/quiet"
 )
@@ -40,12 +42,16 @@ type Config struct {
 	QuietTimes  []QuietTime // when rules leave things alone
 	// Grants say what rules may use, by path; nil where there are none, and everything is allowed.
 	Grants grant.List
+	// Approvals says who may agree to what runs in mode approve wait for.
+	Approvals consent.Spec
 
 	Limits    Limits
 	EventLog  EventLog
 	StepLogs  History
 	Audit     History
 	Engine    Engine
+	Loops     Loops
+	CatchUp   CatchUp
 	Exec      Exec
 	Git       Git
 	Terraform Terraform
@@ -173,6 +179,47 @@ type Limits struct {
 	BodyBudget   int64 // of all unfinished requests together
 	// PerAddress bounds the requests of one remote address that do not prove where they come from.
 	PerAddress Rate
+
+	Storm       Rate // of runs that heal, beyond which all healing stops; no Requests is no bound
+	Breaker     Breaker
+	BlastRadius []BlastRadius
+	Queue       int // runs that may wait in one concurrency group
+}
+
+// Breaker is the circuit breaker of each rule: of its last Runs that healed or failed within Within, SuccessPercent must have
+// healed, or none starts for Open. No Runs is no breaker.
+type Breaker struct {
+	Runs           int
+	SuccessPercent int
+	Within         time.Duration
+	Open           time.Duration
+}
+
+// BlastRadius bounds how many of the targets that a glob names are changed at once: Max, or Percent of Of.
+type BlastRadius struct {
+	Targets []string `json:"targets"`
+	Max     int      `json:"max,omitempty"`
+	Percent int      `json:"percent,omitempty"`
+	Of      int      `json:"of,omitempty"` // how many there are
+}
+
+// Gate is what bounds runs in the cluster.
+func (l Limits) Gate() gate.Options {
+	o := gate.Options{
+		MaxQueue: l.Queue,
+		Storm:    gate.Storm{Runs: l.Storm.Requests, Per: l.Storm.Per},
+		Breaker:  gate.Breaker{Runs: l.Breaker.Runs, Within: l.Breaker.Within, Success: float64(l.Breaker.SuccessPercent) / 100, Open: l.Breaker.Open},
+	}
+	if o.Storm.Runs == 0 { // zero is the default there
+		o.Storm.Runs = -1
+	}
+	if o.Breaker.Runs == 0 {
+		o.Breaker.Runs = -1
+	}
+	for _, b := range l.BlastRadius {
+		o.BlastRadius = append(o.BlastRadius, gate.BlastRadius{Targets: b.Targets, Max: b.Max, Percent: b.Percent, Of: b.Of})
+	}
+	return o
 }
 
 // EventLog bounds the event log, and the store that it is in.
@@ -195,6 +242,25 @@ type Engine struct {
 	Partitions  int           // fixed when a store is made
 	Workers     int           // steps that run at once
 	StopTimeout time.Duration // for running steps to end when the server stops
+}
+
+// Loops bound what runs cause in a circle.
+type Loops struct {
+	MaxDepth int      // runs above another in a chain in which each caused the event that started the next
+	Accounts []string // our own at the hosts: what they do, and names no run, starts nothing
+}
+
+// CatchUp says which senders are asked for what was missed while no replica was there to receive it.
+type CatchUp struct {
+	Interval time.Duration // between two times that they are asked, beside the first
+	Sources  []CatchUpSource
+}
+
+// CatchUpSource is a sender that is asked: Alertmanager by the name of its receiver, or a Git host about repositories.
+type CatchUpSource struct {
+	Source       string   `json:"source"`             // name of the Source document that the events are of
+	Receiver     string   `json:"receiver,omitempty"` // in Alertmanager's configuration, of the one that alertmanager names
+	Repositories []string `json:"repositories,omitempty"`
 }
 
 // Exec bounds child processes.
@@ -244,11 +310,16 @@ func Default() *Config {
 			MaxBodyBytes: 25e6, // GitHub sends nothing above 25 MB
 			BodyBudget:   64 << 20,
 			PerAddress:   Rate{Requests: 100, Per: time.Second, Burst: 1000},
+			Storm:        Rate{Requests: 60, Per: time.Minute},
+			Breaker:      Breaker{Runs: 10, SuccessPercent: 30, Within: 24 * time.Hour, Open: time.Hour},
+			Queue:        50_000,
 		},
 		EventLog: EventLog{MaxBytes: 4 << 30, IDWindow: 7 * 24 * time.Hour, MaxIDs: 1_000_000},
 		StepLogs: History{MaxBytes: 512 << 20, MaxAge: 30 * 24 * time.Hour},
 		Audit:    History{MaxBytes: 256 << 20, MaxAge: 90 * 24 * time.Hour},
 		Engine:   Engine{Partitions: 8, Workers: 64, StopTimeout: 25 * time.Second},
+		Loops:    Loops{MaxDepth: 3},
+		CatchUp:  CatchUp{Interval: 10 * time.Minute},
 		Exec:     Exec{Env: []string{"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"}, OutputBytes: 64 << 10},
 		Git:      Git{Backend: "go-git", MaxBytes: 1 << 30, Timeout: 5 * time.Minute},
 		Log:      Log{Format: "text", Level: "info"},

@@ -15,6 +15,7 @@ import (
 	yamlnode "go.yaml.in/yaml/v4"
 	"sigs.k8s.io/yaml"
 
+	"github.com/riposte-dev/riposte/pkg/consent"
 	"github.com/riposte-dev/riposte/pkg/grant"
 )
 
@@ -199,8 +200,12 @@ func (d *decoder) member(path string, data json.RawMessage) {
 		d.config.QuietTimes = decodeList[QuietTime](d, path, data)
 	case "grants":
 		d.grants(data)
-	case "limits.storm":
-		d.problem(path, "not supported by this version; remove it")
+	case "approvals":
+		d.approvals(data)
+	case "catchUp.sources":
+		d.config.CatchUp.Sources = decodeList[CatchUpSource](d, path, data)
+	case "limits.blastRadius":
+		d.config.Limits.BlastRadius = decodeList[BlastRadius](d, path, data)
 	default:
 		d.setting(path, data)
 	}
@@ -221,7 +226,9 @@ func (d *decoder) setting(path string, data json.RawMessage) {
 }
 
 // sections are the keys that hold something else than a plain setting and are understood.
-func sections() []string { return []string{"secrets", "credentials", "tokens", "quietTimes", "grants"} }
+func sections() []string {
+	return []string{"secrets", "credentials", "tokens", "quietTimes", "grants", "approvals", "catchUp.sources", "limits.blastRadius"}
+}
 
 // known reports whether path is a setting, a section, or leads to one.
 func (d *decoder) known(path string) bool {
@@ -273,6 +280,30 @@ func (d *decoder) grants(data json.RawMessage) {
 	d.config.Grants = append(grant.List{}, decodeList[grant.Spec](d, "grants", data)...)
 	if text := string(data); text == "null" || text == "[]" {
 		d.problem("grants", "is empty: list what is allowed, or remove the key to allow everything to all rules")
+	}
+}
+
+// approvals reads who may approve. Policies without any let nobody; a list that is there and empty could mean both.
+func (d *decoder) approvals(data json.RawMessage) {
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal(data, &raw); err != nil {
+		d.problem("approvals", "must be a mapping, not %s", kindOf(data))
+		return
+	}
+	into := &d.config.Approvals
+	for _, name := range slices.Sorted(maps.Keys(raw)) {
+		switch path := "approvals." + name; name {
+		case "policies":
+			if into.Policies = decodeList[consent.Policy](d, path, raw[name]); len(into.Policies) == 0 {
+				d.problem(path, "is empty: list who may consent, or remove the key to let everybody who may give orders")
+			}
+		case "people":
+			into.People = decodeList[consent.Person](d, path, raw[name])
+		case "comments":
+			into.Comments = decodeList[string](d, path, raw[name])
+		default:
+			d.problem(path, "unknown field%s", didYouMean(path, []string{"policies", "people", "comments"}))
+		}
 	}
 }
 

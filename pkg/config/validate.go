@@ -54,9 +54,11 @@ func (c *Config) problems() []Problem {
 		k.require(false, "grants"+p.Field, "%s", p.Msg)
 	}
 	c.checkTokens(k)
+	c.checkApprovals(k)
 	c.checkRulesGit(k)
 	c.checkAPI(k, "prometheus", c.Prometheus)
 	c.checkAPI(k, "alertmanager", c.Alertmanager)
+	c.checkCatchUp(k)
 	c.checkBounds(k)
 	k.require(slices.Contains([]string{"go-git", "git"}, c.Git.Backend), "git.backend", "%q is neither go-git nor git", c.Git.Backend)
 	k.require(slices.Contains([]string{"text", "json"}, c.Log.Format), "log.format", "%q is neither text nor json", c.Log.Format)
@@ -228,6 +230,32 @@ func (c *Config) checkTokens(k *checks) {
 	}
 }
 
+func (c *Config) checkApprovals(k *checks) {
+	names := make([]string, len(c.Tokens))
+	for i, t := range c.Tokens {
+		names[i] = t.Name
+	}
+	for _, p := range c.Approvals.Validate(names) {
+		k.require(false, "approvals."+p.Field, "%s", p.Msg)
+	}
+	for i, p := range c.Approvals.People {
+		k.require(len(p.Links) == 0 || c.PublicURL != "", fmt.Sprintf("approvals.people[%d].links", i), "needs publicURL, under which the links are opened")
+	}
+}
+
+func (c *Config) checkCatchUp(k *checks) {
+	k.require(c.CatchUp.Interval >= time.Minute, "catchUp.interval", "%s is less than 1m", FormatDuration(c.CatchUp.Interval))
+	seen := map[string]bool{}
+	for i, s := range c.CatchUp.Sources {
+		field := fmt.Sprintf("catchUp.sources[%d]", i)
+		k.require(s.Source != "" && !seen[s.Source], field+".source", "must name a Source document, each once")
+		seen[s.Source] = true
+		k.require((s.Receiver == "") != (len(s.Repositories) == 0), field, "needs either receiver, for Alertmanager, or repositories, for a Git host")
+		k.require(s.Receiver == "" || c.Alertmanager.URL != "", field+".receiver", "needs alertmanager.url: which Alertmanager to ask")
+		k.require(len(s.Repositories) == 0 || c.PublicURL != "", field+".repositories", "needs publicURL: the address of whose deliveries the host is asked")
+	}
+}
+
 func (c *Config) checkBounds(k *checks) {
 	const kib, mib = 1 << 10, 1 << 20
 	l := c.Limits
@@ -237,6 +265,18 @@ func (c *Config) checkBounds(k *checks) {
 	k.require(l.PerAddress.Requests >= 0, "limits.perAddress.requests", "must not be negative")
 	k.require(l.PerAddress.Requests == 0 || l.PerAddress.Per > 0, "limits.perAddress.per", "must be above 0")
 	k.require(l.PerAddress.Requests == 0 || l.PerAddress.Burst > 0, "limits.perAddress.burst", "must be above 0")
+	k.require(l.Storm.Requests >= 0, "limits.storm.runs", "must not be negative")
+	k.require(l.Storm.Requests == 0 || l.Storm.Per > 0, "limits.storm.per", "must be above 0")
+	k.require(l.Breaker.Runs >= 0, "limits.breaker.runs", "must not be negative")
+	k.require(l.Breaker.SuccessPercent >= 0 && l.Breaker.SuccessPercent <= 100, "limits.breaker.successPercent", "%d is not between 0 and 100", l.Breaker.SuccessPercent)
+	k.require(l.Breaker.Runs == 0 || l.Breaker.Within > 0, "limits.breaker.within", "must be above 0")
+	k.require(l.Breaker.Runs == 0 || l.Breaker.Open > 0, "limits.breaker.open", "must be above 0")
+	k.require(l.Queue >= 1, "limits.queue", "must be at least 1")
+	for _, err := range l.Gate().Validate() {
+		if field, msg, ok := strings.Cut(err.Error(), ": "); ok && strings.HasPrefix(field, "blastRadius") {
+			k.require(false, "limits."+field, "%s", msg)
+		}
+	}
 	k.require(c.EventLog.MaxBytes >= 16*mib, "eventLog.maxBytes", "%s is less than 16MiB", FormatSize(c.EventLog.MaxBytes))
 	k.require(c.EventLog.MaxBytes < 16*mib || c.EventLog.MaxBytes >= 12*l.MaxBodyBytes, "eventLog.maxBytes", "%s is less than 12 times limits.maxBodyBytes (%s), and large bodies have only a part of the store: raise it, or lower the other", FormatSize(c.EventLog.MaxBytes), FormatSize(l.MaxBodyBytes))
 	k.require(c.EventLog.IDWindow > 0, "eventLog.idWindow", "must be above 0")
@@ -248,6 +288,7 @@ func (c *Config) checkBounds(k *checks) {
 	k.require(c.Engine.Partitions >= 1 && c.Engine.Partitions <= 1024, "engine.partitions", "%d is not between 1 and 1024", c.Engine.Partitions)
 	k.require(c.Engine.Workers >= 1 && c.Engine.Workers <= 4096, "engine.workers", "%d is not between 1 and 4096", c.Engine.Workers)
 	k.require(c.Engine.StopTimeout > 0, "engine.stopTimeout", "must be above 0")
+	k.require(c.Loops.MaxDepth >= 1 && c.Loops.MaxDepth <= 20, "loops.maxDepth", "%d is not between 1 and 20", c.Loops.MaxDepth)
 	k.require(c.Exec.OutputBytes >= kib && c.Exec.OutputBytes <= 64*kib, "exec.outputBytes", "%s is not between 1KiB and 64KiB", FormatSize(c.Exec.OutputBytes))
 	k.require(c.Git.MaxBytes >= mib, "git.maxBytes", "%s is less than 1MiB", FormatSize(c.Git.MaxBytes))
 	k.require(c.Git.Timeout > 0, "git.timeout", "must be above 0")

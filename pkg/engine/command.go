@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -14,7 +15,7 @@ import (
 func (p *partition) command(ctx context.Context, en event.Entry) {
 	order, id := en.Record.Event.Type, en.Record.Event.Subject
 	pos := en.Pos
-	heard := run.Entry{At: p.e.Now(), Kind: run.Commanded, Run: id, Pos: &pos, Revision: p.revision, Command: order}
+	heard := run.Entry{At: p.e.Now(), Kind: run.Commanded, Run: id, Event: en.Record.Event.ID, Pos: &pos, Revision: p.revision, Command: order}
 	if a := p.runs[id]; a != nil {
 		p.commandActive(ctx, a, heard, en.Record.Event)
 		return
@@ -84,22 +85,18 @@ func (p *partition) ended(ctx context.Context, id string) (run.Run, error) {
 	if !p.commit(ctx) {
 		return run.Run{}, run.ErrFenced
 	}
-	for wait, tries := 50*time.Millisecond, 0; ; wait, tries = 2*wait, tries+1 {
-		r, err := p.e.Store.Run(ctx, id)
-		switch {
-		case err == nil && r.ID == id && r.State.Ended():
-			return r, nil
-		case err == nil:
-			return r, fmt.Errorf("it is %s", r.State)
-		case errors.Is(err, event.ErrNotFound) || tries == 5:
-			return r, err
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return r, ctx.Err()
-		}
+	var r run.Run
+	err := patiently(ctx, func() (err error) {
+		r, err = p.e.Store.Run(ctx, id)
+		return err
+	})
+	switch {
+	case err != nil:
+		return r, err
+	case r.ID != id || !r.State.Ended():
+		return r, fmt.Errorf("it is %s", r.State)
 	}
+	return r, nil
 }
 
 // Orders puts orders to runs into the log, where the run's owner finds them whichever replica that is. Safe for concurrent use.
@@ -121,6 +118,16 @@ func (o *Orders) Retry(ctx context.Context, runID string) error {
 	return o.order(ctx, run.CommandRetry, runID)
 }
 
+// Consent gives a person's yes (run.CommandApprove) or no (run.CommandReject) to a run, and returns the order's id, by which
+// what came of it can be found in the journals.
+func (o *Orders) Consent(ctx context.Context, order, runID string, by Order) (orderID string, err error) {
+	body, err := json.Marshal(by)
+	if err != nil {
+		return "", fmt.Errorf("order %s to run %s: %w", order, runID, err)
+	}
+	return o.append(ctx, order, runID, body)
+}
+
 // Revive adds an attempt to the failed runs of redelivered events, and returns their ids.
 func (o *Orders) Revive(ctx context.Context, eventIDs []string) ([]string, error) {
 	var revived []string
@@ -139,12 +146,18 @@ func (o *Orders) Revive(ctx context.Context, eventIDs []string) ([]string, error
 }
 
 func (o *Orders) order(ctx context.Context, order, runID string) error {
-	_, err := o.Append(ctx, []event.Record{{
+	_, err := o.append(ctx, order, runID, nil)
+	return err
+}
+
+func (o *Orders) append(ctx context.Context, order, runID string, body []byte) (id string, err error) {
+	id = event.RandomID()
+	_, err = o.Append(ctx, []event.Record{{
 		Kind:  event.KindCommand,
-		Event: &event.Event{ID: event.RandomID(), Type: order, Subject: runID, ReceivedAt: o.Now()},
+		Event: &event.Event{ID: id, Type: order, Subject: runID, Body: body, ReceivedAt: o.Now()},
 	}})
 	if err != nil {
-		return fmt.Errorf("order %s to run %s: %w", order, runID, err)
+		return "", fmt.Errorf("order %s to run %s: %w", order, runID, err)
 	}
-	return nil
+	return id, nil
 }

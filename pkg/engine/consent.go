@@ -107,7 +107,9 @@ func (p *partition) consent(ctx context.Context, a *active, heard run.Entry, e *
 		err = a.run.Consents(c, o.Digest)
 	}
 	if may := p.consents(a.rule).May; err == nil && may != nil {
-		err = may(o.Who, o.Groups)
+		if err = may(o.Who, o.Groups); err != nil {
+			heard.Reason = run.ReasonNotEntitled
+		}
 	}
 	if err != nil {
 		heard.Run, heard.Why = "", fmt.Sprintf("%s of run %s by %s refused: %v", heard.Command, a.run.ID, o.Who, err)

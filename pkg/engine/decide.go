@@ -49,7 +49,7 @@ func (p *partition) hear(ctx context.Context, r *record, fresh bool) bool {
 		return p.activate(ctx, r.Entry)
 	case r.Record.Kind == event.KindTick:
 		if all := p.windows.moveTo(r.Record.Event.ReceivedAt); fresh {
-			p.fire(r.Pos, all)
+			p.fire(ctx, r, all)
 		}
 		p.gateMoves(fresh)
 	case r.Record.Kind == event.KindCommand && r.home == p.id && fresh:
@@ -58,7 +58,7 @@ func (p *partition) hear(ctx context.Context, r *record, fresh bool) bool {
 		p.answered(ctx, r.Entry)
 	case r.Record.Kind == event.KindAsk && r.home == p.id:
 		if all := p.windows.moveTo(r.Record.Event.ReceivedAt); fresh {
-			p.fire(r.Pos, all)
+			p.fire(ctx, r, all)
 		}
 		p.gateHears(r, fresh)
 	case r.Record.Kind == event.KindEvent && !r.Duplicate:
@@ -75,7 +75,7 @@ func (p *partition) event(ctx context.Context, r *record, fresh bool) {
 	case r.home == p.id && fresh:
 		p.decideCarefully(ctx, r)
 	case fresh:
-		p.fire(r.Pos, p.correlate(ctx, r))
+		p.fire(ctx, r, p.correlate(ctx, r))
 	case !p.setAside[r.Record.Event.ID]:
 		p.correlate(ctx, r) // what fires is in the journal
 	}
@@ -168,11 +168,15 @@ func (p *partition) question(r *record) question {
 func (p *partition) decide(ctx context.Context, r *record) {
 	q := p.question(r)
 	q.fired = p.correlate(ctx, r)
+	if ByHand(r.Record.Event) {
+		p.answerByHand(ctx, q)
+		return
+	}
 	q.joins = p.joins(ctx, r)
 	p.countJoins(q.joins)
 	p.watch(r)
 	if repository, ok := p.needsDiff(ctx, r); ok {
-		p.putAside(q, repository)
+		p.putAside(ctx, q, repository)
 		return
 	}
 	p.answer(ctx, q, func() error { return p.views(r) })
@@ -192,16 +196,22 @@ func (p *partition) answer(ctx context.Context, q question, views func() error) 
 		p.log.Error("event could not be decided", "event", q.id, "error", err)
 	}
 	var created []run.Created
+	var by *cause
 	for _, v := range matches.Verdicts {
 		if v.Truth == expression.True {
 			c := p.create(q, v.Rule)
+			if by == nil {
+				found := p.causeOf(ctx, q.event)
+				by = &found
+			}
+			by.place(&c)
 			c.AsksChanged = q.diffed && v.Rule.StepsAsk()
 			created = append(created, c)
 		}
 		p.count(v)
 	}
 	for _, f := range q.fired {
-		created = append(created, p.createFired(f))
+		created = append(created, p.createFired(ctx, f, q.event))
 	}
 	result, reason := "run", unanswered(q, matches)
 	switch {
@@ -218,7 +228,7 @@ func (p *partition) answer(ctx context.Context, q question, views func() error) 
 }
 
 func (p *partition) create(q question, r *rule.Rule) run.Created {
-	c := run.Created{ID: q.id + "-" + r.Name, Rule: r.Name, Alert: r.AlertOf(q.event)}
+	c := run.Created{ID: runOf(q.id, r.Name), Rule: r.Name, Alert: r.AlertOf(q.event)}
 	c.Gated = r.Gated(c.Alert)
 	if p.hold(&c, r, p.windows.log); c.State == "" && q.aside {
 		p.hold(&c, r, q.event.ReceivedAt) // the quiet time it came in, too

@@ -75,14 +75,14 @@ func (p *partition) needsDiff(ctx context.Context, r *record) (repository string
 
 // putAside answers an event's place in the log without a decision. The windows that it completes are answered here, where
 // log time is.
-func (p *partition) putAside(q question, repository string) {
+func (p *partition) putAside(ctx context.Context, q question, repository string) {
 	d := &deferred{
 		id: q.id, revision: q.revision, repository: clip(p.e.Redact(repository)), pos: q.pos, since: p.e.Now(), set: q.set,
 		until: time.Now().Add(diffTime),
 	}
 	en := d.entry()
 	for _, f := range q.fired {
-		en.Runs = append(en.Runs, p.createFired(f))
+		en.Runs = append(en.Runs, p.createFired(ctx, f, q.event))
 	}
 	p.entries = append(p.entries, en)
 	delete(p.noted, d.id)

@@ -90,6 +90,8 @@ type Options struct {
 	Quiet func(labels map[string]string, at time.Time) (name string, until time.Time, ok bool)
 	// Gate are the server's own bounds of runs.
 	Gate gate.Options
+	// Loops bound what runs cause in a circle.
+	Loops Loops
 	// Consents says whose consent a rule's runs need where its mode is approve; nil: that of one person, within a day.
 	Consents func(*rule.Rule) Consents
 	// RunURL returns the address of a run's page, for texts; nil means none.
@@ -122,6 +124,9 @@ func (o *Options) withDefaults() error {
 	}
 	if o.Workers == 0 {
 		o.Workers = 64
+	}
+	if o.Loops.MaxDepth == 0 {
+		o.Loops.MaxDepth = 3
 	}
 	if o.StopTimeout == 0 {
 		o.StopTimeout = 25 * time.Second

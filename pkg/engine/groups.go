@@ -10,6 +10,9 @@ import (
 	"github.com/riposte-dev/riposte/pkg/run"
 )
 
+// maxSteps bounds the steps that a run's record holds, and with them what a list of an event can make of a forEach.
+const maxSteps = 2000
+
 // openGroup begins a step that consists of others: what it goes on with is evaluated once, and kept.
 func (p *partition) openGroup(ctx context.Context, a *active, sp run.StepPlan, n int) {
 	en := run.Entry{
@@ -21,6 +24,9 @@ func (p *partition) openGroup(ctx context.Context, a *active, sp run.StepPlan, n
 		en.Items, err = a.rule.Items(ctx, a.run.Phase, sp.ID, scope)
 	} else {
 		en.Inputs, err = a.rule.Inputs(ctx, a.run.Phase, sp.ID, scope)
+	}
+	if n := len(a.run.Steps) + sp.Below(len(en.Items)); err == nil && n > maxSteps {
+		err = action.Permanent(fmt.Errorf("with its steps there would be %d, and a run has at most %d", n, maxSteps))
 	}
 	if err == nil {
 		en.Items, en.Inputs, err = p.kept(en.Items, en.Inputs)

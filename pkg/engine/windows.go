@@ -208,7 +208,7 @@ type shared struct {
 // joins asks the correlating rules, once for all partitions: at one place of the log all have the same revision. What an
 // event makes panic is the event's own fault: it takes part in nothing.
 func (p *partition) joins(ctx context.Context, r *record) []rule.Join {
-	if len(p.windows.machines) == 0 {
+	if len(p.windows.machines) == 0 || ByHand(r.Record.Event) {
 		return nil
 	}
 	r.asked.Do(func() {
@@ -236,13 +236,14 @@ func (p *partition) views(r *record) error {
 }
 
 // fire records the runs of windows that ended at a place in the log where the partition decides no event.
-func (p *partition) fire(pos event.Pos, all []fired) {
+func (p *partition) fire(ctx context.Context, r *record, all []fired) {
 	if len(all) == 0 {
 		return
 	}
+	pos := r.Pos
 	en := run.Entry{At: p.e.Now(), Kind: run.Fired, Pos: &pos, Revision: p.revision}
 	for _, f := range all {
-		en.Runs = append(en.Runs, p.createFired(f))
+		en.Runs = append(en.Runs, p.createFired(ctx, f, r.Record.Event))
 	}
 	p.entries = append(p.entries, en)
 	for _, c := range en.Runs {
@@ -250,8 +251,8 @@ func (p *partition) fire(pos event.Pos, all []fired) {
 	}
 }
 
-// createFired names the run of a firing. Its id is made of rule, group and window, so that it is the same whoever finds it.
-func (p *partition) createFired(f fired) run.Created {
+// createFired names the run of a firing. Its id is made of rule, group and window, so that it is the same whoever finds it; read is the event that was read.
+func (p *partition) createFired(ctx context.Context, f fired, read *event.Event) run.Created {
 	c := run.Created{
 		ID:   groupID(f.rule.Name, f.Key) + "-" + f.rule.Name + "-" + strings.ReplaceAll(f.Window, ".", "-"),
 		Rule: f.rule.Name, Key: f.Key, Event: f.Event().ID, Rest: f.Rest,
@@ -265,6 +266,7 @@ func (p *partition) createFired(f fired) run.Created {
 		c.Events = append(c.Events, run.EventRef{Part: ref.Part, ID: ref.ID, Pos: ref.Pos})
 	}
 	p.hold(&c, f.rule, p.windows.log)
+	p.causeOfFired(ctx, f, read).place(&c)
 	return c
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -66,12 +67,17 @@ func TestForEach(t *testing.T) {
 `), func(t *testing.T, w *world) {
 		var got []string
 		going, most := 0, 0
+		var mu sync.Mutex
 		w.on["note"] = func(_ context.Context, c *action.Call) (action.Outputs, error) {
+			mu.Lock()
 			going++
 			most = max(most, going)
-			time.Sleep(time.Second)
-			going--
 			got = append(got, c.Params.(*params).Target)
+			mu.Unlock()
+			time.Sleep(time.Second)
+			mu.Lock()
+			going--
+			mu.Unlock()
 			return action.Outputs{"s": c.StepID}, nil
 		}
 		r := w.ended(w.send(1))
@@ -336,5 +342,62 @@ func TestConsentNeedsThoseWhoMay(t *testing.T) {
 			t.Errorf("%s", got.State)
 		}
 		r.stop()
+	})
+}
+
+// TestRetryOfAForEachIsEachItems: an item that fails is tried again, and the others are not.
+func TestRetryOfAForEachIsEachItems(t *testing.T) {
+	rules(t, 1, ruleOf("r", onGo+`
+  steps: [{id: each, uses: do, forEach: '["a", "b"]', retry: {attempts: 3, backoff: 1s}, with: {do: count, target: "${{ run.item }}"}}]
+`), func(t *testing.T, w *world) {
+		tried := map[string]int{}
+		w.on["count"] = func(_ context.Context, c *action.Call) (action.Outputs, error) {
+			item := c.Params.(*params).Target
+			if tried[item]++; item == "b" {
+				return nil, errors.New("not b")
+			}
+			return nil, nil
+		}
+		r := w.ended(w.send(1))
+		each := r.Step(run.Main, "each")
+		if r.State != run.Failed || tried["a"] != 1 || tried["b"] != 3 || each.Attempt != 1 || each.Error != "step [1]: not b" {
+			t.Errorf("%s: %v, attempt %d, %q", r.State, tried, each.Attempt, each.Error)
+		}
+	})
+}
+
+// TestAForEachOfTooManySteps: what a run would hold is bounded, however its lists multiply.
+func TestAForEachOfTooManySteps(t *testing.T) {
+	rules(t, 1, `apiVersion: riposte.dev/v1
+kind: Workflow
+metadata: {name: w}
+spec:
+  steps: [{uses: do}, {uses: do}, {uses: do}, {uses: do}]
+---
+`+ruleOf("r", onGo+`
+  steps: [{id: each, uses: workflow/w, forEach: "1..401"}]
+`), func(t *testing.T, w *world) {
+		r := w.ended(w.send(1))
+		if r.State != run.Failed || !strings.Contains(r.Message, "a run has at most 2000") || len(r.Steps) > 2000 {
+			t.Errorf("%s with %d steps: %s", r.State, len(r.Steps), r.Message)
+		}
+	})
+}
+
+// TestARuleThatOnlyTellsWaitsForTheAlert: whoever waits to see whether people solve it must hear that they did.
+func TestARuleThatOnlyTellsWaitsForTheAlert(t *testing.T) {
+	rules(t, 1, ruleOf("r", `
+  trigger: {type: alert.firing}
+  steps: [{id: tell, uses: do}]
+  verify: {resolved: true, within: 1h}
+  onFailure: [{id: page, uses: do}]
+`), func(t *testing.T, w *world) {
+		id := alertEvent(w, "firing", "pod-1", 1) + "-r"
+		w.waits(id, run.Verifying)
+		time.Sleep(time.Minute)
+		alertEvent(w, "resolved", "pod-1", 2)
+		if r := w.ended(id); r.State != run.Succeeded {
+			t.Errorf("%s %s %s", r.State, r.Reason, r.Message)
+		}
 	})
 }

@@ -158,9 +158,10 @@ func (l *Log) makeStreams(ctx context.Context) error {
 			return fmt.Errorf("open object store %s: %w", cfg.Bucket, err)
 		}
 	}
-	active := jetstream.KeyValueConfig{Bucket: broker.ActiveBucket, Storage: jetstream.FileStorage, Replicas: replicas}
-	if _, err := js.CreateOrUpdateKeyValue(ctx, active); err != nil {
-		return fmt.Errorf("open bucket %s: %w", broker.ActiveBucket, err)
+	for _, bucket := range []string{broker.ActiveBucket, broker.MarkBucket} {
+		if _, err := js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: bucket, Storage: jetstream.FileStorage, Replicas: replicas}); err != nil {
+			return fmt.Errorf("open bucket %s: %w", bucket, err)
+		}
 	}
 	return nil
 }

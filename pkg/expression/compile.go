@@ -360,6 +360,9 @@ func (c *compiler) addRef(ref []string) {
 
 // unknownRoot explains a name that is none.
 func (c *compiler) unknownRoot(loc file.Location, name string) {
+	if msg, hint := c.schema.unknown(name); msg != "" {
+		c.fail(loc, msg, hint)
+	}
 	switch {
 	case name == "$env":
 		c.fail(loc, "$env is not available", "name the fields that are read")

@@ -36,6 +36,9 @@ type Schema struct {
 	Fields map[string]*Schema
 	// Closed makes a name that is not in Fields an error.
 	Closed bool
+	// Unknown says what is wrong with a name that is not in Fields, and what to try; without a message the usual words are
+	// said. Optional.
+	Unknown func(name string) (msg, hint string)
 }
 
 // Scope holds the roots that an expression reads: event, correlated, steps, inputs, run, probe.

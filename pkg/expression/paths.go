@@ -124,6 +124,9 @@ func (c *compiler) extend(p *path, s step) {
 	}
 	child, ok := p.schema.child(s.name)
 	if !ok {
+		if msg, hint := p.schema.unknown(s.name); msg != "" {
+			c.fail(s.loc, msg, hint)
+		}
 		prefix := strings.Join(p.ref, ".")
 		c.fail(s.loc, "unknown field "+s.name+" of "+prefix, didYouMean(prefix+".", s.name, p.schema.names()))
 	}

@@ -47,6 +47,12 @@ func CompileCondition(src string, schema *Schema) (*Program, error) {
 // Source returns the expression's text, without ${{ }}.
 func (p *Program) Source() string { return strings.TrimSpace(p.source.text()) }
 
+// Kind says what the expression's value is, as far as it is known without evaluating: nil, bool, number, string, list,
+// map, time or duration; "" where it is not.
+func (p *Program) Kind() string {
+	return [...]string{"", "nil", "bool", "number", "string", "list", "map", "time", "duration"}[p.result]
+}
+
 // Refs returns the paths that the expression reads, each from its root up to the first part that only evaluation can
 // know: ["steps", "src", "outputs", "dir"]. Each path is there once, in the order of the text.
 func (p *Program) Refs() [][]string { return p.refs }

@@ -36,6 +36,14 @@ func (s *Schema) root(name string) (child *Schema, ok bool) {
 	return child, ok
 }
 
+// unknown says what is wrong with a name that the schema does not know; "" leaves it to who asks.
+func (s *Schema) unknown(name string) (msg, hint string) {
+	if s == nil || s.Unknown == nil {
+		return "", ""
+	}
+	return s.Unknown(name)
+}
+
 // related are names that people take for each other, which no spelling distance finds.
 var related = [][]string{
 	{"service", "app", "job", "component"},

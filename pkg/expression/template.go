@@ -162,6 +162,14 @@ func (t *Template) Literal() (string, bool) {
 	return "", false
 }
 
+// Whole returns the expression that the text is alone, or nil where there is more in it.
+func (t *Template) Whole() *Program {
+	if len(t.parts) != 1 {
+		return nil
+	}
+	return t.parts[0].program
+}
+
 // Refs returns the paths that the expressions read, as Program.Refs does.
 func (t *Template) Refs() [][]string { return t.refs }
 

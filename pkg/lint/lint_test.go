@@ -222,6 +222,8 @@ func TestFindings(t *testing.T) {
 		// no-source
 		{rules("trigger: {source: \"gitlab-*\"}\nsteps: [{uses: look}]"), `no-source: no Source is named like "gitlab-*"`},
 		{rules("trigger: {source: \"g*\"}\nsteps: [{uses: look}]"), ""},
+		{rules("trigger: {source: riposte, type: \"storm.*\"}\nsteps: [{uses: look}]"), ""},
+		{rules("trigger: {source: [gh, riposte], type: emitted.deployed}\nsteps: [{uses: look}]"), ""},
 
 		// no-timeout
 		{with("[{uses: run}]"), "no-timeout: run has no timeout; write timeout: 10m"},

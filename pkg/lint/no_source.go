@@ -1,6 +1,9 @@
 package lint
 
-import "github.com/riposte-dev/riposte/pkg/rule"
+import (
+	"github.com/riposte-dev/riposte/pkg/event"
+	"github.com/riposte-dev/riposte/pkg/rule"
+)
 
 func noSource() Check {
 	return Check{
@@ -22,7 +25,7 @@ func (p *pass) noSource(r *ruleDoc, t *trigger) {
 		p.warn(r.Document, t.at, "write a document of the kind Source", "there is no Source: no event can come")
 	}
 	for _, name := range t.sources {
-		selects := false
+		selects := rule.Selected([]string{name.value}, event.OwnSource)
 		for _, s := range p.senders {
 			selects = selects || rule.Selected([]string{name.value}, s.doc.Name)
 		}

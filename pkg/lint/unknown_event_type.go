@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/rule"
 )
 
@@ -37,11 +38,17 @@ func (p *pass) unknownTypes(r *ruleDoc, t *trigger) {
 		}
 	}
 	for _, kind := range t.types {
-		if len(known) == 0 || slices.ContainsFunc(known, func(k string) bool { return rule.Selected([]string{kind.value}, k) }) {
+		if len(known) == 0 || own(t, kind.value) || slices.ContainsFunc(known, func(k string) bool { return rule.Selected([]string{kind.value}, k) }) {
 			continue
 		}
 		p.warn(r.Document, kind.at, typeHint(kind.value, known), "%s sends no events of the type %q", strings.Join(presets, ", "), kind.value)
 	}
+}
+
+// own reports whether a trigger asks for a type of what Riposte itself sends.
+func own(t *trigger, kind string) bool {
+	class, _, _ := strings.Cut(kind, ".")
+	return rule.Selected(values(t.sources), event.OwnSource) && slices.Contains([]string{"emitted", "storm", "breaker"}, class)
 }
 
 // typeHint knows that people write an action behind the type.

@@ -1,7 +1,10 @@
 package rule
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -17,7 +20,7 @@ import (
 type limitSpec struct {
 	Runs int64          `yaml:"runs" required:"true" doc:"so many runs"`
 	Per  time.Duration  `yaml:"per" required:"true" doc:"in any span of this length"`
-	By   *document.Item `yaml:"by,omitempty" doc:"expression, or a list of them, for what is counted apart; default: all runs of the rule together"`
+	By   *document.Item `yaml:"by,omitempty" doc:"expression, or a list of them, for what is counted apart; default: all runs of the rule together. Where a field of it is absent, the run is refused"`
 }
 
 type concurrencySpec struct {
@@ -54,7 +57,7 @@ type Limit struct {
 
 // Admission is what a run must be admitted for before it begins.
 type Admission struct {
-	Group  string // empty for none
+	Group  string // "" where the rule has none
 	Policy string
 	Limits []Limit
 }
@@ -67,6 +70,9 @@ func (r *Rule) Limited() bool { return len(r.limits) > 0 }
 
 // Heals reports whether the rule's steps change something, beyond telling people.
 func (r *Rule) Heals() bool { return r.heals }
+
+// AwaitsResolved reports whether the rule's runs have succeeded only when the alert that started them is resolved.
+func (r *Rule) AwaitsResolved() bool { return r.Plan.Verify != nil && r.Plan.Verify.Resolved }
 
 // AlertKey names an alert and all that would take its place after the rule's steps have replaced what it is about.
 func (r *Rule) AlertKey(e *event.Event) string {
@@ -90,6 +96,7 @@ func (r *Rule) Admission(ctx context.Context, scope *expression.Scope) (Admissio
 		v, err := r.group.eval(ctx, scope, false)
 		if err == nil {
 			a.Group, err = textOf(plain(v))
+			a.Group = cmp.Or(bounded(a.Group), `""`) // an empty text is a group too
 		}
 		if err != nil {
 			return a, fmt.Errorf("concurrency.group: %w", err)
@@ -105,13 +112,23 @@ func (r *Rule) Admission(ctx context.Context, scope *expression.Scope) (Admissio
 	return a, nil
 }
 
+// bounded returns texts of up to 256 bytes as they are, and of a longer one its beginning and its hash: a key is part of
+// requests and of what is kept for a long time.
+func bounded(text string) string {
+	if len(text) <= 256 {
+		return text
+	}
+	sum := sha256.Sum256([]byte(text))
+	return strings.ToValidUTF8(text[:96], "") + "…sha256:" + hex.EncodeToString(sum[:])
+}
+
 // limitKey is what runs count for together: rule, limit and the values of its `by`.
 func (r *Rule) limitKey(ctx context.Context, n int, scope *expression.Scope) (string, error) {
 	key, err := groupKey(ctx, r.limits[n].by, scope)
 	if err != nil {
 		return "", err
 	}
-	text, _ := json.Marshal([]any{r.Name, n, key}) // texts and a number
+	text, _ := json.Marshal([]any{r.Name, n, bounded(key)}) // texts and a number
 	return string(text), nil
 }
 
@@ -141,43 +158,51 @@ func (r *Rule) Expect(ctx context.Context, scope *expression.Scope, probe run.Va
 	return run.Unknown, r.expect.Source() + " is absent"
 }
 
-// bounds compiles limits and concurrency.
+// maxLimits is how many limits a rule can have: each is asked for by every run.
+const maxLimits = 20
+
+// bounds compiles limits and concurrency, which are asked before the first step.
 func (l *loader) bounds(c *stepCompiler, spec *ruleSpec) {
-	d, r := c.doc, c.noted
-	roots := &expression.Schema{Closed: true, Fields: c.roots}
-	for i, s := range spec.Limits {
-		item := d.Spec.Get("limits").Elements[i]
-		if s.Runs < 1 && item.Get("runs") != nil {
-			l.problem(d.file, item.Get("runs"), "mode: observe lets a rule do nothing", "limits[%d].runs is %d, and must be at least 1", i, s.Runs)
-		}
-		if s.Per <= 0 && item.Get("per") != nil {
-			l.problem(d.file, item.Get("per"), "", "limits[%d].per must be longer than nothing", i)
-		}
-		r.limits = append(r.limits, limit{int(s.Runs), s.Per, l.keys(c, s.By, roots)})
-	}
+	l.limits(c, spec.Limits, c.doc.Spec.Get("limits"))
 	if spec.Concurrency == nil {
 		return
 	}
-	group := d.Spec.Get("concurrency").Get("group")
+	group := c.doc.Spec.Get("concurrency").Get("group")
 	if spec.Concurrency.Group == "" {
 		if group != nil && group.Any() == "" {
-			l.problem(d.file, group, "", "concurrency.group is empty")
+			l.problem(c.doc.file, group, "", "concurrency.group is empty")
 		}
 		return
 	}
-	r.policy = spec.Concurrency.Policy
-	reads := &step{}
-	r.group, _ = c.value(reads, group, "concurrency.group", roots)
-	r.groupText = spec.Concurrency.Group
-	if len(reads.reads) > 0 {
-		l.problem(d.file, group, "", "concurrency.group is asked before the first step, and can't read steps")
+	c.noted.policy = spec.Concurrency.Policy
+	c.noted.groupText = spec.Concurrency.Group
+	c.noted.group, _ = c.value(&step{}, group, "concurrency.group", l.eventSchema(c.roots))
+}
+
+func (l *loader) limits(c *stepCompiler, specs []limitSpec, at *document.Item) {
+	if len(specs) > maxLimits {
+		l.problem(c.doc.file, at, "", "%d limits, and a rule has at most %d", len(specs), maxLimits)
+		return
+	}
+	for i, s := range specs {
+		item, name := at.Elements[i], fmt.Sprintf("limits[%d]", i)
+		if runs := item.Get("runs"); isWhole(runs) && s.Runs < 1 {
+			l.problem(c.doc.file, runs, "mode: observe lets a rule do nothing", "%s.runs is %d, and must be at least 1", name, s.Runs)
+		}
+		if per := item.Get("per"); isNothing(per) {
+			l.problem(c.doc.file, per, "", "%s.per must be longer than nothing", name)
+		}
+		c.noted.limits = append(c.noted.limits, limit{int(s.Runs), s.Per, l.keys(c, s.By, name+".by")})
 	}
 }
 
 // keys compiles an expression or a list of them.
-func (l *loader) keys(c *stepCompiler, item *document.Item, schema *expression.Schema) []*expression.Program {
+func (l *loader) keys(c *stepCompiler, item *document.Item, field string) []*expression.Program {
 	if item == nil {
 		return nil
+	}
+	if item.Kind == document.List && len(item.Elements) == 0 {
+		l.problem(c.doc.file, item, "leave it out to count all runs of the rule together", "%s is empty", field)
 	}
 	list := item.Elements
 	if item.Kind != document.List {
@@ -185,13 +210,19 @@ func (l *loader) keys(c *stepCompiler, item *document.Item, schema *expression.S
 	}
 	var out []*expression.Program
 	for _, i := range list {
-		if p := c.expressionIn(i, "by", schema); p != nil {
+		if p := l.expressionIn(c.doc.file, i, field, l.eventSchema(c.roots)); p != nil {
 			c.noted.noteReads(p.Refs())
+			c.noted.stepsAsk = c.noted.stepsAsk || p.CallsChanged()
 			out = append(out, p)
 		}
 	}
 	return out
 }
+
+const (
+	shortestEvery = time.Second // between two looks
+	mostAttempts  = 20          // at the steps of a rule that verifies
+)
 
 // verify compiles how it is found out that the problem is gone.
 func (c *stepCompiler) verify(spec *verifySpec, item *document.Item) *run.Verify {
@@ -200,28 +231,44 @@ func (c *stepCompiler) verify(spec *verifySpec, item *document.Item) *run.Verify
 	}
 	v := &run.Verify{
 		Resolved: spec.Resolved, Every: orDefault(spec.Every, 30*time.Second), For: spec.For, Within: orDefault(spec.Within, 15*time.Minute),
-		Attempts: int(max(1, spec.Attempts)), Backoff: orDefault(spec.Backoff, time.Minute),
+		Attempts: int(max(1, spec.Attempts)), Backoff: spec.Backoff,
 	}
-	at := func(name string) *document.Item { return orItem(item.Get(name), item) }
-	if spec.Attempts < 0 || spec.Attempts > 20 {
-		c.problem(c.doc.file, at("attempts"), "", "verify.attempts is %d, and must be 1 to 20", spec.Attempts)
+	if item.Get("backoff") == nil {
+		v.Backoff = time.Minute
+	}
+	for _, name := range []string{"within", "timeout"} {
+		c.longer(c.doc.file, item, name)
+	}
+	if spec.Every > 0 && spec.Every < shortestEvery || spec.Every == 0 && isNothing(item.Get("every")) {
+		c.problem(c.doc.file, item.Get("every"), "", "verify.every is %s, and must be at least %s", spec.Every, shortestEvery)
+	}
+	if i := item.Get("attempts"); isWhole(i) && (spec.Attempts < 1 || spec.Attempts > mostAttempts) {
+		c.problem(c.doc.file, i, "", "verify.attempts is %d, and must be 1 to %d", spec.Attempts, mostAttempts)
 	}
 	if v.For > v.Within {
-		c.problem(c.doc.file, at("for"), "", "verify.for is %s, longer than within, which is %s: it could never be verified", v.For, v.Within)
+		c.problem(c.doc.file, orItem(item.Get("for"), item), "", "verify.for is %s, longer than within, which is %s: it could never be verified", v.For, v.Within)
 	}
 	if looks := v.Within / v.Every; looks > maxLooks {
-		c.problem(c.doc.file, at("every"), "", "verify.every is %s, and makes %d looks in the %s of within: at most %d are possible", v.Every, looks, v.Within, maxLooks)
+		c.problem(c.doc.file, orItem(item.Get("every"), item), "", "verify.every is %s, and makes %d looks in the %s of within: at most %d are possible", v.Every, looks, v.Within, maxLooks)
 	}
 	switch {
 	case spec.Resolved && (spec.Uses != "" || spec.With != nil || spec.Expect != nil):
 		c.problem(c.doc.file, item, "write one of them", "verify has resolved and a probe")
 	case spec.Resolved:
-	case spec.Uses == "":
-		c.problem(c.doc.file, item, "write resolved: true, or uses, with and expect", "verify says nothing that could be found out")
-	default:
+		c.resolved(item)
+	case spec.Uses != "":
 		c.probe(v, spec, item)
+	case item.Get("uses").Any() == nil && (item.Get("resolved").Any() == nil || item.Get("resolved").Any() == false):
+		c.problem(c.doc.file, item, "write resolved: true, or uses, with and expect", "verify says nothing that could be found out")
 	}
 	return v
+}
+
+// resolved looks whether there is an alert that could be resolved: the one event that starts the run.
+func (c *stepCompiler) resolved(item *document.Item) {
+	if c.noted.correlation != nil {
+		c.problem(c.doc.file, item.Get("resolved"), "verify with a probe: uses, with and expect", "verify.resolved knows the alert that alone starts a run, and this rule correlates")
+	}
 }
 
 func orDefault(d, otherwise time.Duration) time.Duration {
@@ -240,34 +287,29 @@ func (c *stepCompiler) probe(v *run.Verify, spec *verifySpec, item *document.Ite
 	plan := run.StepPlan{ID: probeID, Uses: spec.Uses, Timeout: orDefault(spec.Timeout, time.Minute)}
 	s := &step{grant: c.grants[c.doc.file]}
 	c.grantUses(item, spec.Uses)
-	with := spec.With
-	if with == nil {
-		with = &document.Item{Kind: document.Map, Line: item.Line, Column: item.Column}
-	}
-	if with.Kind != document.Map {
-		c.problem(c.doc.file, with, "", "verify.with must be a map of parameters")
-		return
-	}
 	if strings.HasPrefix(spec.Uses, "workflow/") {
-		c.problem(c.doc.file, item.Get("uses"), "", "verify.uses must be an action")
+		c.problem(c.doc.file, item.Get("uses"), "use the action that the workflow asks with", "verify.uses must be an action, and not a workflow")
 		return
 	}
-	if !c.useAction(s, stepSpec{Uses: spec.Uses}, item, with, c.schema(), &plan) {
-		return
+	outputs := &expression.Schema{} // of a probe that is wrong, anything can be expected
+	if with := c.withOf(spec.With, item, "verify.with"); with != nil && c.useAction(s, stepSpec{Uses: spec.Uses}, item, with, c.schema(), &plan) {
+		if s.action.Changes {
+			c.problem(c.doc.file, item.Get("uses"), "", "verify.uses: %s changes something, and is asked again and again", spec.Uses)
+		}
+		c.into[stepKey{run.Verification, probeID}] = s
+		v.Probe = plan
+		outputs = outputSchema(s.action).Fields["outputs"]
 	}
-	if s.action.Changes {
-		c.problem(c.doc.file, item.Get("uses"), "", "verify.uses: %s changes something, and is asked again and again", spec.Uses)
-	}
-	c.into[stepKey{run.Verification, probeID}] = s
-	v.Probe = plan
 	schema := c.schema()
-	schema.Fields["probe"] = &expression.Schema{Closed: true, Fields: map[string]*expression.Schema{"outputs": outputSchema(s.action).Fields["outputs"]}}
+	schema.Fields["probe"] = &expression.Schema{Closed: true, Fields: map[string]*expression.Schema{"outputs": outputs}}
 	if spec.Expect == nil {
-		c.problem(c.doc.file, item, "write expect: a condition over probe.outputs", "verify does not say what to expect")
+		if item.Get("expect") == nil {
+			c.problem(c.doc.file, item, "write expect: a condition over probe.outputs", "verify does not say what to expect")
+		}
 		return
 	}
 	if p := c.condition(c.doc.file, spec.Expect, "expect", schema); p != nil {
-		c.note(s, p.Refs(), p.CallsChanged())
+		c.note(s, spec.Expect, p.Refs(), p.CallsChanged())
 		c.noted.expect = p
 	}
 }

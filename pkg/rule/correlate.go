@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/correlate"
@@ -234,7 +233,7 @@ func (l *loader) part(d doc, spec *partSpec, item *document.Item, by *document.I
 		l.problem(d.file, item.Get("as"), "", "as: %q is not letters, digits and _, or it is events or key, which correlated has already", spec.As)
 	}
 	if spec.When != nil {
-		p.when = l.condition(d.file, spec.When, "when", l.schema(nil, nil))
+		p.when = l.condition(d.file, spec.When, "when", l.eventSchema(nil))
 	}
 	if spec.By != nil {
 		by = spec.By
@@ -262,17 +261,7 @@ func (l *loader) by(file string, item *document.Item) []*expression.Program {
 }
 
 func (l *loader) expression(file string, i *document.Item, field string) *expression.Program {
-	text, ok := i.Value.(string)
-	if !ok || strings.TrimSpace(text) == "" {
-		l.problem(file, i, "", "%s must be an expression", field)
-		return nil
-	}
-	p, err := expression.Compile(text, l.schema(nil, nil))
-	if err != nil {
-		l.compileProblem(file, i, field, err)
-		return nil
-	}
-	return p
+	return l.expressionIn(file, i, field, l.eventSchema(nil))
 }
 
 func (l *loader) flapping(d doc, out *Correlation, c *correlateSpec, item *document.Item) {

@@ -158,7 +158,7 @@ func TestWhatCorrelateCantSay(t *testing.T) {
 		"parts[1]: the name \"deploy\"": strings.Replace(deployThenAlert, "as: alert", "as: deploy", 1),
 		"unknown field labls":           strings.Replace(deployThenAlert, "event.alert.labels", "event.alert.labls", 1),
 		"by must be an expression":      "  trigger: {source: github}\n  correlate: {count: 2, within: 1h, by: 3}\n  steps: [{uses: do}]\n",
-		"unknown name correlated":       "  trigger: {source: github}\n  steps: [{uses: do, with: {any: \"${{ correlated.key }}\"}}]\n",
+		"correlated can't be read here": "  trigger: {source: github}\n  steps: [{uses: do, with: {any: \"${{ correlated.key }}\"}}]\n",
 		"flapping: changes: must be":    "  trigger: {source: github}\n  correlate: {flapping: 1, within: 1h}\n  steps: [{uses: do}]\n",
 	} {
 		_, err := rule.Load(correlating(spec), options())

@@ -20,9 +20,10 @@ const (
 	alertPer  = time.Hour
 )
 
-// AlertOf is what a run that answers an alert knows of it at first; nil where it answers none or changes nothing.
+// AlertOf is what a run that answers an alert knows of it at first; nil where it answers none, or neither changes anything
+// nor waits for the alert to be resolved.
 func (r *Rule) AlertOf(e *event.Event) *run.Alert {
-	if e == nil || e.Alert == nil || e.Alert.Status != "firing" || !r.heals {
+	if e == nil || e.Alert == nil || e.Alert.Status != "firing" || !r.heals && !r.AwaitsResolved() {
 		return nil
 	}
 	return &run.Alert{Key: r.AlertKey(e), Firing: []string{e.Alert.Fingerprint}}
@@ -46,7 +47,7 @@ func (r *Rule) AdmissionFor(ctx context.Context, of *run.Run, scope *expression.
 		return a, run.ReasonStepFailed, err
 	}
 	a = gate.Admission{
-		Run: of.ID, Attempt: GateAttempt(of), Rule: of.Rule, Group: in.Group, Policy: gate.Policy(in.Policy), Heals: of.Alert != nil,
+		Run: of.ID, Attempt: GateAttempt(of), Rule: of.Rule, Group: in.Group, Policy: gate.Policy(in.Policy), Heals: of.Alert != nil && r.heals,
 	}
 	for _, l := range in.Limits {
 		a.Limits = append(a.Limits, gate.Limit{Key: l.Key, Runs: l.Runs, Per: l.Per})

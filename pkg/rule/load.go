@@ -80,16 +80,19 @@ type triggerSpec struct {
 
 type stepSpec struct {
 	ID              string           `yaml:"id,omitempty" doc:"name for steps.ID; default: step and its number"`
-	Uses            string           `yaml:"uses" required:"true" doc:"the action"`
-	With            *document.Item   `yaml:"with,omitempty" doc:"the action's parameters"`
+	Uses            string           `yaml:"uses" required:"true" doc:"the action, or workflow/NAME"`
+	With            *document.Item   `yaml:"with,omitempty" doc:"the action's parameters, or the workflow's inputs"`
 	If              *document.Item   `yaml:"if,omitempty" doc:"condition; the step is skipped unless it is true"`
 	Needs           document.Strings `yaml:"needs,omitempty" doc:"steps above that must have ended, beside those that the step reads; default: the one above, [] is none"`
-	Retry           *retrySpec       `yaml:"retry,omitempty" doc:"further attempts when the step fails"`
-	Timeout         time.Duration    `yaml:"timeout,omitempty" doc:"of one attempt"`
-	ContinueOnError bool             `yaml:"continueOnError,omitempty" doc:"go on when the step fails"`
+	Retry           *retrySpec       `yaml:"retry,omitempty" doc:"further attempts when the step fails; of a forEach: each item's own"`
+	Timeout         time.Duration    `yaml:"timeout,omitempty" doc:"of one attempt; of a forEach: of one attempt at an item"`
+	ContinueOnError bool             `yaml:"continueOnError,omitempty" doc:"go on when the step fails; of a forEach: when an item of it fails, which ends the forEach"`
 	OnInterrupt     string           `yaml:"onInterrupt,omitempty" enum:"retry,fail" doc:"what to do with a step that a crash or a stop cut off; default: as the action says"`
 	ForEach         *document.Item   `yaml:"forEach,omitempty" doc:"expression for a list, or {in: expression, parallel: n}: the step is made for each item, which is run.item and has the number run.index; outputs.items are the outputs of each"`
 }
+
+// id is the step's name; n is its number in the list, from 0.
+func (s *stepSpec) id(n int) string { return cmp.Or(s.ID, fmt.Sprintf("step%d", n+1)) }
 
 type retrySpec struct {
 	Attempts   int64            `yaml:"attempts" required:"true" doc:"in all, up to 100"`
@@ -109,6 +112,7 @@ type loader struct {
 
 	compiling []string               // workflows that are being compiled, from the outermost
 	grants    map[string]grant.Grant // by file
+	paths     map[string]string      // by file: its path in the rules repository
 	denied    map[string]error       // of targets that may not be
 }
 
@@ -122,7 +126,7 @@ type doc struct {
 func Load(files []File, o Options) (*Set, error) {
 	files = slices.Clone(files)
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
-	l := &loader{opts: o, places: map[string]string{}, grants: map[string]grant.Grant{}, denied: map[string]error{}, event: eventFields(), set: &Set{
+	l := &loader{opts: o, places: map[string]string{}, grants: map[string]grant.Grant{}, paths: map[string]string{}, denied: map[string]error{}, event: eventFields(), set: &Set{
 		Digest: digest(files), Files: files, Sources: map[string]*Source{}, Targets: map[string]action.Target{}, Workflows: map[string]*Workflow{}, byName: map[string]*Rule{},
 	}}
 	l.set.Revision = cmp.Or(o.Revision, l.set.Digest)
@@ -186,7 +190,7 @@ func (l *loader) read(files []File) error {
 		return fmt.Errorf("reading the rules was stopped at %s: %w", files[at].Path, err)
 	}
 	for i, part := range parts {
-		l.grants[files[i].Path] = l.opts.grantOf(files[i])
+		l.grants[files[i].Path], l.paths[files[i].Path] = l.opts.grantOf(files[i]), files[i].place()
 		l.problems = append(l.problems, part.problems...)
 		for _, d := range part.docs {
 			if l.known(d) {
@@ -377,7 +381,7 @@ func (l *loader) sourceEnv(d doc) source.Env {
 	return source.Env{
 		Name: d.Metadata.Name, Secret: l.opts.Secret, Now: l.opts.Now,
 		Compile: func(text string) (func(*event.Event) (any, error), error) {
-			p, err := expression.Compile(text, l.schema(nil, nil))
+			p, err := expression.Compile(text, l.eventSchema(nil))
 			if err != nil {
 				return nil, err
 			}
@@ -502,7 +506,7 @@ func (l *loader) rule(d doc) {
 		return
 	}
 	r := &Rule{
-		Name: d.Metadata.Name, File: d.file, Line: d.item.Line, Labels: d.Metadata.Labels, Mode: spec.Mode,
+		Name: d.Metadata.Name, File: d.file, Path: l.paths[d.file], Line: d.item.Line, Labels: d.Metadata.Labels, Mode: spec.Mode,
 		steps: map[stepKey]*step{}, targets: l.set.Targets,
 	}
 	if r.Mode == "" {
@@ -513,7 +517,7 @@ func (l *loader) rule(d doc) {
 		r.trigger = l.triggerOf(d.file, spec.Trigger, d.Spec.Get("trigger"))
 	}
 	if spec.When != nil {
-		r.when = l.condition(d.file, spec.When, "when", l.schema(nil, nil))
+		r.when = l.condition(d.file, spec.When, "when", l.eventSchema(nil))
 	}
 	l.correlation(d, r, &spec)
 	if spec.Trigger == nil && (r.correlation == nil || len(r.correlation.Spec.Parts) == 0) {
@@ -522,12 +526,20 @@ func (l *loader) rule(d doc) {
 	if steps := d.Spec.Get("steps"); steps != nil && steps.Kind == document.List && len(steps.Elements) == 0 {
 		l.problem(d.file, steps, "", "steps is empty: a rule does something")
 	}
+	for _, name := range []string{"correlate", "concurrency", "verify"} {
+		if i := d.Spec.Get(name); i != nil && i.Kind == document.Scalar && i.Value == nil {
+			l.problem(d.file, keyOf(d.Spec, name), "leave it out where nothing is meant", "%s is empty", name)
+		}
+	}
 	c := newStepCompiler(l, d, r)
 	r.Plan.Steps = c.steps(run.Main, spec.Steps, d.Spec.Get("steps"))
 	r.Plan.Verify = c.verify(spec.Verify, d.Spec.Get("verify"))
+	main := maps.Clone(c.readable) // what a step of onFailure came to is not known in finally
 	r.Plan.OnFailure = c.steps(run.OnFailure, spec.OnFailure, d.Spec.Get("onFailure"))
+	c.readable, c.elsewhere = main, ids(spec.OnFailure)
 	r.Plan.Finally = c.steps(run.Finally, spec.Finally, d.Spec.Get("finally"))
 	r.Plan.Timeout = spec.Timeout
+	l.longer(d.file, d.Spec, "timeout")
 	r.Plan.Approve = r.Mode == "approve"
 	l.bounds(c, &spec)
 	r.heals, r.replaces = c.changes(r.Plan.Steps)

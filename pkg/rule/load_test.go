@@ -139,7 +139,7 @@ func TestWhatIsWrongIsSaidWithItsPlace(t *testing.T) {
 		{"a step below", ruleDoc(trigger + "  steps: [{id: a, uses: do, with: {any: \"${{ steps.b.outputs.dir }}\"}}, {id: b, uses: do}]\n"), "steps.b"},
 		{"an output there is not", ruleDoc(trigger + "  steps: [{id: a, uses: do}, {id: b, uses: do, with: {any: \"${{ steps.a.outputs.dirr }}\"}}]\n"), "dirr"},
 		{"step twice", ruleDoc(trigger + "  steps: [{id: a, uses: do}, {id: a, uses: do}]\n"), "step a is there already"},
-		{"needs what is below", ruleDoc(trigger + "  steps: [{id: a, uses: do, needs: [b]}, {id: b, uses: do}]\n"), `no step "b" above`},
+		{"needs what is below", ruleDoc(trigger + "  steps: [{id: a, uses: do, needs: [b]}, {id: b, uses: do}]\n"), "step b stands below"},
 		{"the action's own check", ruleDoc(trigger + "  steps: [{uses: do, with: {command: [a], script: b}}]\n"), "exclude each other"},
 		{"undeclared secret", strings.Replace(githubDoc, "secret: s", "secret: undeclared", 1), "not declared"},
 		{"a variable outside --dev", strings.Replace(githubDoc, "secret: s", "env: HOME", 1), "serve --dev"},
@@ -348,6 +348,12 @@ func TestRevisionNamesTheContentAlone(t *testing.T) {
 
 func FuzzLoad(f *testing.F) {
 	f.Add([]byte(ruleDoc("  trigger: {source: github}\n  when: event.type == \"push\"\n  steps: [{uses: do, with: {any: \"${{ event.id }}\"}}]\n")))
+	f.Add([]byte(workflowDoc("w", "  inputs: {a: {type: int, default: 1}}\n  timeout: 1m\n  steps: [{uses: do, with: {n: \"${{ inputs.a }}\"}}]\n  outputs: {b: {type: map, value: {c: \"${{ steps.step1.outputs.dir }}\"}}}\n") +
+		ruleDoc("  trigger: {type: push}\n  mode: approve\n  limits: [{runs: 1, per: 1h, by: [event.source]}]\n  concurrency: {group: a, policy: cancel}\n"+
+			"  steps: [{id: w, uses: workflow/w, needs: [], forEach: {in: [1], parallel: 2}, if: run.item == 1}, {uses: do, retry: {attempts: 2, on: timeout}}]\n"+
+			"  verify: {uses: do, expect: probe.outputs.dir == \"\", for: 1m}\n  onFailure: [{uses: do}]\n  finally: [{uses: do}]\n")))
+	f.Add([]byte(workflowDoc("a", "  steps: [{uses: workflow/b}]\n") + workflowDoc("b", "  steps: [{uses: workflow/a, forEach: [[]]}]\n")))
+	f.Add([]byte(ruleDoc("  trigger: {}\n  verify: {resolved: true}\n  limits:\n  concurrency:\n  steps: [{uses: do, forEach: , needs: , retry: , with: }]\n  finally: [3]\n")))
 	f.Add([]byte("a: &a [*a]"))
 	f.Add([]byte("\xef\xbb\xbfkind: Rule\r\n"))
 	o := options()
@@ -358,6 +364,15 @@ func FuzzLoad(f *testing.F) {
 		}
 		if set != nil {
 			set.Match(t.Context(), push(`{"n":1}`), time.Unix(0, 0))
+			for _, r := range set.Rules {
+				scope := rule.EventScope(push(`{"n":1}`), time.Unix(0, 0))
+				_, _ = r.Admission(t.Context(), scope)
+				for _, s := range r.Plan.Steps {
+					_, _ = r.Items(t.Context(), run.Main, s.ID, scope)
+					_, _ = r.Inputs(t.Context(), run.Main, s.ID, scope)
+					_, _, _ = r.With(t.Context(), run.Main, s.ID, scope)
+				}
+			}
 		}
 	})
 }

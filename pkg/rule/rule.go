@@ -102,9 +102,10 @@ type Rate struct {
 type Rule struct {
 	Name   string
 	File   string
+	Path   string // of the file in the rules repository, by which grants and approvals hold
 	Line   int
 	Labels map[string]string
-	Mode   string // auto or observe
+	Mode   string // auto, approve or observe
 	Plan   run.Plan
 
 	trigger trigger

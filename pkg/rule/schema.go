@@ -41,40 +41,6 @@ func closed(names []string) *expression.Schema {
 	return s
 }
 
-// schema says what an expression may read: event, and in steps also run, the steps above, and what was correlated.
-func (l *loader) schema(steps map[string]*expression.Schema, correlated *expression.Schema) *expression.Schema {
-	root := &expression.Schema{Closed: true, Fields: map[string]*expression.Schema{"event": l.event}}
-	if correlated != nil {
-		root.Fields["correlated"] = correlated
-	}
-	if steps != nil {
-		root.Fields["steps"] = &expression.Schema{Closed: true, Fields: maps.Clone(steps)}
-		root.Fields["run"] = closed([]string{"id", "rule", "attempt", "state", "reason", "message", "url"})
-	}
-	return root
-}
-
-// outputSchema says what can be read of a step with the action.
-func outputSchema(def action.Definition) *expression.Schema {
-	s := &expression.Schema{Closed: true, Fields: map[string]*expression.Schema{"state": nil, "error": nil, "outputs": nil}}
-	if def.Outputs == nil {
-		return s
-	}
-	t := reflect.TypeOf(def.Outputs)
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	if t.Kind() != reflect.Struct {
-		return s
-	}
-	outputs := &expression.Schema{Closed: true, Fields: map[string]*expression.Schema{}}
-	for _, name := range document.Names(reflect.New(t).Interface()) {
-		outputs.Fields[name] = nil
-	}
-	s.Fields["outputs"] = outputs
-	return s
-}
-
 // Schemas returns JSON Schemas by the name of their file: one for each kind, source type and action.
 func Schemas(sources source.Registry, actions action.Registry) map[string]map[string]any {
 	out := map[string]map[string]any{}
@@ -82,6 +48,7 @@ func Schemas(sources source.Registry, actions action.Registry) map[string]map[st
 		doc := document.JSONSchema(&envelope{})
 		props, _ := doc["properties"].(map[string]any)
 		s := document.JSONSchema(spec)
+		describeForEach(s)
 		if kind == "source" || kind == "target" {
 			s["additionalProperties"] = true // the type's own fields
 		}
@@ -96,6 +63,21 @@ func Schemas(sources source.Registry, actions action.Registry) map[string]map[st
 		out["action-"+name] = document.JSONSchema(d.Params)
 	}
 	return out
+}
+
+// describeForEach completes a schema below which steps stand: a forEach has three forms.
+func describeForEach(s map[string]any) {
+	for name, v := range s {
+		below, ok := v.(map[string]any)
+		if !ok {
+			continue
+		}
+		if name == "forEach" {
+			below["anyOf"] = []any{map[string]any{"type": "string"}, map[string]any{"type": "array"}, document.JSONSchema(&forEachSpec{})}
+			continue
+		}
+		describeForEach(below)
+	}
 }
 
 // Reference returns the reference pages by the name of their file.
@@ -126,6 +108,14 @@ func actionPage(name string, d action.Definition) string {
 		interrupted = "is made again"
 	}
 	page += "A step that is cut off " + interrupted + ", unless `onInterrupt` says otherwise."
+	switch {
+	case d.Tells:
+		page += " It tells, and does not count as changing something: it needs no consent, has no target, and waits for nobody."
+	case d.Changes && d.Target != nil:
+		page += " It changes something: its target is " + d.TargetDoc + "."
+	case d.Changes:
+		page += " It changes something, and has no target."
+	}
 	if d.Fenced != "" {
 		page += " Protection from a stale owner: " + d.Fenced
 	}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -13,7 +15,9 @@ import (
 	"github.com/riposte-dev/riposte/pkg/document"
 	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/expression"
+	"github.com/riposte-dev/riposte/pkg/grant"
 	"github.com/riposte-dev/riposte/pkg/run"
+	"github.com/riposte-dev/riposte/pkg/source"
 )
 
 // maxDepth is how many workflows may stand in one another.
@@ -31,15 +35,19 @@ type Workflow struct {
 	steps   map[stepKey]*step
 	outputs map[string]output
 	timeout time.Duration
+	grant   grant.Grant // of the file that it is written in
 	depth   int
+	denied  map[string]error // of targets that may not be
+	size    int              // its steps, with those of the workflows that it uses
+	broken  bool             // what is wrong with it is told, so that nothing of it can be used
 }
 
 // Input is what a workflow is given.
 type Input struct {
-	Type        string
+	Type        string // string, int, float, bool, list or map
 	Description string
 	Required    bool
-	Default     any
+	Default     any // where it is not required
 }
 
 type output struct {
@@ -78,49 +86,71 @@ func (l *loader) workflow(name string) *Workflow {
 	l.compiling = append(l.compiling, name)
 	defer func() { l.compiling = l.compiling[:len(l.compiling)-1] }()
 
-	w := &Workflow{Name: name, File: d.file, Line: d.item.Line, Inputs: map[string]Input{}, steps: map[stepKey]*step{}, outputs: map[string]output{}, depth: 1}
+	w := &Workflow{
+		Name: name, File: d.file, Line: d.item.Line, Inputs: map[string]Input{}, steps: map[stepKey]*step{}, outputs: map[string]output{},
+		grant: l.grants[d.file], denied: l.denied, depth: 1,
+	}
 	l.set.Workflows[name] = w
 	var spec workflowSpec
+	told := len(l.problems)
+	defer func() { w.broken = w.broken || len(l.problems) > told }()
 	if l.decode(d.file, d.Spec, &spec); d.Spec.Kind != document.Map {
 		return w
 	}
 	w.timeout = spec.Timeout
-	l.inputs(d, w, &spec)
-	c := &stepCompiler{loader: l, doc: d, into: w.steps, outputs: map[string]*expression.Schema{}, roots: map[string]*expression.Schema{
-		"inputs": closed(slices.Sorted(maps.Keys(w.Inputs))),
-	}}
+	l.longer(d.file, d.Spec, "timeout")
+	c := &stepCompiler{loader: l, doc: d, into: w.steps, inputs: w.Inputs, readable: map[string]readable{}}
+	c.inputsOf(w, &spec)
+	c.roots = map[string]*expression.Schema{"inputs": closed(slices.Sorted(maps.Keys(w.Inputs)))}
 	steps := d.Spec.Get("steps")
 	if steps != nil && steps.Kind == document.List && len(steps.Elements) == 0 {
 		l.problem(d.file, steps, "", "steps is empty: a workflow does something")
 	}
 	w.plans = c.steps(run.Main, spec.Steps, steps)
+	w.size, w.broken = c.total, c.broken
 	for _, s := range w.steps {
 		if s.workflow != nil {
 			w.depth = max(w.depth, s.workflow.depth+1)
 		}
 	}
-	if w.depth > maxDepth {
-		l.problem(d.file, steps, "", "workflows stand %d deep in one another, and at most %d may", w.depth, maxDepth)
-	}
 	c.outputsOf(w, &spec)
 	return w
 }
 
-func (l *loader) inputs(d doc, w *Workflow, spec *workflowSpec) {
+func (c *stepCompiler) inputsOf(w *Workflow, spec *workflowSpec) {
+	all := c.doc.Spec.Get("inputs")
 	for name, in := range spec.Inputs {
-		item := d.Spec.Get("inputs").Get(name)
 		if !isStepID(name) {
-			l.problem(d.file, keyOf(d.Spec.Get("inputs"), name), "", "input %q is not letters, digits and _", name)
+			c.problem(c.doc.file, keyOf(all, name), "", "input %q is not letters, digits and _", name)
 		}
 		out := Input{Type: in.Type, Description: in.Description, Required: in.Default == nil}
 		if in.Default != nil {
-			var err error
-			if out.Default, err = typed(in.Type, in.Default.Any()); err != nil && in.Type != "" {
-				l.problem(d.file, item.Get("default"), "", "default of input %s: %v", name, err)
-			}
+			out.Default = c.defaultOf(name, &in)
 		}
 		w.Inputs[name] = out
 	}
+}
+
+// defaultOf is the value of an input that is not given: written out, since nothing is known that it could be made of.
+func (c *stepCompiler) defaultOf(name string, in *inputSpec) any {
+	if holdsExpression(in.Default) {
+		c.problem(c.doc.file, in.Default, "hand it over in with, or write the expression into the step", "default of input %s must not hold ${{ }}", name)
+		return nil
+	}
+	v, err := typed(in.Type, in.Default.Any())
+	if err != nil {
+		c.problem(c.doc.file, in.Default, "", "default of input %s: %v", name, err)
+	}
+	c.checkSecrets(secretsIn(v), in.Default)
+	return v
+}
+
+func holdsExpression(i *document.Item) bool {
+	if text, ok := i.Value.(string); ok {
+		return expression.HasExpression(text)
+	}
+	return slices.ContainsFunc(i.Elements, holdsExpression) ||
+		slices.ContainsFunc(i.Members, func(m document.Member) bool { return holdsExpression(m.Item) })
 }
 
 func (c *stepCompiler) outputsOf(w *Workflow, spec *workflowSpec) {
@@ -130,34 +160,40 @@ func (c *stepCompiler) outputsOf(w *Workflow, spec *workflowSpec) {
 			c.problem(c.doc.file, keyOf(c.doc.Spec.Get("outputs"), name), "", "output %q is not letters, digits and _", name)
 		}
 		if out.Value == nil {
-			continue
+			continue // which is told
 		}
 		t, known := c.value(&step{}, out.Value, "outputs."+name, c.schema())
-		if _, unknown := known.Value.(document.Unknown); !unknown && t.text == nil && t.members == nil && t.list == nil {
-			if _, err := typed(out.Type, t.literal); err != nil {
-				c.problem(c.doc.file, item.Get("value"), "", "output %s: %v", name, err)
-			}
+		if err := c.fits(out.Type, t, known); err != nil {
+			c.problem(c.doc.file, item.Get("value"), "", "output %s: %v", name, err)
 		}
 		w.outputs[name] = output{out.Type, t}
 	}
 }
 
+// fits says why a value can't be of a type, as far as that is known before any event.
+func (c *stepCompiler) fits(typ string, t *template, known *document.Item) error {
+	if kind := c.kindOf(t); !mayBe(kind, typ) {
+		return fmt.Errorf("it must be of type %s, and is of type %s", typ, kind)
+	}
+	if _, unknown := known.Value.(document.Unknown); unknown || !t.constant() {
+		return nil
+	}
+	_, err := typed(typ, known.Any())
+	return err
+}
+
 // useWorkflow compiles a step that uses a workflow.
 func (c *stepCompiler) useWorkflow(s *step, name string, spec stepSpec, item, with *document.Item, schema *expression.Schema, plan *run.StepPlan) bool {
-	if i := slices.Index(c.compiling, name); i >= 0 {
-		chain := append(slices.Clone(c.compiling[i:]), name)
-		c.problem(c.doc.file, item.Get("uses"), "", "workflow %s uses itself: %s", name, strings.Join(chain, " → "))
+	known := c.with(s, with, schema, nil)
+	if spec.OnInterrupt != "" {
+		c.problem(c.doc.file, item.Get("onInterrupt"), "write it at the steps of the workflow", "onInterrupt says nothing of a workflow, whose steps are cut off one by one")
+	}
+	w := c.workflowAt(name, item.Get("uses"))
+	if w == nil || w.broken {
+		c.broken = true
 		return false
 	}
-	w := c.workflow(name)
-	if w == nil {
-		var known []string
-		for _, d := range c.docs {
-			if d.Kind == "Workflow" {
-				known = append(known, d.Metadata.Name)
-			}
-		}
-		c.problem(c.doc.file, item.Get("uses"), didYouMean(name, known), "there is no Workflow %q", name)
+	if !c.count(item, w.size) {
 		return false
 	}
 	s.workflow = w
@@ -165,21 +201,13 @@ func (c *stepCompiler) useWorkflow(s *step, name string, spec stepSpec, item, wi
 	if plan.Timeout == 0 {
 		plan.Timeout = w.timeout
 	}
-	if spec.OnInterrupt != "" {
-		c.problem(c.doc.file, item.Get("onInterrupt"), "write it at the steps of the workflow", "onInterrupt says nothing of a workflow, whose steps are cut off one by one")
-	}
-	known := c.with(s, with, schema, nil)
 	for _, m := range with.Members {
 		in, ok := w.Inputs[m.Name]
 		if !ok {
 			c.problem(c.doc.file, &document.Item{Line: m.Line, Column: m.Column}, didYouMean(m.Name, slices.Sorted(maps.Keys(w.Inputs))), "workflow %s has no input %q", name, m.Name)
 			continue
 		}
-		literal := known.Get(m.Name)
-		if t := s.with.members[m.Name]; t.text != nil || !t.constant() {
-			continue
-		}
-		if _, err := typed(in.Type, literal.Any()); err != nil {
+		if err := c.fits(in.Type, s.with.members[m.Name], known.Get(m.Name)); err != nil {
 			c.problem(c.doc.file, m.Item, "", "input %s of workflow %s: %v", m.Name, name, err)
 		}
 	}
@@ -188,7 +216,68 @@ func (c *stepCompiler) useWorkflow(s *step, name string, spec stepSpec, item, wi
 			c.problem(c.doc.file, orItem(item.Get("with"), item), "", "input %s of workflow %s is missing", in, name)
 		}
 	}
+	c.lentSecrets(s, known)
 	return true
+}
+
+// workflowAt returns the workflow that a step names, or nil where it can't be used there.
+func (c *stepCompiler) workflowAt(name string, at *document.Item) *Workflow {
+	if i := slices.Index(c.compiling, name); i >= 0 {
+		chain := append(slices.Clone(c.compiling[i:]), name)
+		c.problem(c.doc.file, at, "", "workflow %s uses itself: %s", name, strings.Join(chain, " → "))
+		return nil
+	}
+	var w *Workflow
+	if there := c.places["Workflow "+name] != ""; there && len(c.compiling) < maxDepth {
+		w = c.workflow(name)
+	} else if !there {
+		c.problem(c.doc.file, at, didYouMean(name, c.workflowNames()), "there is no Workflow %q", name)
+		return nil
+	}
+	if w == nil || c.noted == nil && w.depth >= maxDepth {
+		c.problem(c.doc.file, at, "", "workflows stand more than %d deep in one another", maxDepth)
+		return nil
+	}
+	return w
+}
+
+func (l *loader) workflowNames() []string {
+	var out []string
+	for _, d := range l.docs {
+		if d.Kind == "Workflow" {
+			out = append(out, d.Metadata.Name)
+		}
+	}
+	return out
+}
+
+// lentSecrets checks the secrets that a step hands over to a workflow, which may have secrets of its own: by a name, a rule
+// must not come by one that it may not have itself.
+func (c *stepCompiler) lentSecrets(s *step, known *document.Item) {
+	refs := secretsIn(known.Any())
+	c.checkSecrets(refs, known)
+	for _, ref := range refs {
+		c.forbid(c.doc.file, secretItem(known, ref), maySecret(s.grant, ref))
+	}
+}
+
+// secretsIn lists the secrets that a value names, as {secret: NAME} somewhere in it.
+func secretsIn(v any) []source.SecretRef {
+	var out []source.SecretRef
+	switch v := v.(type) {
+	case map[string]any:
+		if name, ok := v["secret"].(string); ok && len(v) == 1 {
+			return []source.SecretRef{{Secret: name}}
+		}
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			out = append(out, secretsIn(v[name])...)
+		}
+	case []any:
+		for _, e := range v {
+			out = append(out, secretsIn(e)...)
+		}
+	}
+	return out
 }
 
 // constant reports whether a value holds no expression.
@@ -209,29 +298,34 @@ func (t *template) constant() bool {
 	return true
 }
 
-// typed checks that a value is of a type that inputs and outputs have.
+// typed checks that a value is of a type that inputs and outputs have. A whole number is a float, and a float that is whole
+// an int. Anything is of a type that there is not, which is told where it is written.
 func typed(kind string, v any) (any, error) {
-	ok := false
+	ok := !slices.Contains(valueTypes(), kind)
 	switch v := v.(type) {
 	case string:
-		ok = kind == "string"
+		ok = ok || kind == "string"
 	case bool:
-		ok = kind == "bool"
+		ok = ok || kind == "bool"
 	case int64:
 		if kind == "float" {
 			return float64(v), nil
 		}
-		ok = kind == "int"
+		ok = ok || kind == "int"
 	case event.Integer:
-		ok = kind == "int"
+		if f, err := strconv.ParseFloat(string(v), 64); err == nil && kind == "float" {
+			return f, nil
+		}
+		ok = ok || kind == "int"
 	case float64:
-		if ok = kind == "float"; !ok && kind == "int" && v == float64(int64(v)) {
+		if kind == "int" && v == math.Trunc(v) && math.Abs(v) < 1<<53 {
 			return int64(v), nil
 		}
+		ok = ok || kind == "float"
 	case []any:
-		ok = kind == "list"
+		ok = ok || kind == "list"
 	case map[string]any:
-		ok = kind == "map"
+		ok = ok || kind == "map"
 	}
 	if !ok {
 		return v, fmt.Errorf("it must be of type %s, and is %s", kind, describe(v))
@@ -251,18 +345,6 @@ func describe(v any) string {
 		return fmt.Sprintf("the text %.40q", v)
 	}
 	return fmt.Sprint(v)
-}
-
-// schema says what can be read of a step.
-func (s *step) schema() *expression.Schema {
-	out := outputSchema(s.action)
-	if s.workflow != nil {
-		out.Fields["outputs"] = closed(slices.Sorted(maps.Keys(s.workflow.outputs)))
-	}
-	if s.forEach() {
-		out.Fields["outputs"] = closed([]string{"items"})
-	}
-	return out
 }
 
 // maxItems bounds what a forEach goes over.
@@ -315,6 +397,11 @@ func (r *Rule) Inputs(ctx context.Context, phase run.Phase, path string, scope *
 		return nil, outcome(fmt.Errorf("with: %w", err))
 	}
 	given, _ := plain(value).(map[string]any)
+	for _, ref := range secretsIn(given) { // what an expression named, and what is not granted any more
+		if err := maySecret(s.grant, ref); err != nil {
+			return nil, action.Refused(run.ReasonNotGranted, err)
+		}
+	}
 	return s.workflow.fill(given)
 }
 
@@ -367,7 +454,7 @@ func (s *Set) ByHand(name string) (*Rule, bool) {
 	if r := s.byName[name]; r != nil {
 		return r, true
 	}
-	bare, is := strings.CutPrefix(name, "workflow/")
+	bare, is := strings.CutPrefix(name, workflowPrefix)
 	w := s.Workflows[bare]
 	if !is || w == nil {
 		return nil, false
@@ -378,7 +465,7 @@ func (s *Set) ByHand(name string) (*Rule, bool) {
 // alone is a rule whose one step is the workflow.
 func (w *Workflow) alone(targets map[string]action.Target) *Rule {
 	const id = "workflow"
-	used := &step{workflow: w, with: &template{members: map[string]*template{}}}
+	used := &step{workflow: w, grant: w.grant, with: &template{members: map[string]*template{}}}
 	for name, in := range w.Inputs {
 		text := "event.data.inputs." + name
 		if !in.Required {
@@ -389,9 +476,42 @@ func (w *Workflow) alone(targets map[string]action.Target) *Rule {
 		}
 	}
 	r := &Rule{
-		Name: "workflow/" + w.Name, File: w.File, Line: w.Line, Mode: "auto", steps: map[stepKey]*step{{run.Main, id}: used}, targets: targets,
+		Name: workflowPrefix + w.Name, File: w.File, Line: w.Line, Mode: w.grant.MaxMode(), grant: w.grant, denied: w.denied, steps: map[stepKey]*step{{run.Main, id}: used}, targets: targets,
 		Plan: run.Plan{Steps: []run.StepPlan{{ID: id, Uses: "workflow/" + w.Name, Workflow: true, Steps: w.plans, Timeout: w.timeout}}},
 	}
+	r.Plan.Approve = r.Mode == "approve"
 	r.heals = changing(w.plans)
 	return r
 }
+
+// workflowPrefix stands before the name of a workflow where a rule's could stand.
+const workflowPrefix = "workflow/"
+
+// CheckInputs reports what is wrong with what a person gives to a rule or, as workflow/NAME, to a workflow, which says what
+// its inputs are; those of a rule may be anything. An error tells people what there is.
+func (s *Set) CheckInputs(name string, inputs map[string]any) error {
+	bare, is := strings.CutPrefix(name, workflowPrefix)
+	w := s.Workflows[bare]
+	switch {
+	case is && w != nil:
+		_, err := w.fill(inputs)
+		return err
+	case is:
+		return &UnknownError{Name: name, Kind: "workflow", Hint: didYouMean(bare, slices.Sorted(maps.Keys(s.Workflows)))}
+	case s.byName[name] == nil:
+		hint := didYouMean(name, slices.Sorted(maps.Keys(s.byName)))
+		if s.Workflows[name] != nil {
+			hint = "there is a workflow of this name: " + workflowPrefix + name
+		}
+		return &UnknownError{Name: name, Kind: "rule", Hint: hint}
+	}
+	return nil
+}
+
+// UnknownError says that a set has no rule or workflow of a name.
+type UnknownError struct {
+	Name, Kind string
+	Hint       string // what may be meant; may be empty
+}
+
+func (e *UnknownError) Error() string { return fmt.Sprintf("there is no %s %q", e.Kind, e.Name) }

@@ -18,7 +18,8 @@ type Attempted struct {
 	Random  func() float64 // in [0, 1), for the pause before the next attempt
 }
 
-// Entry returns what records the attempt: the kinds of errors become states of the step and of the run here alone.
+// Entry returns what records the attempt: the kinds of errors become states of the step and of the run here alone. The
+// items of a forEach have attempts of their own, and the forEach has one.
 func (a Attempted) Entry() Entry {
 	var refused *action.RefusedError
 	var wait *action.WaitError
@@ -31,7 +32,7 @@ func (a Attempted) Entry() Entry {
 		return Entry{StepState: StepCancelled, Error: a.Err.Error(), State: Superseded, Reason: ReasonSuperseded}
 	case errors.As(a.Err, &refused):
 		return Entry{StepState: StepFailed, Error: refused.Err.Error(), State: Refused, Reason: refused.Reason}
-	case !action.IsPermanent(a.Err) && a.Plan.Retry.Again(a.Attempt, outcomeOf(a.Err)):
+	case !action.IsPermanent(a.Err) && a.Plan.Parallel == 0 && a.Plan.Retry.Again(a.Attempt, outcomeOf(a.Err)):
 		wait := a.Plan.Retry.Wait(a.Attempt, a.Random())
 		return Entry{StepState: StepWaiting, Error: a.Err.Error(), NotBefore: a.Now.Add(wait)}
 	}

@@ -26,7 +26,8 @@ const (
 	Deferred EntryKind = "deferred"
 	// Fired: at Pos windows of correlating rules were complete or ended, and Runs were created.
 	Fired EntryKind = "fired"
-	// Commanded: the command at Pos was heard by Run; Command is what it ordered, Consent who did, and Why what came of it.
+	// Commanded: the command at Pos, which is the order Event, was heard by Run; Command is what it ordered, Consent who did,
+	// and Why what came of it. Without Run it was refused, for Why; Reason is ReasonNotEntitled where that is who gave it.
 	Commanded EntryKind = "commanded"
 	// Waits: Run waits for another run or a target; Why says for which.
 	Waits EntryKind = "waits"

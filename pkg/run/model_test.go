@@ -88,6 +88,11 @@ func (w *world) live(t *testing.T, r *run.Run) error {
 		if n > 5000 {
 			t.Fatalf("run never ends: %+v", r)
 		}
+		if order := w.order(); order != "" && !r.Cancelling {
+			if err := w.record(t, r, run.Entry{At: w.now, Kind: run.Commanded, Run: r.ID, Command: order}); err != nil {
+				return err
+			}
+		}
 		if err := w.move(t, r, run.Next(r, &w.plan, w.now)); err != nil {
 			return err
 		}
@@ -123,14 +128,7 @@ func (w *world) move(t *testing.T, r *run.Run, m run.Moves) error {
 		w.now = w.now.Add(time.Duration(w.rng.IntN(20)) * time.Second)
 		return w.record(t, r, run.Look(r, &w.plan, began, w.now, verdict, "note", nil))
 	case w.consents(r) && w.rng.IntN(3) > 0:
-		order := run.Entry{At: w.now, Kind: run.Commanded, Run: r.ID, Command: run.CommandApprove, Consent: &run.Consent{Who: fmt.Sprint(w.rng.IntN(3)), At: w.now}}
-		if r.Consents(*order.Consent, "d") != nil {
-			return nil
-		}
-		if w.rng.IntN(6) == 0 {
-			order.Command = run.CommandReject
-		}
-		return w.record(t, r, order)
+		return w.consent(t, r)
 	case !m.Wake.IsZero():
 		if !m.Wake.After(w.now) {
 			t.Fatalf("woken for %s at %s, with nothing to start", m.Wake, w.now)
@@ -140,6 +138,30 @@ func (w *world) move(t *testing.T, r *run.Run, m run.Moves) error {
 	}
 	t.Fatalf("run is %s and nothing can happen: %+v", r.State, r.Steps)
 	return nil
+}
+
+// consent has a person say yes or no, if that can be heard.
+func (w *world) consent(t *testing.T, r *run.Run) (err error) {
+	t.Helper()
+	order := run.Entry{At: w.now, Kind: run.Commanded, Run: r.ID, Command: run.CommandApprove, Consent: &run.Consent{Who: fmt.Sprint(w.rng.IntN(3)), At: w.now}}
+	if w.rng.IntN(6) == 0 {
+		order.Command = run.CommandReject
+	}
+	if r.Consents(*order.Consent, "d") == nil {
+		err = w.record(t, r, order)
+	}
+	return err
+}
+
+// order is what somebody may order a run to do now, which is rare.
+func (w *world) order() string {
+	switch w.rng.IntN(400) {
+	case 0:
+		return run.CommandCancel
+	case 1:
+		return run.CommandSupersede
+	}
+	return ""
 }
 
 func (w *world) consents(r *run.Run) bool {
@@ -304,6 +326,7 @@ func randomPlan(rng *rand.Rand) run.Plan {
 // TestEveryRunEndsWhateverCrashes checks the state machine against its promise: with a crash possible before and after
 // each write, a run rebuilt from its journal always goes on to an end, and no step runs again once it succeeded.
 func TestEveryRunEndsWhateverCrashes(t *testing.T) {
+	seen := moves{map[[2]string]bool{}, map[[2]string]bool{}}
 	for seed := range uint64(3000) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		w := &world{rng: rng, plan: randomPlan(rng), done: map[string]int{}, now: time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)}
@@ -313,6 +336,7 @@ func TestEveryRunEndsWhateverCrashes(t *testing.T) {
 			r := w.rebuild(t)
 			if r.State.Ended() {
 				checkEnd(t, seed, w, r)
+				seen.watch(w.journal)
 				break
 			}
 			if lives > 500 {
@@ -323,6 +347,9 @@ func TestEveryRunEndsWhateverCrashes(t *testing.T) {
 			}
 		}
 	}
+	told := documented(t)
+	compare(t, "a run", seen.run, told["run"])
+	compare(t, "a step", seen.step, told["step"])
 }
 
 func checkEnd(t *testing.T, seed uint64, w *world, r *run.Run) {

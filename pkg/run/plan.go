@@ -47,6 +47,18 @@ type StepPlan struct {
 // Group reports whether the step consists of others, and is itself nothing that runs.
 func (sp *StepPlan) Group() bool { return sp.Parallel > 0 || sp.Workflow }
 
+// Below is how many steps a group consists of; of a forEach with so many items. A forEach below it counts as if it had one.
+func (sp *StepPlan) Below(items int) int {
+	n := 0
+	for i := range sp.Steps {
+		n += 1 + sp.Steps[i].Below(1)
+	}
+	if sp.Parallel > 0 {
+		n = items * (1 + n)
+	}
+	return n
+}
+
 // children returns the plans of a group's steps, with whole paths.
 func (sp *StepPlan) children(s *Step) []StepPlan {
 	if sp.Parallel > 0 {

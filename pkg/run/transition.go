@@ -37,6 +37,8 @@ const (
 	ReasonInconclusive    = "Inconclusive"
 	ReasonRejected        = "Rejected"
 	ReasonApprovalExpired = "ApprovalExpired"
+	// ReasonNotEntitled is that of an order, by somebody who may not give it.
+	ReasonNotEntitled = "NotEntitled"
 )
 
 // Orders that a command gives to a run.
@@ -243,6 +245,11 @@ func (r *Run) consent(e Entry) {
 	if a.Granted {
 		r.goOn()
 	}
+}
+
+// Asks reports whether the run waits for a person's consent.
+func (r *Run) Asks() bool {
+	return r.Approval != nil && !r.Approval.Granted && !r.State.Ended() && r.Outcome == ""
 }
 
 // Consents reports why a person's consent to what a run waits for can't be heard, or nil.

@@ -80,6 +80,7 @@ type History struct {
 	started   bool
 	problem   error
 	waiting   []waiter
+	orders    orders
 }
 
 // record is what is kept of a run.
@@ -261,6 +262,9 @@ func (h *History) fold(at place, e *run.Entry) {
 	if e.Kind == run.Decided {
 		h.foldDecision(e.Event, at.seq)
 	}
+	if e.Kind == run.Commanded && e.Event != "" {
+		h.orders.note(*e)
+	}
 	if len(e.Runs) > 0 {
 		h.foldCreated(at, e)
 	}
@@ -338,9 +342,14 @@ func (h *History) forget(id string) {
 	h.order = slices.DeleteFunc(h.order, func(r *record) bool { return r.run.ID == id })
 }
 
-// compact keeps a run's summary small: no steps, and words that many runs share only once.
+// compact keeps a run's summary small: no steps, no parameters that were shown, and words that many runs share only once.
 func (h *History) compact(r *run.Run) {
 	r.Steps, r.Events, r.Changed = nil, nil, nil
+	if r.Approval != nil && r.Approval.Shown != nil {
+		a := *r.Approval
+		a.Shown = nil
+		r.Approval = &a
+	}
 	r.Rule, r.RuleRevision = h.word(r.Rule), h.word(r.RuleRevision)
 	if strings.HasPrefix(r.ID, r.Event) {
 		r.Event = r.ID[:len(r.Event)]

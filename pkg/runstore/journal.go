@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/riposte-dev/riposte/pkg/broker"
 	"github.com/riposte-dev/riposte/pkg/run"
@@ -191,7 +190,7 @@ func (j *Journal) try(ctx context.Context, m *outgoing) error {
 	case err == nil:
 		j.last = seq
 		return nil
-	case full(err):
+	case broker.Full(err):
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	case refused(err):
 		written, findErr := j.find(ctx, m)
@@ -231,26 +230,4 @@ func (j *Journal) find(ctx context.Context, m *outgoing) (written bool, err erro
 
 func (j *Journal) fencedError() error {
 	return fmt.Errorf("partition %d is no longer %s's: %w", j.partition, j.owner, run.ErrFenced)
-}
-
-// full reports whether the server declined a write for want of room. Of the store's own failures only the text tells.
-// Source: nats-server v2.15.2, server/errors.json and server/store.go.
-func full(err error) bool {
-	const (
-		insufficientResources = 10023
-		storageExceeded       = 10047
-		storeFailed           = 10077
-		maxBytesText          = "maximum bytes exceeded"
-	)
-	var api *jetstream.APIError
-	if !errors.As(err, &api) {
-		return false
-	}
-	switch api.ErrorCode {
-	case insufficientResources, storageExceeded:
-		return true
-	case storeFailed:
-		return api.Description == maxBytesText
-	}
-	return false
 }

@@ -87,6 +87,32 @@ func SetDeployed(g *event.Git, ref, defaultBranch string) {
 	}
 }
 
+// SetCommitCause makes the run that made a push's newest commit what caused the event, as the commit's message says. What is
+// said to have caused it already stays.
+func SetCommitCause(e *event.Event, message string) {
+	if e.CausedBy == "" {
+		e.CausedBy = event.CommitRun(message)
+	}
+}
+
+// SetTextCause makes the run that wrote a comment, issue or pull request what caused the event, as the text says. A person
+// who edits such a text leaves the line standing that says so, so that it counts only of whose it is.
+func SetTextCause(e *event.Event, text, author, sender string) {
+	if e.CausedBy == "" && author == sender {
+		e.CausedBy = event.MarkerRun(text)
+	}
+}
+
+// MessageOf returns the message of the commit with the id among those that a push lists.
+func MessageOf(commits []Node, id string) string {
+	for i := len(commits) - 1; i >= 0; i-- {
+		if commits[i].At("id").Str() == id {
+			return commits[i].At("message").Str()
+		}
+	}
+	return ""
+}
+
 // Changes are the paths that a push's commits list.
 type Changes struct {
 	Commits int

@@ -49,6 +49,16 @@ type Source interface {
 	Normalise(e *event.Event)
 }
 
+// Scheduled is implemented by a Source that nobody sends to: its events come of the time alone, and the same whoever makes
+// them.
+type Scheduled interface {
+	Source
+	// Due returns the events of the hours after one time up to now, in order; dropped is how many hours become none.
+	Due(after, now time.Time) (due []Delivery, dropped int)
+	// Next returns the first hour after a time; zero where none is known.
+	Next(after time.Time) time.Time
+}
+
 // Type describes one kind of source: a preset.
 type Type struct {
 	Name         string   // the document's `type`: "github"

@@ -49,6 +49,7 @@ type Params struct {
 	Dir       string         `yaml:"dir,omitempty" doc:"directory with the playbook, and perhaps an ansible.cfg; a relative one is below the run's own, which is the default"`
 	Inventory string         `yaml:"inventory,omitempty" doc:"inventory, relative to dir, or hosts with a comma behind each; default: as ansible.cfg says"`
 	Limit     string         `yaml:"limit,omitempty" doc:"pattern of the hosts to run on; the value of an expression must be one name in it"`
+	Target    string         `yaml:"target,omitempty" doc:"names what the playbook changes: two steps with the same target never overlap, cluster-wide; default: inventory and limit"`
 	ExtraVars map[string]any `yaml:"extraVars,omitempty" doc:"variables, stronger than all others; texts are values, never templates"`
 	Tags      []string       `yaml:"tags,omitempty" doc:"run only tasks with one of these tags"`
 	SkipTags  []string       `yaml:"skipTags,omitempty" doc:"run no task with one of these tags"`
@@ -84,11 +85,22 @@ func Definitions(o Options) []action.Definition {
 		Outputs:   Outputs{},
 		Changes:   true,
 		Unbounded: true,
+		Target:    target,
+		TargetDoc: "`target`, or the inventory and the `limit`",
 		Fenced:    "none: what a task does can't be called back. The process group is killed when the lease is lost.",
 		Quote:     map[string]func(before, value string) (string, error){"limit": quoteHost, "playbook": quotePath, "inventory": quotePath},
 		Check:     func(params any) error { return params.(*Params).check() },
 		Run:       p.run,
 	}}
+}
+
+// target is what a playbook changes. Two patterns that name the same host are not found to do so: that takes a target.
+func target(call *action.Call) string {
+	p := call.Params.(*Params)
+	if p.Target != "" || p.Inventory == "" && p.Limit == "" {
+		return p.Target
+	}
+	return "ansible " + cmp.Or(p.Inventory, "default") + " " + cmp.Or(p.Limit, "all")
 }
 
 // quoteHost lets a value be one name in a pattern: in one, all and * are every host, and :,!&~@[ mean something
@@ -209,10 +221,11 @@ func newGame(call *action.Call, p *Params) (*game, error) {
 	if info, err := os.Stat(filepath.Join(dir, p.Playbook)); err != nil || !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("there is no playbook %s in %s", p.Playbook, dir)
 	}
-	if call.Dir == "" || !filepath.IsLocal(call.StepID) || filepath.Base(call.StepID) != call.StepID {
-		return nil, fmt.Errorf("no directory for step %q of the run", call.StepID)
+	own, err := call.Path()
+	if err != nil {
+		return nil, err
 	}
-	private, err := filepath.Abs(filepath.Join(call.Dir, call.StepID+".ansible"))
+	private := own + ".ansible"
 	if err != nil {
 		return nil, err
 	}

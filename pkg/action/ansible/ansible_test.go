@@ -280,3 +280,17 @@ func FuzzReport(f *testing.F) {
 		}
 	})
 }
+
+func TestTarget(t *testing.T) {
+	for want, p := range map[string]Params{
+		"":                       {Playbook: "a.yml"},
+		"shop":                   {Playbook: "a.yml", Inventory: "production", Target: "shop"},
+		"ansible production web": {Playbook: "a.yml", Inventory: "production", Limit: "web"},
+		"ansible production all": {Playbook: "a.yml", Inventory: "production"},
+		"ansible default web":    {Playbook: "a.yml", Limit: "web"},
+	} {
+		if got := target(&action.Call{Params: &p}); got != want {
+			t.Errorf("target %q, want %q", got, want)
+		}
+	}
+}

@@ -38,6 +38,8 @@ type Params struct {
 	Dir       string                      `yaml:"dir,omitempty" doc:"working directory; default: the run's own"`
 	Stdin     string                      `yaml:"stdin,omitempty" doc:"what the command reads from its standard input"`
 
+	Target string `yaml:"target,omitempty" doc:"names what the command changes: two steps with the same target never overlap, cluster-wide"`
+
 	OutputLimit int64 `yaml:"outputLimit,omitempty" doc:"bytes kept of each output stream; default, and at most, the server's exec.outputBytes"`
 }
 
@@ -62,6 +64,8 @@ func Definitions(o Options) []action.Definition {
 		Outputs:   Outputs{},
 		Changes:   true,
 		Unbounded: true,
+		Target:    func(call *action.Call) string { return call.Params.(*Params).Target },
+		TargetDoc: "`target`",
 		Fenced:    "none: what a command does outside can't be called back. Its process group is killed when the lease is lost.",
 		Check:     check,
 		Run:       r.run,

@@ -160,3 +160,12 @@ func TestCheck(t *testing.T) {
 		}
 	}
 }
+
+func TestTarget(t *testing.T) {
+	def := definition(t, 0)
+	for _, target := range []string{"", "shop"} {
+		if got := def.Target(&action.Call{Params: &exec.Params{Command: []string{"true"}, Target: target}}); got != target {
+			t.Errorf("target %q, want %q", got, target)
+		}
+	}
+}

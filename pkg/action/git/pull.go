@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 
@@ -86,12 +85,9 @@ func (p *puller) remote(doing string, a address) *remote {
 
 // stepDir is the checkout's place, empty.
 func stepDir(call *action.Call) (string, error) {
-	if call.Dir == "" || call.StepID == "." || !filepath.IsLocal(call.StepID) || filepath.Base(call.StepID) != call.StepID {
-		return "", action.Permanent(fmt.Errorf("git.pull: no directory for step %q of the run", call.StepID))
-	}
-	dir, err := filepath.Abs(filepath.Join(call.Dir, call.StepID))
+	dir, err := call.Path()
 	if err != nil {
-		return "", fmt.Errorf("git.pull: find the run's directory: %w", err)
+		return "", fmt.Errorf("git.pull: %w", err)
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		return "", fmt.Errorf("git.pull: clear the checkout of an earlier attempt: %w", err)

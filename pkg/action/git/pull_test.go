@@ -496,7 +496,7 @@ func TestRetryBeginsWithAnEmptyDirectory(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(out["dir"].(string), "left")); err == nil {
 		t.Error("what an earlier attempt left is there")
 	}
-	for _, id := range []string{"", "..", "a/b", "."} {
+	for _, id := range []string{"", "..", "."} {
 		if _, _, err := pullWith(t, d, &PullParams{URL: s.repo()}, func(c *action.Call) { c.StepID = id }); err == nil {
 			t.Errorf("step id %q is taken", id)
 		}

@@ -46,6 +46,7 @@ type Params struct {
 	SecretHeaders   map[string]action.SecretRef `yaml:"secretHeaders,omitempty" doc:"headers whose values are secrets"`
 	ExpectStatus    []string                    `yaml:"expectStatus,omitempty" doc:"statuses that are a success: 404, 2xx or 200-204; default: 2xx"`
 	Timeout         time.Duration               `yaml:"timeout,omitempty" default:"30s" doc:"of the whole request, with its redirects"`
+	Target          string                      `yaml:"target,omitempty" doc:"names what the request changes: two steps with the same target never overlap, cluster-wide"`
 	FollowRedirects bool                        `yaml:"followRedirects,omitempty" doc:"follow at most five redirects; none from https to http"`
 }
 
@@ -69,9 +70,12 @@ func Definitions(o Options) []action.Definition {
 		Params:  &Params{},
 		Outputs: Outputs{},
 		Changes: true,
-		Fenced:  "by the header Idempotency-Key (run and step), where the receiver knows it",
-		Check:   check,
-		Run:     r.run,
+
+		Target:    func(call *action.Call) string { return call.Params.(*Params).Target },
+		TargetDoc: "`target`",
+		Fenced:    "by the header Idempotency-Key (run and step), where the receiver knows it",
+		Check:     check,
+		Run:       r.run,
 	}}
 }
 

@@ -81,6 +81,7 @@ func (s *Sender) Definitions() []action.Definition {
 		Params:           &Params{},
 		Outputs:          Outputs{},
 		Changes:          true,
+		Tells:            true,
 		RetryInterrupted: true,
 		Fenced:           "none: a message may be sent twice; dedupKey makes it one incident where the target knows that",
 		CheckTarget:      CheckTarget,

@@ -76,7 +76,7 @@ func (a *actions) newJob(call *action.Call, params *PlanParams) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
-	base, err := stepPath(call)
+	base, err := call.Path()
 	if err != nil {
 		return nil, err
 	}
@@ -125,14 +125,6 @@ func moduleDir(runDir, dir string) (string, error) {
 		return "", action.Permanent(fmt.Errorf("dir %s is not a directory: check the path below the checkout", dir))
 	}
 	return dir, nil
-}
-
-// stepPath is what the names of the step's own files begin with.
-func stepPath(call *action.Call) (string, error) {
-	if call.Dir == "" || call.StepID == "." || !filepath.IsLocal(call.StepID) || filepath.Base(call.StepID) != call.StepID {
-		return "", action.Permanent(fmt.Errorf("no directory for step %q of the run", call.StepID))
-	}
-	return filepath.Abs(filepath.Join(call.Dir, call.StepID))
 }
 
 func (j *job) run(ctx context.Context) (PlanOutputs, error) {
@@ -285,7 +277,7 @@ func (j *job) keep(ctx context.Context, from base) (PlanOutputs, error) {
 	if err != nil {
 		return PlanOutputs{}, fmt.Errorf("read the saved plan: %w", err)
 	}
-	path := j.private[:len(j.private)-len(".private")] + ".plan.age"
+	path := j.private[:len(j.private)-len(".private")] + "." + targetMark(j.call.Dir, j.dir, j.params.Workspace) + ".plan.age"
 	err = j.a.vault.seal(path, sealed{
 		RunID: j.call.RunID, Binary: j.binary, Dir: j.dir, DataDir: j.dataDir, Base: from, Secrets: j.mask.secrets, Plan: data,
 	})

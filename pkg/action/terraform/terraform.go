@@ -167,6 +167,8 @@ func Definitions(o Options) []action.Definition {
 			Outputs:   ApplyOutputs{},
 			Unbounded: true,
 			Changes:   true,
+			Target:    applyTarget,
+			TargetDoc: "the root module's path in its checkout and the workspace, with the repository of the event",
 			Fenced:    "by Terraform's state lock and serial",
 			Check:     func(params any) error { return params.(*ApplyParams).check() },
 			Run:       guard(a.apply),

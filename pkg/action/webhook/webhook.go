@@ -98,6 +98,7 @@ func Definitions(o Options) []action.Definition {
 		Params:           &Params{},
 		Outputs:          Outputs{},
 		Changes:          true,
+		Tells:            true,
 		RetryInterrupted: true,
 		Fenced:           "by webhook-id, which is the same for every try of an event and address, where the receiver follows Standard Webhooks",
 		Check:            check,

@@ -94,10 +94,18 @@ func (g group) delivery(alert source.Node) (source.Delivery, error) {
 		return source.Delivery{}, fmt.Errorf("status is %.20q, neither firing nor resolved", status)
 	}
 	return source.Delivery{
-		Key:     join(g.key, fingerprint(alert), status, alert.At("startsAt").Str()),
+		Key:     join(g.key, fingerprint(alert), status, instant(alert.At("startsAt"))),
 		Type:    "alert." + status,
 		Subject: alert.At("labels", "alertname").Str(),
 	}, nil
+}
+
+// instant is when an alert began, in the milliseconds that all of Alertmanager's interfaces tell.
+func instant(startsAt source.Node) string {
+	if t := startsAt.Time(); !t.IsZero() {
+		return t.Format("2006-01-02T15:04:05.000Z")
+	}
+	return startsAt.Str()
 }
 
 // join makes one text of several, so that no two lists of texts give the same.

@@ -22,6 +22,7 @@ func normalise(e *event.Event) {
 		CloneURL: repo.At("clone_url").Str(),
 		Pusher:   source.Or(account(b.At("pusher")), account(b.At("sender"))),
 	}
+	written(e, b)
 	switch {
 	case b.At("pull_request").Exists():
 		pullRequest(e, b)
@@ -43,6 +44,20 @@ func normalise(e *event.Event) {
 	}
 }
 
+// written finds out which run wrote what the event brings: a comment, or an issue or pull request that is opened. Other
+// events about them are other people's doing.
+func written(e *event.Event, b source.Node) {
+	text, action := b.At("comment"), b.At("action").Str()
+	if !text.Exists() && action == "opened" {
+		if text = b.At("pull_request"); !text.Exists() {
+			text = b.At("issue")
+		}
+	}
+	if action != "deleted" {
+		source.SetTextCause(e, text.At("body").Str(), account(text.At("user")), account(b.At("sender")))
+	}
+}
+
 // account returns a user's name, which old versions call username.
 func account(user source.Node) string {
 	return source.Or(user.At("login").Str(), user.At("username").Str())
@@ -54,6 +69,7 @@ func push(e *event.Event, b source.Node) {
 	g := e.Git
 	source.SetRef(g, b.At("ref").Str())
 	source.SetChange(g, b.At("before").Str(), b.At("after").Str())
+	source.SetCommitCause(e, b.At("head_commit", "message").Str())
 	changes := source.ChangesOf(b.At("commits"))
 	g.Paths = changes.Paths
 	g.PathsComplete = changes.Listed && b.At("total_commits").Int() == int64(changes.Commits) && !g.Created && !g.Deleted

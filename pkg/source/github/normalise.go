@@ -32,6 +32,7 @@ func normalise(e *event.Event) {
 		CloneURL: repo.At("clone_url").Str(),
 		Pusher:   source.Or(b.At("sender", "login").Str(), b.At("pusher", "name").Str()),
 	}
+	written(e, b)
 	switch e.Type {
 	case "push":
 		push(e, b)
@@ -60,10 +61,29 @@ func push(e *event.Event, b source.Node) {
 	g.Forced, g.Created, g.Deleted = b.At("forced").Bool(), b.At("created").Bool(), b.At("deleted").Bool()
 	source.SetChange(g, b.At("before").Str(), b.At("after").Str())
 	source.SetTime(e, b.At("repository", "pushed_at"))
+	source.SetCommitCause(e, b.At("head_commit", "message").Str())
 	changes := source.ChangesOf(b.At("commits"))
 	g.Paths = changes.Paths
 	g.PathsComplete = changes.Listed && changes.Most < maxFiles && changes.Commits < maxCommits &&
 		b.At("size").Int() <= int64(changes.Commits) && !g.Forced && !g.Created && !g.Deleted
+}
+
+// written finds out which run wrote what the event brings: a comment, or an issue or pull request that is opened. Other
+// events about them are other people's doing.
+func written(e *event.Event, b source.Node) {
+	of := ""
+	switch e.Type {
+	case "issue_comment", "pull_request_review_comment", "commit_comment":
+		of = "comment"
+	case "issues":
+		of = "issue"
+	case "pull_request", "pull_request_target":
+		of = "pull_request"
+	}
+	if action := b.At("action").Str(); of == "comment" && action != "deleted" || action == "opened" {
+		text := b.At(of)
+		source.SetTextCause(e, text.At("body").Str(), text.At("user", "login").Str(), b.At("sender", "login").Str())
+	}
 }
 
 // named reads create and delete, whose ref is a short name.

@@ -16,6 +16,7 @@ func normalise(e *event.Event) {
 		return
 	}
 	attributes := b.At("object_attributes")
+	written(e, b, attributes)
 	source.SetTime(e, attributes.At("finished_at"), attributes.At("updated_at"), attributes.At("created_at"),
 		b.At("build_finished_at"), b.At("build_started_at"), b.At("build_created_at"), b.At("status_changed_at"), b.At("released_at"))
 	switch e.Type {
@@ -44,6 +45,19 @@ func normalise(e *event.Event) {
 			e.Git.Commit = commit
 		}
 	}
+}
+
+// written finds out which run wrote what the event brings: a note, or an issue or merge request that is opened. Other events
+// about them are other people's doing.
+func written(e *event.Event, b, attributes source.Node) {
+	text := ""
+	switch {
+	case e.Type == "note":
+		text = attributes.At("note").Str()
+	case attributes.At("action").Str() == "open" && (e.Type == "issue" || e.Type == "merge_request"):
+		text = attributes.At("description").Str()
+	}
+	source.SetTextCause(e, text, attributes.At("author_id").Str(), b.At("user", "id").Str())
 }
 
 // project fills what every event of a project says.
@@ -83,6 +97,7 @@ func push(e *event.Event, b source.Node) {
 	if commit := b.At("checkout_sha").Str(); commit != "" && !g.Deleted {
 		g.Commit = commit // of an annotated tag, whose own object is `after`
 	}
+	source.SetCommitCause(e, source.MessageOf(b.At("commits").List(), g.Commit))
 	changes := source.ChangesOf(b.At("commits"))
 	g.Paths = changes.Paths
 	g.PathsComplete = changes.Listed && b.At("total_commits_count").Int() == int64(changes.Commits) &&

@@ -109,7 +109,9 @@ func (c *Case) request(body string) *source.Request {
 func Run(t *testing.T, typ source.Type, cases []Case) {
 	t.Helper()
 	t.Run("type", func(t *testing.T) { checkType(t, typ) })
-	t.Run("examples", func(t *testing.T) { checkExamples(t, typ, cases[0]) })
+	if len(cases) > 0 { // there are none of a source that nobody sends to
+		t.Run("examples", func(t *testing.T) { checkExamples(t, typ, cases[0]) })
+	}
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
 			t.Run("accepts", func(t *testing.T) { c.accepts(t, typ) })

@@ -1,0 +1,94 @@
+package catchup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/riposte-dev/riposte/pkg/event"
+	"github.com/riposte-dev/riposte/pkg/source"
+)
+
+func TestWhatWasMissedIsAskedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var mine, fails atomic.Bool
+		var mu sync.Mutex // guards asked
+		marks, ids, asked := map[string]time.Time{}, map[string]bool{}, ""
+		var d *Driver
+		start := func() (stop func()) {
+			var err error
+			d, err = New(Options{
+				Askers: map[string]Asker{"src": func(_ context.Context, since time.Time, take func([]event.Record) error) error {
+					mu.Lock()
+					defer mu.Unlock()
+					asked += fmt.Sprintf("%s from %s; ", time.Since(began).Round(time.Minute), since.Sub(began).Round(time.Minute))
+					if fails.Load() {
+						return errors.New("no answer")
+					}
+					return take(Records("src", "fake", []source.Delivery{{Key: "a", Type: "push", Body: []byte("{}")}}, time.Now()))
+				}},
+				Append: func(_ context.Context, records []event.Record) ([]event.Appended, error) {
+					e := records[0].Event
+					defer func() { ids[e.ID] = true }()
+					return []event.Appended{{ID: e.ID, Duplicate: ids[e.ID]}}, nil
+				},
+				Mine:     func() bool { return mine.Load() },
+				Mark:     func(_ context.Context, name string) (time.Time, error) { return marks[name], nil },
+				SetMark:  func(_ context.Context, name string, at time.Time) error { marks[name] = at; return nil },
+				Interval: 10 * time.Minute, Now: time.Now,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			done := make(chan error, 1)
+			go func() { done <- d.Run(ctx) }()
+			return func() { cancel(); <-done }
+		}
+		want := func(text string) {
+			t.Helper()
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			if asked != text {
+				t.Errorf("asked %q, want %q", asked, text)
+			}
+			asked = ""
+		}
+		stop := start()
+		time.Sleep(5 * time.Minute)
+		want("") // another replica does
+		mine.Store(true)
+		time.Sleep(time.Minute)
+		want("5m0s from 5m0s; ")
+		time.Sleep(10 * time.Minute)
+		want("15m0s from 5m0s; ")
+		fails.Store(true)
+		time.Sleep(10 * time.Minute)
+		want("25m0s from 15m0s; ")
+		fails.Store(false)
+		time.Sleep(10 * time.Minute)
+		want("35m0s from 15m0s; ")
+		stop()
+		time.Sleep(4 * 24 * time.Hour)
+		stop = start()
+		time.Sleep(time.Minute)
+		want("96h36m0s from 24h36m0s; ")
+		stop()
+		if len(ids) != 1 || !ids[event.ID("src", "a")] {
+			t.Errorf("%v", ids)
+		}
+	})
+}
+
+func TestOptionsAreNeeded(t *testing.T) {
+	if _, err := New(Options{}); err == nil {
+		t.Error("a driver without anything is made")
+	}
+}

@@ -1,0 +1,37 @@
+package event
+
+import "strings"
+
+// markerOpening is what stands in front of a comment, issue or pull request that a run wrote (pkg/forge writes it): behind
+// it come a key and, as RUN.STEP, who wrote it, in which all but letters, digits and dots is an underscore.
+const markerOpening = "<!-- riposte:"
+
+// MarkerRun returns the id of the run that wrote a comment, as the comment's first line says, or "". As with CommitRun,
+// anybody can write such a line, so it may only be taken to do less.
+func MarkerRun(body string) string {
+	line, _, _ := strings.Cut(body, "\n")
+	inner, ok := strings.CutPrefix(strings.TrimSpace(line), markerOpening)
+	if !ok {
+		return ""
+	}
+	inner, ok = strings.CutSuffix(inner, " -->")
+	_, by, there := strings.Cut(inner, " ")
+	run, _, whole := strings.Cut(by, ".")
+	run = strings.ReplaceAll(run, "_", "-") // no id of a run has an underscore
+	if !ok || !there || !whole || len(run) <= IDLen || len(run) > maxTrailer || strings.ContainsFunc(run, notInRunID) {
+		return ""
+	}
+	return run
+}
+
+func notInRunID(r rune) bool {
+	return r != '-' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+}
+
+// CausingRun returns the run that caused the event, or "": CausedBy can also name the event that this one repeats.
+func (e *Event) CausingRun() string {
+	if len(e.CausedBy) <= IDLen {
+		return ""
+	}
+	return e.CausedBy
+}
