@@ -47,8 +47,9 @@ type exampleForge struct {
 }
 
 type comment struct {
-	ID   int64  `json:"id"`
-	Body string `json:"body"`
+	ID   int64             `json:"id"`
+	Body string            `json:"body"`
+	User map[string]string `json:"user"`
 }
 
 // newForge makes a host with one repository and these files on main.
@@ -274,7 +275,7 @@ func (f *exampleForge) api(mux *http.ServeMux) {
 		answer(w, http.StatusOK, slices.Concat([]comment{}, f.comments))
 	})
 	handle("POST /issues/{number}/comments", func(w http.ResponseWriter, _ *http.Request, in map[string]any) {
-		c := comment{int64(len(f.comments) + 1), fmt.Sprint(in["body"])}
+		c := comment{int64(len(f.comments) + 1), fmt.Sprint(in["body"]), map[string]string{"login": "riposte"}}
 		f.comments = append(f.comments, c)
 		answer(w, http.StatusCreated, c)
 	})
