@@ -23,8 +23,7 @@ func TestE2ELastGood(t *testing.T) {
 		if strings.HasPrefix(shop.version(), "bad") {
 			value = "0.5"
 		}
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write([]byte(`{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1700000000,"` + value + `"]}]}}`))
+		answerQuery(w, value)
 	}))
 	t.Cleanup(prometheus.Close)
 	rules := githubSource + oncall(t, sink) + example(t, "last-good/last-good.yaml", "for: 10m", "every: 1s\n    for: 1s", "within: 15m", "within: 5s")
@@ -90,4 +89,10 @@ func TestE2ELastGood(t *testing.T) {
 	if pushes != 4 {
 		t.Errorf("%d pushes were deployed: want the first, the bad one, the way back and the better one", pushes)
 	}
+}
+
+// answerQuery answers as Prometheus does where there is one series.
+func answerQuery(w http.ResponseWriter, value string) {
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write([]byte(`{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1700000000,"` + value + `"]}]}}`))
 }
