@@ -77,7 +77,9 @@ spec:
 `, "--config", configure(t, "limits: {maxBodyBytes: 1MiB}\neventLog: {maxBytes: 16MiB}\n"))
 	filler := strings.Repeat("x", 250<<10)
 	body := func(n int) []byte {
-		text, _ := json.Marshal(map[string]any{"ref": "refs/heads/main", "n": n, "filler": filler + fmt.Sprint(n), "repository": map[string]any{"full_name": "acme/shop"}})
+		text, _ := json.Marshal(map[string]any{
+			"ref": "refs/heads/main", "n": n, "filler": filler, "repository": map[string]any{"full_name": "acme/shop"},
+		})
 		return text
 	}
 	accepted, refused := map[int]string{}, map[int]bool{}

@@ -88,7 +88,8 @@ func newForge(t *testing.T, repo string, files map[string]string) *exampleForge 
 
 func (f *exampleForge) git(dir string, args ...string) string {
 	f.t.Helper()
-	cmd := exec.Command("git", append([]string{"-c", "user.name=ana", "-c", "user.email=ana@example.com", "-c", "init.defaultBranch=main"}, args...)...)
+	settings := []string{"-c", "user.name=ana", "-c", "user.email=ana@example.com", "-c", "init.defaultBranch=main"}
+	cmd := exec.Command("git", append(settings, args...)...)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -128,9 +129,9 @@ func (f *exampleForge) push(message string, files map[string]string) string {
 func (f *exampleForge) at(branch string) string { return f.branches()["refs/heads/"+branch] }
 
 func (f *exampleForge) branches() map[string]string {
-	out, _ := exec.Command("git", "-C", filepath.Join(f.root, f.repo+".git"), "for-each-ref", "--format=%(refname) %(objectname)", "refs/heads/").Output()
+	out := f.ask("for-each-ref", "--format=%(refname) %(objectname)", "refs/heads/")
 	refs := map[string]string{}
-	for line := range strings.Lines(string(out)) {
+	for line := range strings.Lines(out) {
 		name, id, _ := strings.Cut(strings.TrimSpace(line), " ")
 		refs[name] = id
 	}
@@ -167,14 +168,16 @@ func (f *exampleForge) pushed(before map[string]string) {
 	}
 }
 
-func (f *exampleForge) message(id string) string {
-	out, _ := exec.Command("git", "-C", filepath.Join(f.root, f.repo+".git"), "log", "-1", "--format=%B", id).Output()
-	return string(out)
-}
+func (f *exampleForge) message(id string) string { return f.ask("log", "-1", "--format=%B", id) }
 
 func (f *exampleForge) changed(id string) []string {
-	out, _ := exec.Command("git", "-C", filepath.Join(f.root, f.repo+".git"), "show", "--format=", "--name-only", id).Output()
-	return strings.Fields(string(out))
+	return strings.Fields(f.ask("show", "--format=", "--name-only", id))
+}
+
+// ask runs git in the bare repository, also beside the test's own goroutine; what fails says nothing.
+func (f *exampleForge) ask(args ...string) string {
+	out, _ := exec.Command("git", append([]string{"-C", filepath.Join(f.root, f.repo+".git")}, args...)...).Output()
+	return string(out)
 }
 
 // send delivers a webhook, signed as GitHub signs, and again as long as nobody takes it.
@@ -186,7 +189,9 @@ func (f *exampleForge) send(event string, body map[string]any) {
 		return
 	}
 	owner, name, _ := strings.Cut(f.repo, "/")
-	body["repository"] = map[string]any{"id": 42, "name": name, "full_name": f.repo, "owner": map[string]any{"login": owner}, "clone_url": f.webURL, "default_branch": "main"}
+	body["repository"] = map[string]any{
+		"id": 42, "name": name, "full_name": f.repo, "owner": map[string]any{"login": owner}, "clone_url": f.webURL, "default_branch": "main",
+	}
 	text, _ := json.Marshal(body)
 	id := deliver(f.t, hooks, event, rand.Text(), text)
 	f.mu.Lock()
@@ -268,8 +273,10 @@ func (f *exampleForge) api(mux *http.ServeMux) {
 		answer(w, http.StatusCreated, map[string]any{"id": 700 + n})
 		commit := f.deployments[n-1]
 		go f.send("deployment_status", map[string]any{"action": "created",
-			"deployment_status": map[string]any{"id": 700 + n, "state": in["state"], "environment": in["environment"], "updated_at": time.Now().UTC().Format(time.RFC3339)},
-			"deployment":        map[string]any{"id": n, "ref": "main", "sha": commit, "environment": in["environment"]}})
+			"deployment_status": map[string]any{
+				"id": 700 + n, "state": in["state"], "environment": in["environment"], "updated_at": time.Now().UTC().Format(time.RFC3339),
+			},
+			"deployment": map[string]any{"id": n, "ref": "main", "sha": commit, "environment": in["environment"]}})
 	})
 	handle("GET /issues/{number}/comments", func(w http.ResponseWriter, _ *http.Request, _ map[string]any) {
 		answer(w, http.StatusOK, slices.Concat([]comment{}, f.comments))

@@ -26,7 +26,8 @@ func TestE2ELastGood(t *testing.T) {
 		answerQuery(w, value)
 	}))
 	t.Cleanup(prometheus.Close)
-	rules := githubSource + oncall(t, sink) + example(t, "last-good/last-good.yaml", "for: 10m", "every: 1s\n    for: 1s", "within: 15m", "within: 5s")
+	rules := githubSource + oncall(t, sink) + example(t, "last-good/last-good.yaml",
+		"for: 10m", "every: 1s\n    for: 1s", "within: 15m", "within: 5s")
 	s := serve(t, t.TempDir(), rules, "--config", configure(t, "exec: {env: [SHOP_DIR]}\nprometheus: {url: \""+prometheus.URL+"\"}\n"))
 	f.listen(s.Hooks)
 	// green says that CI found a commit good, and waits for what comes of it.

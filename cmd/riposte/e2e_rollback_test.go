@@ -128,7 +128,8 @@ groups:
 global: {scrape_interval: 1s, evaluation_interval: 1s}
 rule_files: [`+filepath.Join(dir, "rules.yml")+`]
 alerting: {alertmanagers: [{static_configs: [{targets: ["`+am+`"]}]}]}
-scrape_configs: [{job_name: shop, metrics_path: /, static_configs: [{targets: ["`+strings.TrimPrefix(s.url, "http://")+`"]}]}]
+scrape_configs:
+  - {job_name: shop, metrics_path: /, static_configs: [{targets: ["`+strings.TrimPrefix(s.url, "http://")+`"]}]}
 `), "--storage.tsdb.path="+filepath.Join(dir, "tsdb"), "--web.listen-address="+prometheus)
 	waitFor(t, time.Minute, "Prometheus to be ready", func() bool {
 		resp, err := http.Get("http://" + prometheus + "/-/ready")
@@ -166,7 +167,8 @@ func rollbackRules(t *testing.T, f *exampleForge, sink *collector, within string
 
 func rollbackConfig(t *testing.T, prometheus string) string {
 	t.Setenv("E2E_FORGE_TOKEN", forgeToken)
-	return configure(t, "secrets: {github-token: {env: E2E_FORGE_TOKEN}}\nexec: {env: [SHOP_DIR]}\nprometheus: {url: \"http://"+prometheus+"\"}\n")
+	return configure(t, "secrets: {github-token: {env: E2E_FORGE_TOKEN}}\n"+
+		"exec: {env: [SHOP_DIR]}\nprometheus: {url: \"http://"+prometheus+"\"}\n")
 }
 
 // TestE2ERollback is the example rule from end to end: a push is deployed, the alert fires, the commit is reverted on the
@@ -200,7 +202,8 @@ func TestE2ERollback(t *testing.T) {
 	if v := f.show("main", "version"); v != "good 2" || shop.version() != "good 2" {
 		t.Errorf("main is at %q and the shop at %q", v, shop.version())
 	}
-	if revert := f.at("main"); rollback.step("revert").Outputs["commit"] != revert || !strings.Contains(f.message(revert), "Riposte-Run: "+rollback.ID) {
+	revert := f.at("main")
+	if rollback.step("revert").Outputs["commit"] != revert || !strings.Contains(f.message(revert), "Riposte-Run: "+rollback.ID) {
 		t.Errorf("the revert is %s: %s", revert, f.message(revert))
 	}
 	// The revert's own push was deployed, once, and nothing came of that.
