@@ -111,6 +111,7 @@ type Options struct {
 	Explain func(ctx context.Context, id string, all bool) (*explain.Explanation, error)
 	Rules   func() RuleSet
 	Sources func() []Source
+	Pauses  Pauses
 	// Backup writes a consistent copy of the store; nil where the store is not ours to copy.
 	Backup  func(ctx context.Context, w io.Writer) error
 	Tokens  []Token
@@ -398,6 +399,8 @@ func (a *api) retry(w http.ResponseWriter, r *http.Request) error {
 		return err
 	case !got.State.Ended():
 		return &Error{http.StatusConflict, fmt.Sprintf("run %s has not ended: it is %s", got.ID, got.State), "wait for its end, or stop it with riposte runs cancel"}
+	case a.paused(got.Rule):
+		return &Error{http.StatusConflict, "rule " + got.Rule + " is paused", "riposte rules list says why, and riposte resume takes it back"}
 	case got.State == run.Succeeded || got.State == run.Observed:
 		return &Error{http.StatusConflict, fmt.Sprintf("run %s is %s: no step is left to be done", got.ID, got.State), "riposte events replay " + got.Event + " decides its event again, and makes a new run"}
 	}

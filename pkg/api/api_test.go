@@ -31,10 +31,11 @@ type store struct {
 	state  run.State      // of the run; failed by default
 	events api.EventQuery // the last one asked
 	runs   api.RunQuery
+	pauses []run.Pause
+	asks   bool      // the run waits for consent
+	heard  run.Entry // what a consent comes to; the zero one is not heard of in time
 
 	started api.Start
-	asks    bool      // the run waits for consent
-	heard   run.Entry // what a consent comes to; the zero one is not heard of in time
 
 	audited    []audit.Entry
 	auditQuery api.AuditQuery
@@ -59,6 +60,20 @@ func (s *store) run() run.Run {
 		r.Approval = &run.Approval{Step: "src", Digest: "d1", Needed: 2, Shown: run.Values{"n": 1}, By: []run.Consent{{Who: "ana", At: time.Unix(4, 0)}}}
 	}
 	return r
+}
+
+type pauses struct{ of *store }
+
+func (p pauses) List(time.Time) []run.Pause { return p.of.pauses }
+
+func (p pauses) Put(_ context.Context, one run.Pause) error {
+	p.of.pauses = append(p.of.pauses, one)
+	return p.of.err
+}
+
+func (p pauses) Remove(_ context.Context, rule string) error {
+	p.of.pauses = slices.DeleteFunc(p.of.pauses, func(one run.Pause) bool { return one.Rule == rule })
+	return p.of.err
 }
 
 func (s *store) Consent(_ context.Context, order, id string, c api.Consent) (run.Entry, bool, error) {
@@ -165,7 +180,7 @@ func (l *logReader) Close() {}
 
 func handler(s *store, tokens ...api.Token) http.Handler {
 	return api.New(api.Options{
-		Events: eventReader{s}, Runs: runReader{s}, Orders: s, Consent: s.Consent, Logs: s, Audit: auditLog{s}, Stopping: s.stopping, Explain: s.Explain, Start: s.Start, Tokens: tokens, Version: "test",
+		Events: eventReader{s}, Runs: runReader{s}, Orders: s, Consent: s.Consent, Pauses: pauses{s}, Logs: s, Audit: auditLog{s}, Stopping: s.stopping, Explain: s.Explain, Start: s.Start, Tokens: tokens, Version: "test",
 		Rules: func() api.RuleSet { return api.RuleSet{Revision: "abc"} }, Sources: func() []api.Source { return []api.Source{{Name: "zed"}, {Name: "abc", Problem: "its secret is empty"}} },
 		Backup: func(_ context.Context, w io.Writer) error {
 			_, _ = io.WriteString(w, "tar")
@@ -434,13 +449,13 @@ func TestABackupThatBreaksSaysSo(t *testing.T) {
 
 func TestReadyzSaysWhatIsNotReady(t *testing.T) {
 	var broken error
-	h := api.Health(map[string]api.Check{"store": func() error { return nil }, "secrets": func() error { return broken }}, http.NotFoundHandler())
+	h := api.Health(map[string]api.Check{"store": func() error { return nil }, "secrets": func() error { return broken }}, func() []string { return []string{"2 rules are paused"} }, http.NotFoundHandler())
 	get := func(path string) *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("GET", path, http.NoBody))
 		return w
 	}
-	if w := get("/readyz"); w.Code != http.StatusOK {
+	if w := get("/readyz"); w.Code != http.StatusOK || !strings.HasSuffix(w.Body.String(), "[!] 2 rules are paused\n") {
 		t.Fatalf("all well: %d %s", w.Code, w.Body)
 	}
 	broken = errors.New("secret github-webhook is empty")

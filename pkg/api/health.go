@@ -10,8 +10,9 @@ import (
 type Check func() error
 
 // Health returns the health listener's handler: /healthz answers while the process can, /readyz says which checks fail,
-// and metrics serves /metrics. It carries no secrets.
-func Health(checks map[string]Check, metrics http.Handler) http.Handler {
+// and metrics serves /metrics. What notes returns is told by /readyz beside them: it is no reason not to be ready. It carries
+// no secrets.
+func Health(checks map[string]Check, notes func() []string, metrics http.Handler) http.Handler {
 	names := make([]string, 0, len(checks))
 	for name := range checks {
 		names = append(names, name)
@@ -28,6 +29,9 @@ func Health(checks map[string]Check, metrics http.Handler) http.Handler {
 				continue
 			}
 			text += fmt.Sprintf("[+] %s\n", name)
+		}
+		for _, note := range notes() {
+			text += "[!] " + note + "\n"
 		}
 		w.WriteHeader(status)
 		fmt.Fprint(w, text)

@@ -46,6 +46,8 @@ func (a *api) operations() []operation {
 		{get, "/api/v1/rules", "listRules", "The active rules, and why newer ones are not active", Viewer, nil, ok, RuleSet{}, a.listRules, false, nil, 0},
 		{post, "/api/v1/rules/{name}/run", "runRule", "Run a rule without asking for its trigger and condition", Operator, nil, taken, Started{}, a.runRule, false, StartRequest{}, 0},
 		{post, "/api/v1/workflows/{name}/run", "runWorkflow", "Run a workflow", Operator, nil, taken, Started{}, a.runWorkflow, false, StartRequest{}, 0},
+		{post, "/api/v1/pause", "pause", "Let a rule, or all, start no runs; those that would be are recorded as refused. The answer is what people paused", Operator, nil, ok, List[Pause]{}, a.pause, false, PauseRequest{}, 0},
+		{post, "/api/v1/resume", "resume", "Let a rule that was paused, or all, go on. The answer is what stays paused", Operator, nil, ok, List[Pause]{}, a.resume, false, ResumeRequest{}, 0},
 		{get, "/api/v1/sources", "listSources", "The sources and what keeps one from receiving", Viewer, nil, ok, List[Source]{}, a.listSources, false, nil, 0},
 		{get, "/api/v1/audit", "listAudit", "What was ordered, refused and decided, oldest first; a page can be short and not be the last", Admin, []string{"since", "limit", "cursor"}, ok, List[AuditEntry]{}, a.listAudit, false, nil, 0},
 		{post, "/api/v1/backup", "backup", "A consistent copy of the embedded store, as a tar stream; the trailer Riposte-Backup says whether it is complete", Admin, nil, ok, nil, a.backup, false, nil, 0},

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
@@ -71,6 +72,9 @@ func TestOpenAPIAnswersAreWhatItSays(t *testing.T) {
 			}
 			if strings.HasSuffix(path, "/approve") || strings.HasSuffix(path, "/reject") {
 				s.state, s.asks = run.Waiting, true
+			}
+			if strings.HasSuffix(path, "/resume") {
+				s.pauses = []run.Pause{{By: "ana"}, {Rule: "hello", By: "ana", Since: time.Unix(1, 0), Until: time.Unix(2, 0)}}
 			}
 			answer := ask(handler(s), strings.ToUpper(method), strings.NewReplacer("{id}", "5ENG7J6GWJ2C0VDEAHNV9B4Y0M", "{name}", "hello").Replace(path), nil)
 			status := answer.Result().Status[:3]

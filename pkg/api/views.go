@@ -169,6 +169,7 @@ type Rule struct {
 	Mode     string            `json:"mode"`
 	Steps    []string          `json:"steps"`
 	Revision string            `json:"revision"`
+	Paused   bool              `json:"paused,omitempty"` // it starts no runs; RuleSet.Paused says why
 }
 
 // Source is a source as the API shows it.
@@ -187,6 +188,8 @@ type RuleSet struct {
 	Revision string    `json:"revision"`         // the commit, where they come from Git
 	Origin   string    `json:"origin,omitempty"` // the repository, where they come from Git
 	LoadedAt time.Time `json:"loadedAt,omitzero"`
+	// Paused is what keeps rules from starting runs.
+	Paused []Pause `json:"paused,omitempty"`
 	// Error is why a newer state of the rules is not active, with all its problems.
 	Error string `json:"error,omitempty"`
 }

@@ -31,6 +31,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/client"
 	"github.com/riposte-dev/riposte/pkg/command"
 	"github.com/riposte-dev/riposte/pkg/config"
+	"github.com/riposte-dev/riposte/pkg/consent"
 	"github.com/riposte-dev/riposte/pkg/document"
 	"github.com/riposte-dev/riposte/pkg/engine"
 	"github.com/riposte-dev/riposte/pkg/eventlog"
@@ -73,8 +74,12 @@ type App struct {
 	logs     *steplog.Store
 	audit    *auditlog.Log
 	leases   *runstore.Leases
+	pauses   *runstore.Pauses
+	signer   *consent.Signer // nil where nobody has links
 	rules    *rules
 	engine   *engine.Engine
+	orders   *engine.Orders
+	comments *comments
 	differ   *git.Differ
 	lister   *git.Lister
 	schedule *schedule.Driver
@@ -107,7 +112,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory: %w: make its parent writable for this user, or name another directory with --data", err)
 	}
-	for _, step := range []func(context.Context) error{a.openSecrets, a.openStore, a.openRules, a.buildEngine, a.openCatchUp, a.buildServers} {
+	for _, step := range []func(context.Context) error{a.openSecrets, a.openStore, a.openPauses, a.openLinks, a.openRules, a.buildEngine, a.openCatchUp, a.buildServers} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -181,7 +186,7 @@ func (a *App) openRules(ctx context.Context) error {
 		a.o.Extend(&registries)
 	}
 	a.rules = newRules(registries, a.secrets, a.events, a.audit, a.log, a.config.Dev)
-	a.rules.grants = a.config.Grants
+	a.rules.grants, a.rules.pauses = a.config.Grants, a.pauses
 	a.schedule, err = schedule.New(schedule.Options{
 		Sources: a.rules.schedules, Append: a.events.Append, Now: time.Now, Logger: a.log,
 		Mark:    func(ctx context.Context) (time.Time, error) { return a.events.Mark(ctx, broker.MarkSchedule) },
@@ -239,11 +244,14 @@ func (a *App) buildEngine(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	a.orders = &engine.Orders{Append: a.events.Append, Failed: a.history.RunsOf, Now: time.Now}
+	a.comments = a.newComments(eventView{a.events, a.rules, a.history}, hearing{a.orders, a.history})
+	watches, watched := a.andComments(a.comments)
 	a.engine, err = engine.New(engine.Options{
-		Quiet: times.At, Consents: a.consents, Gate: a.config.Limits.Gate(), Loops: a.loops(),
+		Quiet: times.At, Consents: a.consents, Paused: a.rules.paused, Gate: a.config.Limits.Gate(), Loops: a.loops(),
 		Log: a.events, Store: journals{a.store, a.history}, States: a.store, Leases: a.leases, Owner: owner,
-		Revision: a.rules.revision, Activated: a.rules.note, Watches: a.rules.watches, Watched: a.rules.watched,
-		Redact: a.redactor.String, Secret: a.secrets.action, RunURL: runURL, Diff: a.differ.Paths, StepLog: a.logs.Step,
+		Revision: a.rules.revision, Activated: a.rules.note, Watches: watches, Watched: watched,
+		Redact: a.redact, Secret: a.secrets.action, RunURL: runURL, ApproveURLs: a.approveURLs, Diff: a.differ.Paths, StepLog: a.logs.Step,
 		Partitions: a.config.Engine.Partitions, Workers: a.config.Engine.Workers, StopTimeout: a.config.Engine.StopTimeout,
 		Dir: filepath.Join(a.config.Data, "runs"), Now: time.Now, Random: rand.Float64,
 		Logger: a.log, Registerer: a.metrics,
@@ -265,9 +273,8 @@ func runURL(id string) string { return "riposte runs show " + id }
 
 // buildServers opens the three listeners. Nothing is answered before Run.
 func (a *App) buildServers(ctx context.Context) error {
-	orders := &engine.Orders{Append: a.events.Append, Failed: a.history.RunsOf, Now: time.Now}
 	hooks, err := receive.New(receive.Options{
-		Sources: a.rules.endpoint, Log: a.events, Revive: orders.Revive,
+		Sources: a.rules.endpoint, Log: a.events, Revive: a.orders.Revive,
 		MaxBody: a.config.Limits.MaxBodyBytes, Budget: a.config.Limits.BodyBudget, PerAddress: receive.Rate(a.config.Limits.PerAddress),
 		TrustedProxies: a.config.TrustedProxies, Logger: a.log, Registerer: a.metrics,
 	})
@@ -276,17 +283,18 @@ func (a *App) buildServers(ctx context.Context) error {
 	}
 	why := &explainer{log: a.events, history: a.history, rules: a.rules, engine: a.engine, leases: a.leases, redactor: a.redactor}
 	stopping := make(chan struct{})
+	events, hear := eventView{a.events, a.rules, a.history}, hearing{a.orders, a.history}
 	admin := api.New(api.Options{
 		Logs: logView{a.logs}, Audit: auditView{a.audit}, Stopping: stopping,
-		Explain: why.Explain, Consent: hearing{orders, a.history}.consent, Start: starter{orders, a.events, a.rules}.Start,
-		Events: eventView{a.events, a.rules, a.history}, Runs: runView{a.history}, Orders: orders, Rules: a.rules.view, Sources: a.rules.sources,
+		Explain: why.Explain, Consent: hear.consent, Start: starter{a.orders, a.events, a.rules}.Start, Pauses: a.pauses,
+		Events: events, Runs: runView{a.history}, Orders: a.orders, Rules: a.rules.view, Sources: a.rules.sources,
 		Backup: a.backup(), Tokens: tokens(a.config.Tokens), Version: a.o.Version, Logger: a.log,
 	})
 	health := api.Health(map[string]api.Check{
 		"store": a.broker.Ready, "eventlog": a.events.Ready, "journals": a.history.Ready, "engine": a.engine.Ready,
-		"rules": a.rules.ready, "secrets": a.secrets.ready,
-	}, promhttp.HandlerFor(a.metrics, promhttp.HandlerOpts{}))
-	if err := a.listen(ctx, hooks, admin, health); err != nil {
+		"rules": a.rules.ready, "secrets": a.secrets.ready, "pauses": a.pauses.Ready,
+	}, a.rules.pausedNotes, promhttp.HandlerFor(a.metrics, promhttp.HandlerOpts{}))
+	if err := a.listen(ctx, a.withLinks(hooks, events, hear), admin, health); err != nil {
 		return err
 	}
 	for _, s := range a.servers {
@@ -312,6 +320,8 @@ func (a *App) Run(ctx context.Context) error {
 		parts.start(s.name, s.serve)
 	}
 	parts.start("janitor", func() error { return a.janitor(working) })
+	parts.start("pauses", func() error { return a.pauses.Follow(working) })
+	parts.start("comments", func() error { return a.comments.run(working) })
 	parts.start("rules", func() error { return a.rules.sync.Run(working) })
 	if a.proposals != nil {
 		parts.start("proposals of rules", func() error { return a.proposals.Run(working) })

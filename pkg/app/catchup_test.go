@@ -138,13 +138,17 @@ func TestPushesThatWereMissedAreTaken(t *testing.T) {
 	second = repo.commit("main", "two")
 	repo.commit("other", "three") // of which no event tells: it may be as old as the repository
 	s = launch(t, c)
-	var events struct {
+	type list struct {
 		Items []struct {
 			ID, Type, DeliveryID string
 			Git                  struct{ Branch, Before, Commit string }
 		}
 	}
-	s.wait("what was missed", func() bool { return s.get("events?source=github", &events) && len(events.Items) == 3 })
+	var events list
+	s.wait("what was missed, and decided", func() bool {
+		events = list{}
+		return s.get("events?source=github", &events) && len(events.Items) == 3 && events.Items[0].Git.Commit == second
+	})
 	for _, e := range events.Items[:2] {
 		switch e.Type {
 		case "push":

@@ -3,11 +3,14 @@ package app
 import (
 	"context"
 	"errors"
+	"net/http"
+	"strings"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/api"
 	"github.com/riposte-dev/riposte/pkg/consent"
 	"github.com/riposte-dev/riposte/pkg/engine"
+	"github.com/riposte-dev/riposte/pkg/receive"
 	"github.com/riposte-dev/riposte/pkg/rule"
 	"github.com/riposte-dev/riposte/pkg/run"
 	"github.com/riposte-dev/riposte/pkg/runstore"
@@ -49,3 +52,60 @@ func (h hearing) consent(ctx context.Context, order, runID string, c api.Consent
 	}
 	return heard, err == nil, err
 }
+
+// openLinks makes what signs links, where somebody has any.
+func (a *App) openLinks(ctx context.Context) error {
+	linked := false
+	for _, p := range a.config.Approvals.People {
+		linked = linked || len(p.Links) > 0
+	}
+	if !linked {
+		return nil
+	}
+	key, err := a.store.LinkKey(ctx)
+	if err == nil {
+		a.signer, err = consent.NewSigner(key)
+	}
+	return err
+}
+
+// approveURLs are the links that a rule may hand out. Whoever has one can agree in the person's name, so that only rules get
+// any whose files the configuration names.
+func (a *App) approveURLs(r *rule.Rule, asked engine.Asked) map[string]string {
+	if a.signer == nil {
+		return nil
+	}
+	var urls map[string]string
+	for _, name := range a.config.Approvals.Linked(r.Path) {
+		if urls == nil {
+			urls = map[string]string{}
+		}
+		token := a.signer.Token(consent.Link{Run: asked.Run, Attempt: asked.Attempt, Who: name, Digest: asked.Digest})
+		urls[name] = strings.TrimRight(a.config.PublicURL, "/") + api.LinkPath + token
+	}
+	return urls
+}
+
+// withLinks lets the hooks listener answer links, too.
+func (a *App) withLinks(hooks *receive.Receiver, events eventView, h hearing) http.Handler {
+	if a.signer == nil {
+		return hooks
+	}
+	page := hooks.Limited(api.Links(api.LinkOptions{
+		Open: a.signer.Link, Run: a.history.Run, Event: events.Get, Consent: h.consent, Audit: a.audit, Now: time.Now, Logger: a.log,
+		Groups: func(name string) ([]string, bool) {
+			p, ok := a.config.Approvals.Person(name)
+			return p.Groups, ok && len(p.Links) > 0
+		},
+	}))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, api.LinkPath) {
+			page.ServeHTTP(w, r)
+			return
+		}
+		hooks.ServeHTTP(w, r)
+	})
+}
+
+// redact removes secrets, and links that let people agree, from what is stored or shown.
+func (a *App) redact(text string) string { return consent.Redact(a.redactor.String(text)) }

@@ -3,8 +3,12 @@ package app_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
+	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -161,5 +165,167 @@ func TestOnLoopbackWhoeverHasTheMachineDecides(t *testing.T) {
 	}
 	if status, says := s.as("", http.MethodPost, "runs/"+r.ID+"/approve", map[string]string{"digset": "x"}, nil); status != http.StatusBadRequest || !strings.Contains(says, "digset") {
 		t.Errorf("a misspelt body: %d %s", status, says)
+	}
+}
+
+// links are rules that may hand out ana's links: in the event that starts the run that asks, and in what tells of one.
+const linkRules = "apiVersion: riposte.dev/v1\nkind: Rule\nmetadata: {name: tell}\nspec:\n  trigger: {source: riposte, type: approval.requested}\n  steps: [{uses: take, with: {text: \"${{ run.approveURLs.ana }}\"}}]\n---\n"
+
+// linked starts a server whose rules hand out ana's links, and returns where they arrive.
+func linked(t *testing.T) (*server, <-chan string) {
+	t.Helper()
+	urls := make(chan string, 10)
+	take := probe("take", false, func(_ context.Context, call *action.Call) error {
+		urls <- call.Params.(*noParams).Text
+		return nil
+	})
+	take.Outputs, take.Run = struct {
+		Summary string `yaml:"summary"`
+	}{}, func(_ context.Context, call *action.Call) (action.Outputs, error) {
+		urls <- call.Params.(*noParams).Text
+		return action.Outputs{"summary": "+ 1 <b>bucket</b> " + call.Params.(*noParams).Text}, nil
+	}
+	dir := t.TempDir()
+	(&server{t: t, rules: dir}).write(githubSource + ruleDoc("r", "  mode: approve\n  steps:\n  - {id: plan, uses: take, with: {text: \"${{ run.approveURLs.ana }}\"}}\n  - {id: fix, uses: change, with: {text: \"${{ event.data.text }}\"}}\n") + linkRules)
+	c := testConfig(t, t.TempDir())
+	c.Rules.Dirs, c.PublicURL = []string{dir}, "https://hooks.example.com/"
+	c.Approvals = consent.Spec{
+		Policies: []consent.Policy{{Groups: []string{"sre"}}},
+		People:   []consent.Person{{Name: "ana", Groups: []string{"sre"}, Links: []string{"rules.yaml"}}, {Name: "bob", Groups: []string{"sre"}, Links: []string{"elsewhere/**"}}},
+	}
+	if err := c.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	s := launch(t, c, change("change"), take)
+	return s, urls
+}
+
+// open asks for a link as a browser does; form is what its page sends.
+func (s *server) open(link string, form url.Values) (int, string, http.Header) {
+	s.t.Helper()
+	path, ours := strings.CutPrefix(link, "https://hooks.example.com/approve/")
+	if !ours {
+		s.t.Fatalf("%q is no link", link)
+	}
+	var resp *http.Response
+	var err error
+	if address := "http://" + s.listen.Hooks + "/approve/" + path; form == nil {
+		resp, err = http.Get(address)
+	} else {
+		resp, err = http.PostForm(address, form)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return resp.StatusCode, string(text), resp.Header
+}
+
+func decision(word string, r api.Run) url.Values {
+	return url.Values{"decision": {word}, "digest": {r.Approval.Digest}, "comment": {"by <link>"}}
+}
+
+func TestASignedLinkShowsAndDecidesOnce(t *testing.T) {
+	s, urls := linked(t)
+	text := `</pre><script>alert(1)</script><img src=x onerror=alert(1)>{{.Run}}`
+	body, _ := json.Marshal(map[string]string{"text": text})
+	r := s.waits("", string(body))
+	early, told := <-urls, <-urls
+	if early == told {
+		t.Error("a link that was made before the run waited is not that of the request")
+	}
+	for range 3 { // opening decides nothing, whoever previews it
+		status, page, header := s.open(early, nil)
+		if status != http.StatusOK || !strings.Contains(page, "Approve as ana") || !strings.Contains(page, "&lt;script&gt;alert(1)") || !strings.Contains(page, "&lt;b&gt;bucket&lt;/b&gt;") {
+			t.Fatalf("%d %s", status, page)
+		}
+		if strings.Contains(page, "<script") || strings.Contains(page, "<img") || strings.Contains(page, "rpl_") {
+			t.Fatalf("it is no text: %s", page)
+		}
+		if policy := header.Get("Content-Security-Policy"); !strings.HasPrefix(policy, "default-src 'none'; style-src 'sha256-") || header.Get("Cache-Control") != "no-store" || header.Get("X-Frame-Options") != "DENY" {
+			t.Errorf("headers: %v", header)
+		}
+		style := page[strings.Index(page, "<style>")+7 : strings.Index(page, "</style>")]
+		if sum := sha256.Sum256([]byte(style)); !strings.Contains(header.Get("Content-Security-Policy"), base64.StdEncoding.EncodeToString(sum[:])) {
+			t.Error("the policy does not know the style")
+		}
+	}
+	for name, tc := range map[string]struct {
+		link   string
+		form   url.Values
+		status int
+		says   string
+	}{
+		"another digest":  {early, url.Values{"decision": {"approve"}, "digest": {"d"}}, http.StatusConflict, "what was shown is not what it waits for now"},
+		"no digest":       {early, url.Values{"decision": {"approve"}}, http.StatusConflict, "what was shown is not"},
+		"no decision":     {early, url.Values{"digest": {r.Approval.Digest}}, http.StatusBadRequest, "Not like this"},
+		"another word":    {early, decision("destroy", r), http.StatusBadRequest, "Not like this"},
+		"a forged link":   {early[:len(early)-3] + "AAA", decision("approve", r), http.StatusNotFound, "not valid"},
+		"no link":         {"https://hooks.example.com/approve/", decision("approve", r), http.StatusNotFound, "not valid"},
+		"a long comment":  {early, url.Values{"decision": {"approve"}, "comment": {strings.Repeat("x", 5000)}}, http.StatusBadRequest, "Not like this"},
+		"an endless form": {early, url.Values{"decision": {"approve"}, "comment": {strings.Repeat("x", 1<<20)}}, http.StatusBadRequest, "Not like this"},
+	} {
+		if status, page, _ := s.open(tc.link, tc.form); status != tc.status || !strings.Contains(page, tc.says) {
+			t.Errorf("%s: %d %s", name, status, page)
+		}
+	}
+	if got := s.waiting(r.ID); len(got.Approval.By) > 0 {
+		t.Fatalf("one of them counted: %+v", got.Approval)
+	}
+	if status, page, _ := s.open(told, decision("approve", r)); status != http.StatusOK || !strings.Contains(page, "Approved") {
+		t.Fatalf("%d %s", status, page)
+	}
+	if r = s.over("", r.ID); r.State != run.Succeeded || r.Approval.By[0].Who != "ana" || r.Approval.By[0].Via != "link" {
+		t.Errorf("%+v", r)
+	}
+	for _, link := range []string{early, told} { // one word, whichever link
+		for _, form := range []url.Values{nil, decision("approve", r), decision("reject", r)} {
+			if status, page, _ := s.open(link, form); status != http.StatusGone || !strings.Contains(page, "This link was used: ana has consented already") {
+				t.Errorf("used again: %d %s", status, page)
+			}
+		}
+	}
+	if strings.Contains(s.log.String(), "rpl_") {
+		t.Error("the log shows a link")
+	}
+	if outputs, _ := json.Marshal(r.Steps); strings.Contains(string(outputs), "rpl_") || !strings.Contains(string(outputs), "approve/***") {
+		t.Errorf("the outputs: %s", outputs)
+	}
+}
+
+func (s *server) waiting(id string) (r api.Run) {
+	s.t.Helper()
+	s.as("", http.MethodGet, "runs/"+id, nil, &r)
+	return r
+}
+
+// TestALinkIsForOneAttempt: and a rejection by link ends the run.
+func TestALinkIsForOneAttempt(t *testing.T) {
+	s, urls := linked(t)
+	r := s.waits("", `{"text":"a"}`)
+	old := <-urls
+	<-urls
+	if status, page, _ := s.open(old, decision("reject", r)); status != http.StatusOK || !strings.Contains(page, "Rejected") {
+		t.Fatalf("%d %s", status, page)
+	}
+	if r = s.over("", r.ID); r.State != run.Refused || !strings.Contains(r.Message, "rejected by ana: by <link>") {
+		t.Errorf("%+v", r)
+	}
+	if status, page, _ := s.open(old, nil); status != http.StatusGone || !strings.Contains(page, "decided meanwhile: the run is refused") {
+		t.Errorf("%d %s", status, page)
+	}
+	if status, says := s.as("", http.MethodPost, "runs/"+r.ID+"/retry", nil, nil); status != http.StatusAccepted {
+		t.Fatal(status, says)
+	}
+	s.wait("the second attempt to ask", func() bool { r = s.waiting(r.ID); return r.Attempt == 2 && r.State == run.Waiting && r.Approval != nil })
+	if status, page, _ := s.open(old, decision("approve", r)); status != http.StatusGone || !strings.Contains(page, "for an earlier attempt") {
+		t.Errorf("%d %s", status, page)
+	}
+	if got := s.waiting(r.ID); len(got.Approval.By) > 0 {
+		t.Errorf("it counted: %+v", got.Approval)
 	}
 }

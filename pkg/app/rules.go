@@ -18,6 +18,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/receive"
 	"github.com/riposte-dev/riposte/pkg/rule"
 	"github.com/riposte-dev/riposte/pkg/rulesync"
+	"github.com/riposte-dev/riposte/pkg/runstore"
 	"github.com/riposte-dev/riposte/pkg/schedule"
 	"github.com/riposte-dev/riposte/pkg/source"
 )
@@ -38,6 +39,7 @@ type rules struct {
 	dev        bool
 	grants     grant.List
 	sync       ruleSync
+	pauses     *runstore.Pauses
 	origin     string                  // the repository they come from, for people; empty for directories
 	activated  chan *rule.Set          // the newest that a partition decides with
 	watches    func(*event.Event) bool // the events that may be about the rules' own repository
@@ -268,8 +270,10 @@ func (r *rules) view() api.RuleSet {
 	if status.Err != nil {
 		view.Error = status.Err.Error()
 	}
+	view.Paused = r.viewPauses(set)
 	for _, rl := range set.Rules {
 		item := api.Rule{Name: rl.Name, File: rl.File, Line: rl.Line, Labels: rl.Labels, Mode: rl.Mode, Revision: set.Revision}
+		_, item.Paused = r.pausedBy(rl)
 		for _, s := range rl.Plan.Steps {
 			item.Steps = append(item.Steps, s.Uses)
 		}

@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -10,22 +11,34 @@ import (
 	"github.com/riposte-dev/riposte/pkg/source"
 )
 
-// seconds is a schedule of one hour, which is soon.
-type seconds struct {
+// soon is a schedule of one hour, which is shortly after somebody first asks what is due.
+type soon struct {
 	source.Source
+	hour *hour
+}
+
+type hour struct {
+	mu sync.Mutex
 	at time.Time
 }
 
-func (s seconds) Next(after time.Time) time.Time {
-	if after.Before(s.at) {
-		return s.at
+func (s soon) Next(after time.Time) time.Time {
+	s.hour.mu.Lock()
+	defer s.hour.mu.Unlock()
+	if after.Before(s.hour.at) {
+		return s.hour.at
 	}
 	return time.Time{}
 }
 
-func (s seconds) Due(after, now time.Time) ([]source.Delivery, int) {
-	if s.at.After(after) && !s.at.After(now) {
-		return []source.Delivery{{Key: s.at.String(), Type: "tick", Time: s.at, Body: []byte(`{"scheduledAt":"now"}`)}}, 0
+func (s soon) Due(after, now time.Time) ([]source.Delivery, int) {
+	s.hour.mu.Lock()
+	defer s.hour.mu.Unlock()
+	if s.hour.at.IsZero() {
+		s.hour.at = now.Add(200 * time.Millisecond)
+	}
+	if at := s.hour.at; at.After(after) && !at.After(now) {
+		return []source.Delivery{{Key: at.String(), Type: "tick", Time: at, Body: []byte(`{"scheduledAt":"now"}`)}}, 0
 	}
 	return nil, 0
 }
@@ -33,13 +46,13 @@ func (s seconds) Due(after, now time.Time) ([]source.Delivery, int) {
 func TestAnHourMakesOneRun(t *testing.T) {
 	c := testConfig(t, t.TempDir())
 	c.Rules.Dirs = []string{t.TempDir()}
-	at := time.Now().Add(300 * time.Millisecond)
+	at := &hour{}
 	extend := func(r *app.Registries) {
 		typ := r.Sources["schedule"]
 		build := typ.New
 		typ.New = func(decode func(any) error, env source.Env) (source.Source, error) {
 			s, err := build(decode, env)
-			return seconds{s, at}, err
+			return soon{s, at}, err
 		}
 		r.Sources["schedule"] = typ
 	}

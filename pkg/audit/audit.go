@@ -60,7 +60,14 @@ func Decisions(e run.Entry) []Entry {
 	case e.Kind == run.Ended && e.Phase == run.Main:
 		return []Entry{{At: e.At, Who: Server, Action: RunEnded, Target: e.Run, Result: string(e.State), Reason: because(e.Reason, e.Error)}}
 	case e.Kind == run.Commanded && e.Run != "":
-		return []Entry{{At: e.At, Who: Server, Action: RunOrdered, Target: e.Run, Result: OK, Reason: e.Why, Detail: map[string]string{"order": e.Command}}}
+		out := Entry{At: e.At, Who: Server, Action: RunOrdered, Target: e.Run, Result: OK, Reason: e.Why, Detail: map[string]string{"order": e.Command}}
+		if c := e.Consent; c != nil {
+			out.Who, out.Detail["via"] = c.Who, c.Via
+			if c.Comment != "" {
+				out.Detail["comment"] = c.Comment
+			}
+		}
+		return []Entry{out}
 	}
 	return nil
 }

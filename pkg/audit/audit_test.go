@@ -26,11 +26,13 @@ func TestDecisions(t *testing.T) {
 			run.Entry{At: at, Kind: run.Fired, Runs: []run.Created{{ID: "W-a", Rule: "a", State: run.Pending, Event: "F"}}},
 			[]audit.Entry{{At: at, Who: "riposte", Action: "run.created", Target: "W-a", Result: "ok", Detail: map[string]string{"rule": "a", "event": "F"}}},
 		},
-		"no run":        {run.Entry{Kind: run.Decided, Event: "E", Why: "no rule"}, nil},
-		"a step":        {run.Entry{Kind: run.Finished, Run: "E-a", StepState: run.StepFailed}, nil},
-		"a part's end":  {run.Entry{Kind: run.Ended, Run: "E-a", Phase: run.OnFailure, State: run.Failed}, nil},
-		"a run's end":   {run.Entry{At: at, Kind: run.Ended, Run: "E-a", State: run.Failed, Reason: "StepFailed"}, []audit.Entry{{At: at, Who: "riposte", Action: "run.ended", Target: "E-a", Result: "failed", Reason: "StepFailed"}}},
-		"an order":      {run.Entry{At: at, Kind: run.Commanded, Run: "E-a", Command: "cancel"}, []audit.Entry{{At: at, Who: "riposte", Action: "run.ordered", Target: "E-a", Result: "ok", Detail: map[string]string{"order": "cancel"}}}},
+		"no run":       {run.Entry{Kind: run.Decided, Event: "E", Why: "no rule"}, nil},
+		"a step":       {run.Entry{Kind: run.Finished, Run: "E-a", StepState: run.StepFailed}, nil},
+		"a part's end": {run.Entry{Kind: run.Ended, Run: "E-a", Phase: run.OnFailure, State: run.Failed}, nil},
+		"a run's end":  {run.Entry{At: at, Kind: run.Ended, Run: "E-a", State: run.Failed, Reason: "StepFailed"}, []audit.Entry{{At: at, Who: "riposte", Action: "run.ended", Target: "E-a", Result: "failed", Reason: "StepFailed"}}},
+		"an order":     {run.Entry{At: at, Kind: run.Commanded, Run: "E-a", Command: "cancel"}, []audit.Entry{{At: at, Who: "riposte", Action: "run.ordered", Target: "E-a", Result: "ok", Detail: map[string]string{"order": "cancel"}}}},
+		"a consent": {run.Entry{At: at, Kind: run.Commanded, Run: "E-a", Command: "approve", Consent: &run.Consent{Who: "ana", Via: "link", Comment: "fine"}},
+			[]audit.Entry{{At: at, Who: "ana", Action: "run.ordered", Target: "E-a", Result: "ok", Detail: map[string]string{"order": "approve", "via": "link", "comment": "fine"}}}},
 		"order, no run": {run.Entry{Kind: run.Commanded, Command: "cancel"}, nil},
 	} {
 		if got := audit.Decisions(tc.entry); !reflect.DeepEqual(got, tc.want) {

@@ -37,6 +37,10 @@ const (
 	AuditStream  = "AUDIT"
 	AuditSubject = "riposte.audit"
 
+	PauseBucket = "PAUSES" // keys: PauseKey
+	KeyBucket   = "KEYS"   // keys: LinkKey
+	LinkKey     = "links"  // what links for approvals are signed with
+
 	// ProbeBucket takes the writes that find out whether the store answers.
 	ProbeBucket = "PROBE"
 )
@@ -46,6 +50,8 @@ const (
 	stepLogPrefix   = "riposte.steplogs."
 	partitionPrefix = "partition."
 	replicaPrefix   = "replica."
+	pauseAll        = "all"
+	pausePrefix     = "rule."
 
 	// What JetStream itself makes of a bucket's name (github.com/nats-io/nats-architecture-and-design, ADR-8 and ADR-20).
 	keyStreams    = "KV_"
@@ -84,6 +90,22 @@ func ReplicaKey(session string) string { return replicaPrefix + session }
 
 // KeyReplica is the session that a key of a replica names.
 func KeyReplica(key string) (session string, ok bool) { return strings.CutPrefix(key, replicaPrefix) }
+
+// PauseKey is the key of a rule's pause, or of that of all rules where it is empty.
+func PauseKey(rule string) string {
+	if rule == "" {
+		return pauseAll
+	}
+	return pausePrefix + rule
+}
+
+// KeyRule is the rule that a key of PauseBucket names.
+func KeyRule(key string) (rule string, ok bool) {
+	if key == pauseAll {
+		return "", true
+	}
+	return strings.CutPrefix(key, pausePrefix)
+}
 
 // WindowObject names a part of a partition's windows; unique tells it from all others.
 func WindowObject(partition int, unique string) string {

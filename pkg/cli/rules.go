@@ -89,9 +89,17 @@ func printRule(w io.Writer, rl api.Rule) {
 func printRules(w io.Writer, set api.RuleSet) {
 	var rows [][]string
 	for _, rl := range set.Items {
-		rows = append(rows, []string{rl.Name, rl.Mode, fmt.Sprintf("%s:%d", rl.File, rl.Line), strings.Join(rl.Steps, ",")})
+		mode := rl.Mode
+		if rl.Paused {
+			mode = "paused"
+		}
+		rows = append(rows, []string{rl.Name, mode, fmt.Sprintf("%s:%d", rl.File, rl.Line), strings.Join(rl.Steps, ",")})
 	}
 	table(w, "RULE MODE FILE STEPS", "no rules", rows)
+	if len(set.Paused) > 0 {
+		fmt.Fprintln(w)
+		printPauses(w, set.Paused)
+	}
 	if set.Revision != "" {
 		fmt.Fprintf(w, "\nrevision %.12s, loaded %s\n", set.Revision, when(set.LoadedAt))
 	}

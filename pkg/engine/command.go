@@ -72,6 +72,9 @@ func (p *partition) reopen(ctx context.Context, id, order string) (*active, erro
 	if !ok {
 		return nil, fmt.Errorf("revision %.12s has no rule %s", r.RuleRevision, r.Rule)
 	}
+	if message, paused := p.e.paused(rl); paused {
+		return nil, errors.New(message)
+	}
 	r.Again()
 	if order == run.CommandRevive {
 		r.Revivals++

@@ -39,6 +39,68 @@ func (p *partition) askConsent(ctx context.Context, a *active, sp *run.StepPlan)
 		Step: sp.ID, Uses: sp.Uses, Digest: p.digest(a.run, sp.ID, with), Shown: p.shown(with),
 		RequestedAt: now, ExpiresAt: now.Add(policy.Expires), Needed: max(1, policy.Needed),
 	}})
+	p.tellRequest(a)
+}
+
+// Asked names what people are asked about: what an attempt at a run waits for.
+type Asked struct {
+	Run     string `json:"run"`
+	Attempt int    `json:"attempt"`
+	Digest  string `json:"digest,omitempty"`
+}
+
+// requested is the body of the event that tells that a run waits. It holds nothing that lets whoever reads it answer.
+type requested struct {
+	Asked
+	Rule    string     `json:"rule"`
+	Event   string     `json:"event"`
+	Step    string     `json:"step"`
+	Uses    string     `json:"uses"`
+	Shown   run.Values `json:"shown,omitempty"`
+	Needed  int        `json:"needed"`
+	Expires time.Time  `json:"expires"`
+	URL     string     `json:"url,omitempty"`
+}
+
+// tellRequest puts an event into the log that says what a run waits for, once for each request: its id is made of it, and it
+// is in the log before the journal says that the run waits. Runs that such an event started tell nobody, or one that waits
+// itself would make the next.
+func (p *partition) tellRequest(a *active) {
+	if isRequest(a.event) {
+		return
+	}
+	r, ask := a.run, a.run.Approval
+	told := requested{
+		Asked: Asked{Run: r.ID, Attempt: r.Attempt, Digest: ask.Digest}, Rule: r.Rule, Event: r.Event, Step: ask.Step, Uses: ask.Uses,
+		Shown: ask.Shown, Needed: ask.Needed, Expires: ask.ExpiresAt,
+	}
+	if p.e.RunURL != nil {
+		told.URL = p.e.RunURL(r.ID)
+	}
+	body, err := json.Marshal(told)
+	if err != nil {
+		p.log.Error("that a run waits for consent can't be told", "run", r.ID, "error", err)
+		return
+	}
+	p.letters = append(p.letters, event.Record{Kind: event.KindEvent, SourceType: event.OwnSource, Event: &event.Event{
+		ID: event.ID(event.OwnSource, fmt.Sprintf("%s %s %d %s", event.ApprovalRequested, r.ID, r.Attempt, ask.Digest)), Source: event.OwnSource, Type: event.ApprovalRequested,
+		Subject: r.ID, Body: body, Time: ask.RequestedAt, ReceivedAt: ask.RequestedAt, CausedBy: r.Event,
+	}})
+}
+
+func isRequest(e *event.Event) bool {
+	return e != nil && e.Source == event.OwnSource && e.Type == event.ApprovalRequested
+}
+
+// askedBy is what a run's texts can ask people about: itself, or the run whose request started it.
+func askedBy(r *run.Run, e *event.Event) Asked {
+	if isRequest(e) {
+		var told Asked
+		if json.Unmarshal(e.Body, &told) == nil && told.Run != "" {
+			return told
+		}
+	}
+	return Asked{Run: r.ID, Attempt: r.Attempt}
 }
 
 func (p *partition) consents(r *rule.Rule) Consents {
@@ -78,7 +140,7 @@ func (p *partition) stale(ctx context.Context, at *attempt) error {
 	if a == nil || a.Step != at.plan.ID || at.phase != run.Main {
 		return nil
 	}
-	_, with, err := at.rule.Prepare(ctx, at.phase, at.plan.ID, p.moment(&at.run, at.event, at.joined).ScopeOf(at.phase, at.plan.ID))
+	_, with, err := at.rule.Prepare(ctx, at.phase, at.plan.ID, p.moment(at.rule, &at.run, at.event, at.joined).ScopeOf(at.phase, at.plan.ID))
 	if err != nil {
 		return err
 	}

@@ -238,6 +238,10 @@ func (p *partition) create(q question, r *rule.Rule) run.Created {
 
 // hold ends a run at once that must not do anything at a time, and says why.
 func (p *partition) hold(c *run.Created, r *rule.Rule, at time.Time) {
+	if message, paused := p.e.paused(r); paused {
+		c.State, c.Reason, c.Message = run.Refused, run.ReasonPaused, message
+		return
+	}
 	if message, observes := r.Observes(); observes {
 		c.State, c.Message = run.Observed, message
 		return
@@ -248,6 +252,14 @@ func (p *partition) hold(c *run.Created, r *rule.Rule, at time.Time) {
 	if name, until, ok := p.e.Quiet(r.Labels, at); ok {
 		c.KeepQuiet(name, until)
 	}
+}
+
+// paused says whether a rule may start no runs, and why.
+func (e *Engine) paused(r *rule.Rule) (message string, paused bool) {
+	if e.Paused == nil {
+		return "", false
+	}
+	return e.Paused(r)
 }
 
 // match makes the event's views and asks the rules. What an event makes panic is an error of that event alone.

@@ -88,6 +88,8 @@ type Options struct {
 	Watched func(*event.Event)
 	// Quiet says which quiet time holds for a rule with the labels, and until when; nil is never.
 	Quiet func(labels map[string]string, at time.Time) (name string, until time.Time, ok bool)
+	// Paused says whether a rule may start no runs now, and why; nil is never.
+	Paused func(*rule.Rule) (message string, paused bool)
 	// Gate are the server's own bounds of runs.
 	Gate gate.Options
 	// Loops bound what runs cause in a circle.
@@ -96,6 +98,9 @@ type Options struct {
 	Consents func(*rule.Rule) Consents
 	// RunURL returns the address of a run's page, for texts; nil means none.
 	RunURL func(id string) string
+	// ApproveURLs returns the addresses that a rule may hand out, by person, at which what an attempt at a run waits for can be
+	// answered; an empty digest is whatever that will be. nil: there are none.
+	ApproveURLs func(r *rule.Rule, asked Asked) map[string]string
 	// StepLog takes what an action has to say in an attempt of a step; secrets are redacted in it. nil logs to Logger.
 	StepLog func(runID string, phase run.Phase, step string, attempt int) io.WriteCloser
 

@@ -214,13 +214,16 @@ func (p *partition) join(ctx context.Context, a *active, c *rule.Correlation) (m
 
 // scope is what the expressions of a step of the run's current part can read.
 func (p *partition) scope(a *active, step string) *expression.Scope {
-	return p.moment(a.run, a.event, a.joined).ScopeOf(a.run.Phase, step)
+	return p.moment(a.rule, a.run, a.event, a.joined).ScopeOf(a.run.Phase, step)
 }
 
-func (p *partition) moment(r *run.Run, e *event.Event, joined map[string]any) rule.Moment {
+func (p *partition) moment(of *rule.Rule, r *run.Run, e *event.Event, joined map[string]any) rule.Moment {
 	m := rule.Moment{Run: r, Event: e, Correlated: joined, Now: p.e.Now()}
 	if p.e.RunURL != nil {
 		m.URL = p.e.RunURL(r.ID)
+	}
+	if p.e.ApproveURLs != nil {
+		m.ApproveURLs = p.e.ApproveURLs(of, askedBy(r, e))
 	}
 	return m
 }
@@ -340,7 +343,7 @@ func (p *partition) rebuild(ctx context.Context, at *attempt) (map[string]run.Va
 }
 
 func (p *partition) call(ctx context.Context, at *attempt, phase run.Phase, step string) (action.Outputs, error) {
-	params, _, err := at.rule.Prepare(ctx, phase, step, p.moment(&at.run, at.event, at.joined).ScopeOf(phase, step))
+	params, _, err := at.rule.Prepare(ctx, phase, step, p.moment(at.rule, &at.run, at.event, at.joined).ScopeOf(phase, step))
 	if err != nil {
 		return nil, err
 	}

@@ -54,7 +54,7 @@ func (p *partition) lookNow(ctx context.Context, at attempt) {
 	r.cause = context.Cause(ctx)
 	var outputs run.Values
 	if outputs, r.err = p.outputs(&at.run, r); r.err == nil {
-		scope := p.moment(&at.run, at.event, at.joined).ScopeOf(at.phase, at.plan.ID)
+		scope := p.moment(at.rule, &at.run, at.event, at.joined).ScopeOf(at.phase, at.plan.ID)
 		r.look.verdict, r.look.note = at.rule.Expect(limited, scope, outputs)
 	} else {
 		r.look.verdict, r.look.note = run.Unknown, r.err.Error()

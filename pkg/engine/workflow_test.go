@@ -312,6 +312,67 @@ func TestConsent(t *testing.T) {
 	})
 }
 
+// TestARequestIsToldOnce: as an event that a rule can answer, also where the process ends right after it; a rule that waits
+// itself to tell of it tells of nothing.
+func TestARequestIsToldOnce(t *testing.T) {
+	told := "  trigger: {source: riposte, type: approval.requested}\n"
+	rules(t, 1, ruleOf("r", onGo+asking)+ruleOf("tell", told+"  steps: [{id: say, uses: do, with: {dir: \"${{ run.approveURLs.ana }}\", do: urls}}]\n")+ruleOf("slow", told+asking), func(t *testing.T, w *world) {
+		id := w.send(1)
+		a := w.waits(id, run.Waiting).Approval
+		eventID := event.ID(event.OwnSource, fmt.Sprintf("approval.requested %s 1 %s", id, a.Digest))
+		got := w.ended(eventID + "-tell")
+		if got.State != run.Refused || got.Reason != run.ReasonAbsentField { // nobody has links here
+			t.Errorf("%s %s %s", got.State, got.Reason, got.Message)
+		}
+		w.waits(eventID+"-slow", run.Waiting)
+		var bodies []string
+		w.mu.Lock()
+		for _, records := range w.segments {
+			for _, r := range records {
+				if r.Kind == event.KindEvent && r.Event.Type == event.ApprovalRequested {
+					bodies = append(bodies, string(r.Event.Body))
+				}
+			}
+		}
+		w.mu.Unlock()
+		if len(bodies) != 1 {
+			t.Fatalf("told %d times: %q", len(bodies), bodies)
+		}
+		for _, want := range []string{`"run":"` + id + `"`, `"attempt":1`, `"rule":"r"`, `"step":"fix"`, `"uses":"fix"`, `"shown":{"target":1152921504606846977}`, `"needed":1`, `"expires":"` + a.ExpiresAt.Format(time.RFC3339)} {
+			if !strings.Contains(bodies[0], want) {
+				t.Errorf("%s is not in %s", want, bodies[0])
+			}
+		}
+		w.consent(run.CommandReject, id, Order{Who: "bob", Digest: a.Digest})
+		w.consent(run.CommandReject, eventID+"-slow", Order{Who: "bob", Digest: w.run(eventID + "-slow").Approval.Digest})
+		w.ended(id)
+		w.ended(eventID + "-slow")
+	})
+}
+
+// TestWhatLinksAreAbout: a run's own links are about itself, those of a run that tells of another about that.
+func TestWhatLinksAreAbout(t *testing.T) {
+	r := &run.Run{ID: "E-tell", Attempt: 2}
+	own := Asked{Run: "E-tell", Attempt: 2}
+	request := func(source, typ, body string) *event.Event {
+		return &event.Event{Source: source, Type: typ, Body: []byte(body)}
+	}
+	for name, tc := range map[string]struct {
+		e    *event.Event
+		want Asked
+	}{
+		"no event":      {nil, own},
+		"another event": {request("github", "push", `{"run":"X"}`), own},
+		"a stranger's":  {request("github", event.ApprovalRequested, `{"run":"X"}`), own},
+		"not readable":  {request(event.OwnSource, event.ApprovalRequested, `{`), own},
+		"a request":     {request(event.OwnSource, event.ApprovalRequested, `{"run":"X","attempt":1,"digest":"d","rule":"x"}`), Asked{"X", 1, "d"}},
+	} {
+		if got := askedBy(r, tc.e); got != tc.want {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
 // TestConsentNeedsThoseWhoMay: two persons of a group must agree.
 func TestConsentNeedsThoseWhoMay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -41,6 +41,9 @@ const (
 // OwnSource is the source of events that Riposte itself sends: about itself, by schedule, by hand and by event.emit.
 const OwnSource = "riposte"
 
+// ApprovalRequested is the type of the event, of OwnSource, that tells that a run waits for consent.
+const ApprovalRequested = "approval.requested"
+
 // Record is one entry of the log. Of an event it holds what was received, without the views, which are made from it on reading.
 type Record struct {
 	Kind Kind

@@ -48,7 +48,7 @@ func (p *pass) unknownTypes(r *ruleDoc, t *trigger) {
 // own reports whether a trigger asks for a type of what Riposte itself sends.
 func own(t *trigger, kind string) bool {
 	class, _, _ := strings.Cut(kind, ".")
-	return rule.Selected(values(t.sources), event.OwnSource) && slices.Contains([]string{"emitted", "storm", "breaker"}, class)
+	return rule.Selected(values(t.sources), event.OwnSource) && slices.Contains([]string{"emitted", "storm", "breaker", "approval"}, class)
 }
 
 // typeHint knows that people write an action behind the type.

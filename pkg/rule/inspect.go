@@ -19,6 +19,9 @@ type Document struct {
 func (s *Set) Documents() []Document {
 	var out []Document
 	for _, f := range s.Files {
+		if f.place() == PausedFile {
+			continue
+		}
 		items, _ := document.Parse(f.Path, f.Data) // the set was built from them
 		for _, item := range items {
 			var e envelope

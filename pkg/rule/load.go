@@ -110,6 +110,7 @@ type loader struct {
 	places   map[string]string // by kind and name: where it is
 	event    *expression.Schema
 
+	pausedBy  []pausedBy
 	compiling []string               // workflows that are being compiled, from the outermost
 	grants    map[string]grant.Grant // by file
 	paths     map[string]string      // by file: its path in the rules repository
@@ -139,6 +140,7 @@ func Load(files []File, o Options) (*Set, error) {
 		}
 	}
 	l.checkFallbacks()
+	l.pause()
 	if len(l.problems) > 0 {
 		l.problems.Sort()
 		return nil, l.problems
@@ -191,7 +193,7 @@ func (l *loader) read(files []File) error {
 	}
 	for i, part := range parts {
 		l.grants[files[i].Path], l.paths[files[i].Path] = l.opts.grantOf(files[i]), files[i].place()
-		l.problems = append(l.problems, part.problems...)
+		l.problems, l.pausedBy = append(l.problems, part.problems...), append(l.pausedBy, part.pausedBy...)
 		for _, d := range part.docs {
 			if l.known(d) {
 				l.docs = append(l.docs, d)
@@ -203,6 +205,10 @@ func (l *loader) read(files []File) error {
 
 // parse reads the documents of a file.
 func (l *loader) parse(f File) {
+	if f.place() == PausedFile {
+		l.readPaused(f)
+		return
+	}
 	items, problems := document.Parse(f.Path, f.Data)
 	l.problems = problems
 	for _, item := range items {

@@ -71,6 +71,8 @@ type Set struct {
 	// Workflows by name; each is part of the rules that use it.
 	Workflows map[string]*Workflow
 	Tests     []*Test
+	// Pauses are what the files say that pause rules.
+	Pauses []run.Pause
 
 	byName      map[string]*Rule
 	correlating []*Rule
@@ -107,6 +109,8 @@ type Rule struct {
 	Labels map[string]string
 	Mode   string // auto, approve or observe
 	Plan   run.Plan
+	// Paused is set where a file beside the rules pauses this one.
+	Paused *run.Pause
 
 	trigger trigger
 	when    *expression.Program

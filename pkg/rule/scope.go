@@ -51,7 +51,7 @@ func (c *stepCompiler) schema(more ...string) *expression.Schema {
 		steps.Fields[id] = r.schema
 	}
 	root.Fields["steps"] = steps
-	fields := closed(append([]string{"id", "rule", "attempt", "state", "reason", "message", "url"}, more...))
+	fields := closed(append([]string{"id", "rule", "attempt", "state", "reason", "message", "url", "approveURLs"}, more...))
 	fields.Unknown = unknownOfRun
 	root.Fields["run"] = fields
 	return root

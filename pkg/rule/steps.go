@@ -20,7 +20,9 @@ type Moment struct {
 	Correlated map[string]any
 	// URL is the address of the run's page, or "".
 	URL string
-	Now time.Time
+	// ApproveURLs are the addresses at which people can answer what waits for consent, by person.
+	ApproveURLs map[string]string
+	Now         time.Time
 }
 
 // ScopeOf is what the expressions of the step with the path can read: of an item of a forEach also run.item and run.index,
@@ -94,6 +96,13 @@ func (m Moment) runVars() map[string]any {
 	}
 	if m.URL != "" {
 		v["url"] = m.URL
+	}
+	if len(m.ApproveURLs) > 0 {
+		urls := make(map[string]any, len(m.ApproveURLs))
+		for who, url := range m.ApproveURLs {
+			urls[who] = url
+		}
+		v["approveURLs"] = urls
 	}
 	return v
 }

@@ -177,7 +177,7 @@ func (r *reader) dir(root, below string) error {
 			}
 			continue
 		}
-		if IsRuleFile(name) {
+		if IsRuleFile(filepath.ToSlash(name)) {
 			if err := r.file(root, name); err != nil {
 				return err
 			}

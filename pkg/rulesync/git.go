@@ -202,8 +202,8 @@ func (g *Git) report(ctx context.Context) {
 	g.reported = text
 }
 
-// IsRuleFile says whether a file of a repository holds rules.
+// IsRuleFile says whether a file of a repository, by its path below the directory of rules, holds rules or pauses them.
 func IsRuleFile(name string) bool {
 	ext := path.Ext(name)
-	return ext == ".yaml" || ext == ".yml"
+	return name == rule.PausedFile || ext == ".yaml" || ext == ".yml"
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -91,7 +90,7 @@ func (r *reader) blob(dir string, f *object.File) error {
 			return nil
 		}
 	}
-	if ext := path.Ext(f.Name); ext != ".yaml" && ext != ".yml" || !f.Mode.IsFile() || f.Mode == filemode.Symlink {
+	if !IsRuleFile(f.Name) || !f.Mode.IsFile() || f.Mode == filemode.Symlink {
 		return nil
 	}
 	if r.bytes += f.Size; r.bytes > maxBytes || len(r.files) >= maxFiles {
