@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,15 +43,19 @@ spec:
   steps: [{uses: exec.run, with: {command: ["true"]}}]
 `
 
-// explained asks until the event is decided.
+// explained asks until the event is decided and the windows have come to it.
 func (s *server) explained(id, query string) explain.Explanation {
 	s.t.Helper()
 	var x explain.Explanation
 	s.wait("the explanation", func() bool {
 		x = explain.Explanation{}
-		return s.get("events/"+id+"/explain"+query, &x) && x.State != explain.Undecided
+		return s.get("events/"+id+"/explain"+query, &x) && x.State != explain.Undecided && !slices.ContainsFunc(x.Rules, behind)
 	})
 	return x
+}
+
+func behind(v explain.Verdict) bool {
+	return v.Correlate != nil && v.Correlate.Windows != nil && v.Correlate.Windows.Behind
 }
 
 // verdict writes a rule's part of an explanation in a line.

@@ -179,7 +179,8 @@ func (p player) run(ctx context.Context, call *action.Call) (action.Outputs, err
 	}
 	cmd.Path = p.Binary
 	stdout, last := &command.Head{Limit: maxOutput}, &command.Head{Limit: maxOutput}
-	cmd.Stdout, cmd.Stderr = io.MultiWriter(stdout, call.Log), io.MultiWriter(last, call.Log)
+	said, errs := command.Together(call.Log)
+	cmd.Stdout, cmd.Stderr = io.MultiWriter(stdout, said), io.MultiWriter(last, errs)
 	result, err := p.Runner.Run(ctx, cmd)
 	told, broken := readReport(g.reportFile())
 	var exit *command.ExitError

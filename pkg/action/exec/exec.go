@@ -101,7 +101,8 @@ func (r *runner) run(ctx context.Context, call *action.Call) (action.Outputs, er
 		limit = min(limit, p.OutputLimit)
 	}
 	stdout, stderr, last := &command.Head{Limit: int(limit)}, &command.Head{Limit: int(limit)}, &tail{}
-	cmd.Stdout, cmd.Stderr = io.MultiWriter(stdout, call.Log), io.MultiWriter(stderr, last, call.Log)
+	out, errs := command.Together(call.Log)
+	cmd.Stdout, cmd.Stderr = io.MultiWriter(stdout, out), io.MultiWriter(stderr, last, errs)
 	result, err := r.Runner.Run(ctx, cmd)
 	if err != nil {
 		return nil, failure(cmd.Path, masked(last.String(), secrets), err)
@@ -112,15 +113,15 @@ func (r *runner) run(ctx context.Context, call *action.Call) (action.Outputs, er
 		fmt.Fprintln(call.Log, note) //nolint:errcheck // the log is best effort
 		errText = strings.TrimPrefix(errText+"\n"+note, "\n")
 	}
-	out := action.Outputs{
+	outputs := action.Outputs{
 		"exitCode": int64(result.ExitCode), "stdout": strings.ToValidUTF8(text, "�"), "stderr": strings.ToValidUTF8(errText, "�"), "json": nil,
 	}
 	if t := strings.TrimSpace(text); strings.HasPrefix(t, "{") || strings.HasPrefix(t, "[") {
 		if v, err := event.Decode([]byte(t)); err == nil {
-			out["json"] = v
+			outputs["json"] = v
 		}
 	}
-	return out, nil
+	return outputs, nil
 }
 
 func (r *runner) command(p *Params, call *action.Call) (cmd command.Cmd, secrets []string, err error) {

@@ -3,6 +3,7 @@ package git
 import (
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"strings"
@@ -44,6 +45,35 @@ func TestConformance(t *testing.T) {
 			{Name: "local", Params: &PullParams{URL: o.bare}, Want: actiontest.Permanent, ErrorHas: []string{"serve --dev"}},
 			{Name: "forbidden address", Params: &PullParams{URL: strings.Replace(s.repo(), "127.0.0.1", "127.0.0.2", 1)}, Want: actiontest.Permanent, ErrorHas: []string{"127.0.0.2", "allowPrivate"}},
 			{Name: "cancelled", Params: &PullParams{URL: hung.URL + "/acme/x", Depth: 1}, Cancel: cancel, Prepare: func(*testing.T, *action.Call) {
+				go func() { <-hanging; close(cancel) }()
+			}},
+		})
+	})
+}
+
+func TestConformanceOfBranch(t *testing.T) {
+	eachBackend(t, func(t *testing.T, opts Options) {
+		o := newOrigin(t)
+		tip := o.commit("main", "f", "one")
+		s := serve(t, o)
+		s.password = token
+		hanging := make(chan struct{}, 16)
+		hung := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			hanging <- struct{}{}
+			<-r.Context().Done()
+		}))
+		t.Cleanup(hung.Close)
+		cancel := make(chan struct{})
+		opts.Credentials = []Credential{tokenFor(s.URL)}
+		secrets := map[string]string{"token": token}
+		actiontest.Run(t, action.NewRegistry(Definitions(opts))["git.branch"], []actiontest.Case{
+			{Name: "there", Params: &BranchParams{URL: s.repo(), Branch: "main"}, Secrets: secrets,
+				Outputs: action.Outputs{"exists": true, "commit": tip, "branch": "main", "url": s.repo()}},
+			{Name: "missing", Params: &BranchParams{URL: s.repo(), Branch: "last-good"}, Secrets: secrets, Outputs: action.Outputs{"exists": false, "commit": ""}},
+			{Name: "no repository", Params: &BranchParams{URL: s.URL + "/acme/none.git", Branch: "main"}, Secrets: secrets, Want: actiontest.Permanent},
+			{Name: "no name", Params: &BranchParams{URL: s.repo(), Branch: "refs/heads/main"}, Want: actiontest.Permanent, ErrorHas: []string{"without refs/heads/"}},
+			{Name: "local", Params: &BranchParams{URL: o.bare, Branch: "main"}, Want: actiontest.Permanent, ErrorHas: []string{"serve --dev"}},
+			{Name: "cancelled", Params: &BranchParams{URL: hung.URL + "/acme/x", Branch: "main"}, Cancel: cancel, Prepare: func(*testing.T, *action.Call) {
 				go func() { <-hanging; close(cancel) }()
 			}},
 		})

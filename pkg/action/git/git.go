@@ -151,7 +151,7 @@ func (o PullOutputs) values() action.Outputs {
 	return action.Outputs{"dir": o.Dir, "commit": o.Commit, "branch": o.Branch, "ref": o.Ref, "url": o.URL}
 }
 
-// Definitions returns git.pull, git.commit, git.push and git.revert. Options that do not validate make every call fail with what is wrong.
+// Definitions returns git.pull, git.commit, git.push, git.revert and git.branch. Options that do not validate make every call fail with what is wrong.
 func Definitions(o Options) []action.Definition {
 	definitions, _ := Open(o)
 	return definitions
@@ -161,7 +161,9 @@ func Definitions(o Options) []action.Definition {
 func Open(o Options) ([]action.Definition, *Differ) {
 	invalid := o.Validate()
 	p := newPuller(o.withDefaults())
-	return []action.Definition{p.definition(invalid), p.commitDefinition(invalid), p.pushDefinition(invalid), p.revertDefinition(invalid)}, &Differ{p, invalid}
+	return []action.Definition{
+		p.definition(invalid), p.commitDefinition(invalid), p.pushDefinition(invalid), p.revertDefinition(invalid), p.branchDefinition(invalid),
+	}, &Differ{p, invalid}
 }
 
 func (p *puller) definition(invalid error) action.Definition {

@@ -27,7 +27,7 @@ type PushParams struct {
 	URL    string `yaml:"url" doc:"repository, as of git.pull; with dir the default is where that was pulled from"`
 	Branch string `yaml:"branch" required:"true" doc:"branch to push to, made if it is missing; its short name"`
 	Commit string `yaml:"commit" doc:"full id of the commit to push. With dir, what its HEAD has to be: give the output of git.commit, so that a lost commit is an error. Without dir, a commit that the repository has."`
-	Force  bool   `yaml:"force" doc:"replace what the branch holds, if that is what expect says"`
+	Force  bool   `yaml:"force" doc:"replace what the branch holds, if that is what expect says; also to go back to an earlier commit"`
 	Expect string `yaml:"expect" doc:"full id of the commit that force may replace; by default the one that git.pull found, or one that this rule made"`
 }
 
@@ -66,7 +66,7 @@ func (p *puller) pushDefinition(invalid error) action.Definition {
 	return action.Definition{
 		Name: "git.push",
 		Doc: "Pushes a commit to a branch. A branch that has moved on is an error, and what it holds is never overwritten unseen: " +
-			"force replaces one expected commit only. A branch that holds the commit already is a success.",
+			"force replaces one expected commit only. A branch that holds the commit already is a success, unless force is to go back to it from the one that expect names.",
 		Params:           &PushParams{},
 		Outputs:          PushOutputs{},
 		Changes:          true,
@@ -208,7 +208,8 @@ func (j *pushJob) push(ctx context.Context) (pushed, error) {
 	if err != nil {
 		return pushed{}, err
 	}
-	if forward == heldAlready {
+	back := j.params.Force && j.params.Expect == tip.String() // to a commit that what is expected there builds on
+	if forward == heldAlready && !back {
 		return j.already(), nil
 	}
 	if forward != fastForward {

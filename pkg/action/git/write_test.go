@@ -272,6 +272,20 @@ func TestPushOfACommitThatTheRemoteHas(t *testing.T) {
 		if out := r.do("git.push", push); out["changed"] != false {
 			t.Errorf("again: %v", out)
 		}
+		// Back to an earlier commit only from the one that is named; made again, it is done.
+		for _, force := range []*PushParams{{Force: true}, {Expect: tip}, {Force: true, Expect: old}} {
+			force.URL, force.Commit, force.Branch = s.repo(), old, "prod"
+			if out := r.do("git.push", force); out["changed"] != false || o.git(o.bare, "rev-parse", "prod") != tip {
+				t.Errorf("%+v: %v", force, out)
+			}
+		}
+		back := &PushParams{URL: s.repo(), Commit: old, Branch: "prod", Force: true, Expect: tip}
+		if out := r.do("git.push", back); out["changed"] != true || out["previous"] != tip || o.git(o.bare, "rev-parse", "prod") != old {
+			t.Errorf("back: %v", out)
+		}
+		if out := r.do("git.push", back); out["changed"] != false {
+			t.Errorf("back again: %v", out)
+		}
 		if out := r.do("git.push", &PushParams{URL: s.repo(), Commit: old, Branch: "release"}); out["changed"] != true {
 			t.Errorf("a new branch: %v", out)
 		}
