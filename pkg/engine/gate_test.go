@@ -302,3 +302,34 @@ func TestALostOwnerGivesNothingAway(t *testing.T) {
 		}
 	}
 }
+
+// TestAStoreThatStallsForHalfAMinute holds runs up, and nothing is lost or done twice.
+func TestAStoreThatStallsForHalfAMinute(t *testing.T) {
+	source := "apiVersion: riposte.dev/v1\nkind: Source\nmetadata: {name: src}\nspec: {type: fake}\n---\n"
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2, loadRules(t, source+grouped("queue")+ruleOf("h", healing)))
+		w.on["slow"] = func(context.Context, *action.Call) (action.Outputs, error) { time.Sleep(time.Second); return nil, nil }
+		w.on["mend"] = w.on["slow"]
+		r := w.boot("a").grantAll()
+		for k := range 3 {
+			w.sendNow("go", "x", k)
+			alertEvent(w, "firing", fmt.Sprint("pod-", k), k)
+		}
+		time.Sleep(500 * time.Millisecond)
+		w.update(func() { r.gate = make(chan struct{}) })
+		time.Sleep(30 * time.Second)
+		w.update(r.open)
+		w.await("an end of all runs", w.settled)
+		for id, got := range w.runs {
+			if got.State != run.Succeeded {
+				t.Errorf("%s is %s %s %s", id, got.State, got.Reason, got.Message)
+			}
+		}
+		for step, n := range w.acts {
+			if n != 1 {
+				t.Errorf("%s was done %d times", step, n)
+			}
+		}
+		r.stop()
+	})
+}
