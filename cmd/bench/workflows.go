@@ -31,7 +31,7 @@ func (b *bench) engineRuns() error {
 			return err
 		}
 		b.report(f.name, rate, "runs/s", 0, "")
-		b.report(f.name+"_processor", ms(processor)/n, "ms/run", 0, "")
+		b.report(f.name+"_processor", float64(processor.Microseconds())/n, "us/run", 0, "")
 	}
 	return nil
 }

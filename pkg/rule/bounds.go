@@ -258,13 +258,13 @@ func (c *stepCompiler) probe(v *run.Verify, spec *verifySpec, item *document.Ite
 	if !c.useAction(s, stepSpec{Uses: spec.Uses}, item, with, c.schema(), &plan) {
 		return
 	}
-	if s.action.Changes {
+	if s.def().Changes {
 		c.problem(c.doc.file, item.Get("uses"), "", "verify.uses: %s changes something, and is asked again and again", spec.Uses)
 	}
 	c.into[stepKey{run.Verification, probeID}] = s
 	v.Probe = plan
 	schema := c.schema()
-	schema.Fields["probe"] = &expression.Schema{Closed: true, Fields: map[string]*expression.Schema{"outputs": outputSchema(s.action).Fields["outputs"]}}
+	schema.Fields["probe"] = &expression.Schema{Closed: true, Fields: map[string]*expression.Schema{"outputs": outputSchema(s.def()).Fields["outputs"]}}
 	if spec.Expect == nil {
 		c.problem(c.doc.file, item, "write expect: a condition over probe.outputs", "verify does not say what to expect")
 		return

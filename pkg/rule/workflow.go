@@ -255,7 +255,7 @@ func describe(v any) string {
 
 // schema says what can be read of a step.
 func (s *step) schema() *expression.Schema {
-	out := outputSchema(s.action)
+	out := outputSchema(s.def())
 	if s.workflow != nil {
 		out.Fields["outputs"] = closed(slices.Sorted(maps.Keys(s.workflow.outputs)))
 	}
