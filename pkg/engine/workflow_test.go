@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -64,12 +65,17 @@ func TestForEach(t *testing.T) {
   - {id: each, uses: do, forEach: {in: '["a", "b", "c", "d"]', parallel: 2}, if: run.item != "c", with: {do: note, target: "${{ run.item }}${{ run.index }}"}}
   - {id: last, uses: do, with: {target: "${{ len(steps.each.outputs.items) }}"}}
 `), func(t *testing.T, w *world) {
+		var mu sync.Mutex // two items do run at once
 		var got []string
 		going, most := 0, 0
 		w.on["note"] = func(_ context.Context, c *action.Call) (action.Outputs, error) {
+			mu.Lock()
 			going++
 			most = max(most, going)
+			mu.Unlock()
 			time.Sleep(time.Second)
+			mu.Lock()
+			defer mu.Unlock()
 			going--
 			got = append(got, c.Params.(*params).Target)
 			return action.Outputs{"s": c.StepID}, nil
