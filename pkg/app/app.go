@@ -225,8 +225,8 @@ func (a *App) buildEngine(ctx context.Context) (err error) {
 		return err
 	}
 	a.engine, err = engine.New(engine.Options{
-		Quiet: times.At,
-		Log:   a.events, Store: journals{a.store, a.history}, States: a.store, Leases: a.leases, Owner: owner,
+		Quiet: times.At, Gate: a.config.Limits.Gate(),
+		Log: a.events, Store: journals{a.store, a.history}, States: a.store, Leases: a.leases, Owner: owner,
 		Revision: a.rules.revision, Activated: a.rules.note, Watches: a.rules.watches, Watched: a.rules.watched,
 		Redact: a.redactor.String, Secret: a.secrets.action, RunURL: runURL, Diff: a.differ.Paths, StepLog: a.logs.Step,
 		Partitions: a.config.Engine.Partitions, Workers: a.config.Engine.Workers, StopTimeout: a.config.Engine.StopTimeout,

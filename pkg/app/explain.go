@@ -10,6 +10,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/eventlog"
 	"github.com/riposte-dev/riposte/pkg/explain"
+	"github.com/riposte-dev/riposte/pkg/gate"
 	"github.com/riposte-dev/riposte/pkg/rule"
 	"github.com/riposte-dev/riposte/pkg/runstore"
 	"github.com/riposte-dev/riposte/pkg/secret"
@@ -43,9 +44,26 @@ func (x *explainer) Explain(ctx context.Context, id string, all bool) (*explain.
 	}
 	in.Runs = x.history.RunsOf(in.Event.ID)
 	in.Windows = func(queries []explain.Query) []explain.Answer { return x.windows(ctx, en.Pos, queries) }
+	in.Limits = func(limits []gate.Limit) []*explain.LimitState { return x.limits(ctx, limits) }
 	bounded, cancel := context.WithTimeout(ctx, explainTime)
 	defer cancel()
 	return evaluate(bounded, in), nil
+}
+
+// limits says how far limits are reached, as far as this replica knows.
+func (x *explainer) limits(ctx context.Context, limits []gate.Limit) []*explain.LimitState {
+	out := make([]*explain.LimitState, len(limits))
+	reach, known := x.engine.Reached(ctx, limits)
+	if !known {
+		return out
+	}
+	for i, r := range reach {
+		out[i] = &explain.LimitState{Runs: r.Runs, Reached: !r.Free.IsZero()}
+		if out[i].Reached {
+			out[i].Free = &r.Free
+		}
+	}
+	return out
 }
 
 // judge finds out how the event stands, and which rules are to be asked: none where reading it may end the process.

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/riposte-dev/riposte/pkg/gate"
 	"github.com/riposte-dev/riposte/pkg/grant"
 	"github.com/riposte-dev/riposte/pkg/quiet"
 )
@@ -173,6 +174,47 @@ type Limits struct {
 	BodyBudget   int64 // of all unfinished requests together
 	// PerAddress bounds the requests of one remote address that do not prove where they come from.
 	PerAddress Rate
+
+	Storm       Rate // of runs that heal, beyond which all healing stops; no Requests is no bound
+	Breaker     Breaker
+	BlastRadius []BlastRadius
+	Queue       int // runs that may wait in one concurrency group
+}
+
+// Breaker is the circuit breaker of each rule: of its last Runs that healed or failed within Within, SuccessPercent must have
+// healed, or none starts for Open. No Runs is no breaker.
+type Breaker struct {
+	Runs           int
+	SuccessPercent int
+	Within         time.Duration
+	Open           time.Duration
+}
+
+// BlastRadius bounds how many of the targets that a glob names are changed at once: Max, or Percent of Of.
+type BlastRadius struct {
+	Targets []string `json:"targets"`
+	Max     int      `json:"max,omitempty"`
+	Percent int      `json:"percent,omitempty"`
+	Of      int      `json:"of,omitempty"` // how many there are
+}
+
+// Gate is what bounds runs in the cluster.
+func (l Limits) Gate() gate.Options {
+	o := gate.Options{
+		MaxQueue: l.Queue,
+		Storm:    gate.Storm{Runs: l.Storm.Requests, Per: l.Storm.Per},
+		Breaker:  gate.Breaker{Runs: l.Breaker.Runs, Within: l.Breaker.Within, Success: float64(l.Breaker.SuccessPercent) / 100, Open: l.Breaker.Open},
+	}
+	if o.Storm.Runs == 0 { // zero is the default there
+		o.Storm.Runs = -1
+	}
+	if o.Breaker.Runs == 0 {
+		o.Breaker.Runs = -1
+	}
+	for _, b := range l.BlastRadius {
+		o.BlastRadius = append(o.BlastRadius, gate.BlastRadius{Targets: b.Targets, Max: b.Max, Percent: b.Percent, Of: b.Of})
+	}
+	return o
 }
 
 // EventLog bounds the event log, and the store that it is in.
@@ -244,6 +286,9 @@ func Default() *Config {
 			MaxBodyBytes: 25e6, // GitHub sends nothing above 25 MB
 			BodyBudget:   64 << 20,
 			PerAddress:   Rate{Requests: 100, Per: time.Second, Burst: 1000},
+			Storm:        Rate{Requests: 60, Per: time.Minute},
+			Breaker:      Breaker{Runs: 10, SuccessPercent: 30, Within: 24 * time.Hour, Open: time.Hour},
+			Queue:        50_000,
 		},
 		EventLog: EventLog{MaxBytes: 4 << 30, IDWindow: 7 * 24 * time.Hour, MaxIDs: 1_000_000},
 		StepLogs: History{MaxBytes: 512 << 20, MaxAge: 30 * 24 * time.Hour},

@@ -95,7 +95,7 @@ alertmanager: {url: "http://10.0.0.1:9093"}
 		{URL: "http://127.0.0.1:3000/", Token: "github-webhook", Username: "git"},
 	}
 	want.Tokens = []Token{{Name: "ana", SHA256: hash, Groups: []string{"sre"}, Role: "operator"}}
-	want.Limits = Limits{MaxBodyBytes: 10 << 20, BodyBudget: 32 << 20, PerAddress: Rate{5, time.Minute, 7}}
+	want.Limits.MaxBodyBytes, want.Limits.BodyBudget, want.Limits.PerAddress = 10<<20, 32<<20, Rate{5, time.Minute, 7}
 	want.EventLog.MaxAge, want.EventLog.IDWindow = 30*24*time.Hour, 36*time.Hour
 	want.Exec.Env = nil
 	want.Git.Backend, want.Git.AllowPrivate = "git", []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
@@ -201,19 +201,22 @@ tokens:
 
 func TestBadFiles(t *testing.T) {
 	for text, want := range map[string]string{
-		"a: [":                             "did not find expected",
-		"data: a\ndata: b\n":               "already set",
-		"- 1":                              "must be a mapping, not a list",
-		"tokens: {}":                       "tokens: must be a list, not a mapping",
-		"secrets: [a]":                     "secrets: must be a mapping",
-		"credentials: [{url: 7}]":          "credentials[0]: url must be a string, not a number",
-		"engine: {workers: many}":          "engine.workers: must be a whole number, not a string",
-		"engine: 7":                        "engine: must be a mapping, not a number",
-		"data: {a: b}":                     "data: must be a string",
-		"trustedProxies: [10.0.0.300]":     "is not a network",
-		"trustedProxies: 10.0.0.0/8":       "must be a list of strings",
-		"eventLog: {maxAge: 7}":            "not a duration",
-		"limits: {storm: {runs: 1}}":       "limits.storm: not supported",
+		"a: [":                               "did not find expected",
+		"data: a\ndata: b\n":                 "already set",
+		"- 1":                                "must be a mapping, not a list",
+		"tokens: {}":                         "tokens: must be a list, not a mapping",
+		"secrets: [a]":                       "secrets: must be a mapping",
+		"credentials: [{url: 7}]":            "credentials[0]: url must be a string, not a number",
+		"engine: {workers: many}":            "engine.workers: must be a whole number, not a string",
+		"engine: 7":                          "engine: must be a mapping, not a number",
+		"data: {a: b}":                       "data: must be a string",
+		"trustedProxies: [10.0.0.300]":       "is not a network",
+		"trustedProxies: 10.0.0.0/8":         "must be a list of strings",
+		"eventLog: {maxAge: 7}":              "not a duration",
+		"limits: {storm: {runs: 1, per: 0}}": "limits.storm.per: must be above 0",
+		"limits: {breaker: {successPercent: 101}}":                "limits.breaker.successPercent: 101 is not between 0 and 100",
+		"limits: {blastRadius: [{targets: [a], percent: 10}]}":    "limits.blastRadius[0]: percent and of belong together",
+		"limits: {blastRadius: [{targets: [], max: 1, some: 2}]}": `unknown field "some"`,
 		"dev: true":                        "dev: unknown field",
 		"limits: {perAddress: {per: 0}}":   "limits.perAddress.per: must be above 0",
 		strings.Repeat("#", maxFile) + "#": "larger than 1MiB",

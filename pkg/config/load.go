@@ -199,8 +199,8 @@ func (d *decoder) member(path string, data json.RawMessage) {
 		d.config.QuietTimes = decodeList[QuietTime](d, path, data)
 	case "grants":
 		d.grants(data)
-	case "limits.storm":
-		d.problem(path, "not supported by this version; remove it")
+	case "limits.blastRadius":
+		d.config.Limits.BlastRadius = decodeList[BlastRadius](d, path, data)
 	default:
 		d.setting(path, data)
 	}
@@ -221,7 +221,9 @@ func (d *decoder) setting(path string, data json.RawMessage) {
 }
 
 // sections are the keys that hold something else than a plain setting and are understood.
-func sections() []string { return []string{"secrets", "credentials", "tokens", "quietTimes", "grants"} }
+func sections() []string {
+	return []string{"secrets", "credentials", "tokens", "quietTimes", "grants", "limits.blastRadius"}
+}
 
 // known reports whether path is a setting, a section, or leads to one.
 func (d *decoder) known(path string) bool {

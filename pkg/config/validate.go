@@ -237,6 +237,18 @@ func (c *Config) checkBounds(k *checks) {
 	k.require(l.PerAddress.Requests >= 0, "limits.perAddress.requests", "must not be negative")
 	k.require(l.PerAddress.Requests == 0 || l.PerAddress.Per > 0, "limits.perAddress.per", "must be above 0")
 	k.require(l.PerAddress.Requests == 0 || l.PerAddress.Burst > 0, "limits.perAddress.burst", "must be above 0")
+	k.require(l.Storm.Requests >= 0, "limits.storm.runs", "must not be negative")
+	k.require(l.Storm.Requests == 0 || l.Storm.Per > 0, "limits.storm.per", "must be above 0")
+	k.require(l.Breaker.Runs >= 0, "limits.breaker.runs", "must not be negative")
+	k.require(l.Breaker.SuccessPercent >= 0 && l.Breaker.SuccessPercent <= 100, "limits.breaker.successPercent", "%d is not between 0 and 100", l.Breaker.SuccessPercent)
+	k.require(l.Breaker.Runs == 0 || l.Breaker.Within > 0, "limits.breaker.within", "must be above 0")
+	k.require(l.Breaker.Runs == 0 || l.Breaker.Open > 0, "limits.breaker.open", "must be above 0")
+	k.require(l.Queue >= 1, "limits.queue", "must be at least 1")
+	for _, err := range l.Gate().Validate() {
+		if field, msg, ok := strings.Cut(err.Error(), ": "); ok && strings.HasPrefix(field, "blastRadius") {
+			k.require(false, "limits."+field, "%s", msg)
+		}
+	}
 	k.require(c.EventLog.MaxBytes >= 16*mib, "eventLog.maxBytes", "%s is less than 16MiB", FormatSize(c.EventLog.MaxBytes))
 	k.require(c.EventLog.MaxBytes < 16*mib || c.EventLog.MaxBytes >= 12*l.MaxBodyBytes, "eventLog.maxBytes", "%s is less than 12 times limits.maxBodyBytes (%s), and large bodies have only a part of the store: raise it, or lower the other", FormatSize(c.EventLog.MaxBytes), FormatSize(l.MaxBodyBytes))
 	k.require(c.EventLog.IDWindow > 0, "eventLog.idWindow", "must be above 0")

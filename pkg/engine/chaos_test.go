@@ -85,7 +85,9 @@ func (c *chaos) give(part int, r *replica) {
 func (c *chaos) events() {
 	var records []event.Record
 	for range 1 + c.rng.IntN(4) {
-		records = append(records, eventOf([]string{"odd", "even", "none", "push.a"}[c.rng.IntN(4)], c.rng.IntN(4)))
+		r := eventOf([]string{"odd", "even", "none", "push.a", "alert.firing", "alert.resolved"}[c.rng.IntN(6)], c.rng.IntN(4))
+		r.Event.Subject = fmt.Sprint("pod-", c.rng.IntN(2))
+		records = append(records, r)
 	}
 	c.append(records...)
 }
@@ -94,7 +96,17 @@ func (c *chaos) command() {
 	c.mu.Lock()
 	ids := append(slices.Sorted(maps.Keys(c.runs)), event.ID("no", "such")+"-run")
 	c.mu.Unlock()
-	c.order([]string{run.CommandCancel, run.CommandRetry, run.CommandRevive}[c.rng.IntN(3)], ids[c.rng.IntN(len(ids))])
+	id := ids[c.rng.IntN(len(ids))]
+	order := []string{run.CommandCancel, run.CommandRetry, run.CommandRevive, run.CommandApprove, run.CommandReject}[c.rng.IntN(5)]
+	if order != run.CommandApprove && order != run.CommandReject {
+		c.order(order, id)
+		return
+	}
+	digest := "none"
+	if a := c.run(id).Approval; a != nil {
+		digest = a.Digest
+	}
+	c.consent(order, id, Order{Who: "ana", Digest: digest})
 }
 
 // faults makes the store fail some times, or the process crash at one of its next operations.
@@ -163,11 +175,69 @@ func (c *chaos) play() {
 	}
 }
 
+// boundedRules are what needs admission, targets, verification or consent, and what consists of other steps.
+const boundedRules = `
+---
+apiVersion: riposte.dev/v1
+kind: Workflow
+metadata: {name: twice}
+spec:
+  inputs: {what: {type: string}}
+  timeout: 1h
+  steps: [{id: a, uses: do, with: {target: "${{ inputs.what }}"}}, {id: b, uses: do, with: {do: flaky}, retry: {attempts: 3, backoff: 3s}}]
+  outputs: {n: {type: int, value: "${{ steps.a.outputs.n }}"}}
+---
+apiVersion: riposte.dev/v1
+kind: Rule
+metadata: {name: queued}
+spec:
+  trigger: {type: [odd, even]}
+  concurrency: {group: g}
+  steps: [{id: each, uses: workflow/twice, forEach: {in: '["x", "y", "z"]', parallel: 2}, with: {what: "${{ run.item }}"}}, {id: z, uses: do}]
+  finally: [{id: clean, uses: do}]
+---
+apiVersion: riposte.dev/v1
+kind: Rule
+metadata: {name: replaced}
+spec:
+  trigger: {type: odd}
+  concurrency: {group: g, policy: cancel}
+  steps: [{id: a, uses: do}, {id: b, uses: harm, with: {do: fail}}]
+  onFailure: [{id: tell, uses: do}]
+---
+apiVersion: riposte.dev/v1
+kind: Rule
+metadata: {name: coalesced}
+spec:
+  trigger: {type: even}
+  concurrency: {group: h, policy: coalesce}
+  limits: [{runs: 2, per: 1h, by: event.type}]
+  steps: [{id: a, uses: do}, {id: b, uses: do, with: {do: refuse}}]
+  onFailure: [{id: tell, uses: do}]
+---
+apiVersion: riposte.dev/v1
+kind: Rule
+metadata: {name: healing}
+spec:
+  trigger: {type: alert.firing}
+  steps: [{id: fix, uses: fix, with: {target: shop}}, {id: again, uses: fix, with: {target: cart}}]
+  verify: {uses: do, with: {do: flaky}, expect: probe.outputs.n > 1, every: 30s, for: 30s, within: 2m, attempts: 2, backoff: 1m}
+  onFailure: [{id: tell, uses: do}]
+---
+apiVersion: riposte.dev/v1
+kind: Rule
+metadata: {name: asking}
+spec:
+  mode: approve
+  trigger: {type: alert.resolved}
+  steps: [{id: look, uses: local}, {id: fix, uses: fix, with: {target: cart}}]
+`
+
 // TestWhateverHappensTheJournalKeepsItsPromises lets the audit of the harness watch over random lives: crashes in a row,
 // owners that were paused or do not know that they are no longer, a store that does not answer, clocks that jump, rules
 // that change, events sent twice, and orders at any time. A failure is played again with -chaos.seed=N -chaos.seeds=1.
 func TestWhateverHappensTheJournalKeepsItsPromises(t *testing.T) {
-	text := rulesText + pushRule
+	text := rulesText + pushRule + boundedRules
 	sets := []*rule.Set{loadRules(t, text), loadRules(t, strings.ReplaceAll(text, "backoff: 10s", "backoff: 90s"))}
 	for seed := *firstSeed; seed < *firstSeed+*seeds; seed++ {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {

@@ -277,9 +277,9 @@ func (p *partition) act(ctx context.Context, at *attempt) (out action.Outputs, r
 		if out, err = p.call(ctx, at, at.phase, at.plan.ID); err != nil || !at.rule.Action(at.phase, at.plan.ID).LocalOutputs {
 			return err
 		}
-		outputs, wrong := p.outputs(&at.run, result{outputs: out})
-		if wrong != nil { // what is wrong with them is said later
-			return nil
+		outputs, err := p.outputs(&at.run, result{outputs: out})
+		if err != nil {
+			return err
 		}
 		return p.markLocal(at, at.plan.ID, outputs)
 	})

@@ -50,6 +50,8 @@ type world struct {
 	acts     map[string]int // by run and step: executions that began in a living process
 	states   map[string][]byte
 	sets     map[string]*rule.Set
+	holders  map[string]string // by group or target: the run that began last
+	passed   map[string]bool   // runs that another one has taken the place of
 }
 
 // part is a partition's journal and checkpoint in the store.
@@ -191,7 +193,7 @@ func loadRules(t testing.TB, text string) *rule.Set {
 func newWorld(t testing.TB, partitions int, set *rule.Set) *world {
 	w := &world{
 		t: t, dir: t.TempDir(), changed: make(chan struct{}), runs: map[string]*run.Run{}, decided: map[string]run.Entry{}, deferred: map[string]run.Entry{}, heard: map[event.Pos]run.Entry{},
-		acts: map[string]int{}, states: map[string][]byte{}, sets: map[string]*rule.Set{}, on: map[string]func(context.Context, *action.Call) (action.Outputs, error){},
+		acts: map[string]int{}, states: map[string][]byte{}, sets: map[string]*rule.Set{}, holders: map[string]string{}, passed: map[string]bool{}, on: map[string]func(context.Context, *action.Call) (action.Outputs, error){},
 	}
 	for i := range partitions {
 		w.parts = append(w.parts, &part{id: i, first: map[string]uint64{}})
@@ -391,6 +393,11 @@ func (w *world) audit(p *part, e run.Entry) {
 	if e.Record != nil {
 		p.first[e.Run] = w.seq
 	}
+	if e.Kind == run.Commanded && e.Record != nil {
+		for what := range w.holders { // it asks anew
+			delete(w.passed, what+e.Run)
+		}
+	}
 	if r.State.Ended() {
 		delete(p.first, e.Run)
 	}
@@ -420,6 +427,7 @@ func (w *world) auditRun(r *run.Run, e run.Entry) {
 	switch {
 	case e.Kind == run.Started:
 		w.auditStart(r, s, e)
+		w.auditAlone(r, e)
 	case e.Kind == run.Finished && e.StepState == run.StepSkipped:
 		if s != nil && s.State != run.StepPending {
 			w.wrong(e, "the step that is skipped was %s", s.State)
@@ -450,6 +458,37 @@ func essence(r *run.Run) string {
 	}
 	text, _ := json.Marshal(c)
 	return string(text)
+}
+
+// auditAlone holds against each other the runs of a group, and those that change a target: where one begins, no other one
+// does anything any more.
+func (w *world) auditAlone(r *run.Run, e run.Entry) {
+	var held []string
+	if group := map[string]string{"queued": "g", "replaced": "g", "coalesced": "h"}[r.Rule]; group != "" {
+		held = append(held, "group "+group)
+	}
+	if e.Changes {
+		if len(r.Targets) == 0 {
+			w.wrong(e, "it changes what the run does not hold")
+		}
+		for _, t := range r.Targets {
+			held = append(held, "target "+t)
+		}
+	}
+	for _, what := range held {
+		before := w.runs[w.holders[what]]
+		w.holders[what] = r.ID
+		if before == nil || before.ID == r.ID {
+			continue
+		}
+		if before.Busy() {
+			w.wrong(e, "%s: run %s is under way", what, before.ID)
+		}
+		w.passed[what+before.ID] = true
+		if w.passed[what+r.ID] {
+			w.wrong(e, "%s: the run goes on after %s had taken its place", what, before.ID)
+		}
+	}
 }
 
 func (w *world) auditStart(r *run.Run, s *run.Step, e run.Entry) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/riposte-dev/riposte/pkg/correlate"
 	"github.com/riposte-dev/riposte/pkg/event"
+	"github.com/riposte-dev/riposte/pkg/gate"
 	"github.com/riposte-dev/riposte/pkg/rule"
 )
 
@@ -85,6 +86,27 @@ func (e *Engine) Answered(ctx context.Context, eventID string, at event.Pos) (an
 		return false, false
 	}
 	return !a.list[0].Behind, true
+}
+
+// Reached says how far limits are reached; known is false where this replica does not know.
+func (e *Engine) Reached(ctx context.Context, limits []gate.Limit) (reach []gate.Reach, known bool) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	said := make(chan []gate.Reach, 1)
+	e.askPartition(ctx, gateHome, func(p *partition) []Waiting {
+		out := make([]gate.Reach, len(limits))
+		for i, l := range limits {
+			out[i] = p.gate.Reach(p.e.Now(), l)
+		}
+		said <- out
+		return []Waiting{}
+	})
+	select {
+	case reach = <-said:
+		return reach, true
+	default:
+		return nil, false
+	}
 }
 
 // groupHomes returns the partitions that have the groups of a query.

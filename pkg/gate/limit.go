@@ -243,3 +243,27 @@ func (g *Gate) tell(run string, attempt int32, list []limit) bool {
 	}
 	return true
 }
+
+// Reach is how far a limit is reached.
+type Reach struct {
+	Runs int       // that count now
+	Free time.Time // when the next run may begin; zero where one may
+}
+
+// Reach says how far a limit is reached at a time. It changes nothing.
+func (g *Gate) Reach(at time.Time, asked Limit) Reach {
+	l, now := newLimit(asked), max(g.clock, nanos(at))
+	w := g.limits.keys[l.key.Value()]
+	var out Reach
+	if w != nil {
+		for _, t := range w.times {
+			if later(t, l.per) > now {
+				out.Runs++
+			}
+		}
+	}
+	if free, ok := w.room(l, now); !ok {
+		out.Free = timeOf(free)
+	}
+	return out
+}

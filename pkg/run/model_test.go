@@ -123,14 +123,7 @@ func (w *world) move(t *testing.T, r *run.Run, m run.Moves) error {
 		w.now = w.now.Add(time.Duration(w.rng.IntN(20)) * time.Second)
 		return w.record(t, r, run.Look(r, &w.plan, began, w.now, verdict, "note", nil))
 	case w.consents(r) && w.rng.IntN(3) > 0:
-		order := run.Entry{At: w.now, Kind: run.Commanded, Run: r.ID, Command: run.CommandApprove, Consent: &run.Consent{Who: fmt.Sprint(w.rng.IntN(3)), At: w.now}}
-		if r.Consents(*order.Consent, "d") != nil {
-			return nil
-		}
-		if w.rng.IntN(6) == 0 {
-			order.Command = run.CommandReject
-		}
-		return w.record(t, r, order)
+		return w.consent(t, r)
 	case !m.Wake.IsZero():
 		if !m.Wake.After(w.now) {
 			t.Fatalf("woken for %s at %s, with nothing to start", m.Wake, w.now)
@@ -140,6 +133,19 @@ func (w *world) move(t *testing.T, r *run.Run, m run.Moves) error {
 	}
 	t.Fatalf("run is %s and nothing can happen: %+v", r.State, r.Steps)
 	return nil
+}
+
+// consent has a person say yes or no, if that can be heard.
+func (w *world) consent(t *testing.T, r *run.Run) (err error) {
+	t.Helper()
+	order := run.Entry{At: w.now, Kind: run.Commanded, Run: r.ID, Command: run.CommandApprove, Consent: &run.Consent{Who: fmt.Sprint(w.rng.IntN(3)), At: w.now}}
+	if w.rng.IntN(6) == 0 {
+		order.Command = run.CommandReject
+	}
+	if r.Consents(*order.Consent, "d") == nil {
+		err = w.record(t, r, order)
+	}
+	return err
 }
 
 func (w *world) consents(r *run.Run) bool {
