@@ -31,7 +31,7 @@ func (b *bench) engineRuns() error {
 			return err
 		}
 		b.report(f.name, rate, "runs/s", 0, "")
-		b.report(f.name+"_processor", ms(processor)/n, "ms/run", 0, "")
+		b.report(f.name+"_processor", float64(processor.Microseconds())/n, "us/run", 0, "")
 	}
 	return nil
 }
@@ -85,10 +85,10 @@ func (b *bench) engineLatency() error {
 		return err
 	}
 	defer s.stop()
-	if _, err := s.sendSteadily(1, 100); err != nil { // caches warm up
+	if _, err := s.sendSteadily(1); err != nil { // caches warm up
 		return err
 	}
-	took, err := s.sendSteadily(1000, 100)
+	took, err := s.sendSteadily(1000)
 	if err != nil {
 		return err
 	}
@@ -97,9 +97,9 @@ func (b *bench) engineLatency() error {
 	return nil
 }
 
-// sendSteadily posts n events at a rate, and returns how long each took until the last step of its run, in milliseconds,
+// sendSteadily posts n events, 100 a second, and returns how long each took until the last step of its run, in milliseconds,
 // sorted.
-func (s *server) sendSteadily(n, perSecond int) ([]float64, error) {
+func (s *server) sendSteadily(n int) ([]float64, error) {
 	before, err := s.marks("took")
 	if err != nil && !os.IsNotExist(err) {
 		return nil, err
@@ -107,7 +107,7 @@ func (s *server) sendSteadily(n, perSecond int) ([]float64, error) {
 	head, tail := push()
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: time.Minute}
 	defer client.CloseIdleConnections()
-	tick := time.NewTicker(time.Second / time.Duration(perSecond))
+	tick := time.NewTicker(time.Second / 100)
 	defer tick.Stop()
 	failed := make(chan error, n)
 	for range n {
@@ -320,10 +320,10 @@ func (b *bench) engineLogs() error {
 		return err
 	}
 	defer s.stop()
-	if _, err := s.sendSteadily(200, 100); err != nil {
+	if _, err := s.sendSteadily(200); err != nil {
 		return err
 	}
-	quiet, err := s.sendSteadily(800, 100)
+	quiet, err := s.sendSteadily(800)
 	if err != nil {
 		return err
 	}
@@ -333,7 +333,7 @@ func (b *bench) engineLogs() error {
 		return err
 	}
 	time.Sleep(time.Second)
-	loud, err := s.sendSteadily(800, 100)
+	loud, err := s.sendSteadily(800)
 	if err != nil {
 		return err
 	}

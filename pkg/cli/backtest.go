@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -168,6 +169,9 @@ func (b *backtestFlags) play(cmd *cobra.Command, o backtest.Options) (*backtest.
 		if b.until == "" {
 			o.Until = last.Add(time.Nanosecond)
 		}
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent) // an event leaves garbage behind, and little lives
 	}
 	return backtest.Run(cmd.Context(), rec, o)
 }

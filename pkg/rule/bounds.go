@@ -296,12 +296,12 @@ func (c *stepCompiler) probe(v *run.Verify, spec *verifySpec, item *document.Ite
 	}
 	outputs := &expression.Schema{} // of a probe that is wrong, anything can be expected
 	if with := c.withOf(spec.With, item, "verify.with"); with != nil && c.useAction(s, stepSpec{Uses: spec.Uses}, item, with, c.schema(), &plan) {
-		if s.action.Changes {
+		if s.def().Changes {
 			c.problem(c.doc.file, item.Get("uses"), "", "verify.uses: %s changes something, and is asked again and again", spec.Uses)
 		}
 		c.into[stepKey{run.Verification, probeID}] = s
 		v.Probe = plan
-		outputs = outputSchema(s.action).Fields["outputs"]
+		outputs = outputSchema(s.def()).Fields["outputs"]
 	}
 	schema := c.schema()
 	schema.Fields["probe"] = &expression.Schema{Closed: true, Fields: map[string]*expression.Schema{"outputs": outputs}}

@@ -250,7 +250,7 @@ func (c *stepCompiler) useAction(s *step, spec stepSpec, item, with *document.It
 	}
 	plan.RetryInterrupted = spec.OnInterrupt == "retry" || spec.OnInterrupt == "" && def.RetryInterrupted
 	plan.Changes = def.Changes && !def.Tells
-	s.action = def
+	s.action = c.actions[spec.Uses]
 	known := c.with(s, with, schema, document.Tagged(def.Params, "expr", "never"))
 	c.checkLiteral(def, known)
 	return true
@@ -265,7 +265,7 @@ func (c *stepCompiler) with(s *step, with *document.Item, schema *expression.Sch
 		if slices.Contains(never, m.Name) && !compiled.constant() {
 			c.problem(c.doc.file, m.Item, "hand values over through env, which a shell never reads as commands", "with.%s must not hold ${{ }}: an event's text would become part of a command", m.Name)
 		}
-		if quote := s.action.Quote[m.Name]; quote != nil {
+		if quote := s.def().Quote[m.Name]; quote != nil {
 			compiled.quoted(quote)
 		}
 		s.with.members[m.Name] = compiled

@@ -241,11 +241,11 @@ func (r *Rule) granted(phase run.Phase, id string, params any) error {
 	if s == nil || s.grant.Unbounded() && r.overMode == nil {
 		return nil
 	}
-	errs := []error{r.overMode, s.grant.Action(s.action.Name)}
+	errs := []error{r.overMode, s.grant.Action(s.def().Name)}
 	for _, ref := range secretsOf(params) {
 		errs = append(errs, maySecret(s.grant, ref))
 	}
-	for _, name := range document.Tagged(s.action.Params, "ref", "target") {
+	for _, name := range document.Tagged(s.def().Params, "ref", "target") {
 		for _, to := range textsOf(params, name) {
 			errs = append(errs, s.grant.Target(to))
 		}

@@ -109,6 +109,7 @@ type loader struct {
 	docs     []doc
 	places   map[string]string // by kind and name: where it is
 	event    *expression.Schema
+	actions  map[string]*action.Definition // of Options.Actions, each once for all the steps that use it
 
 	pausedBy  []pausedBy
 	compiling []string               // workflows that are being compiled, from the outermost
@@ -130,6 +131,10 @@ func Load(files []File, o Options) (*Set, error) {
 	l := &loader{opts: o, places: map[string]string{}, grants: map[string]grant.Grant{}, paths: map[string]string{}, denied: map[string]error{}, event: eventFields(), set: &Set{
 		Digest: digest(files), Files: files, Sources: map[string]*Source{}, Targets: map[string]action.Target{}, Workflows: map[string]*Workflow{}, byName: map[string]*Rule{},
 	}}
+	l.actions = make(map[string]*action.Definition, len(o.Actions))
+	for name, def := range o.Actions {
+		l.actions[name] = &def
+	}
 	l.set.Revision = cmp.Or(o.Revision, l.set.Digest)
 	if err := l.read(files); err != nil {
 		return nil, err

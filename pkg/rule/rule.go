@@ -141,7 +141,7 @@ type stepKey struct {
 
 // step is what the plan of a step leaves out: expressions, and the action or workflow.
 type step struct {
-	action    action.Definition
+	action    *action.Definition // nil: it has none
 	workflow  *Workflow
 	condition *expression.Program
 	itemIf    bool                // of a forEach: the condition is asked for each item
@@ -155,7 +155,7 @@ type step struct {
 // actions lists what a step does, also by way of workflows.
 func (s *step) actions() []action.Definition {
 	if s.workflow == nil {
-		return []action.Definition{s.action}
+		return []action.Definition{s.def()}
 	}
 	var out []action.Definition
 	for _, inner := range s.workflow.steps {
@@ -455,14 +455,22 @@ func (r *Rule) With(ctx context.Context, phase run.Phase, id string, scope *expr
 		return nil, nil, fmt.Errorf("with: %w", err)
 	}
 	shown, _ = plain(value).(map[string]any)
-	params, err = decodeParams(s.action, shown)
+	params, err = decodeParams(s.def(), shown)
 	return params, shown, err
+}
+
+// def is the step's action, or the zero Definition.
+func (s *step) def() action.Definition {
+	if s.action == nil {
+		return action.Definition{}
+	}
+	return *s.action
 }
 
 // Action returns the action of a step.
 func (r *Rule) Action(phase run.Phase, id string) action.Definition {
 	if s := r.lookup(phase, id); s != nil {
-		return s.action
+		return s.def()
 	}
 	return action.Definition{}
 }

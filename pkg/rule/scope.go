@@ -88,7 +88,7 @@ func ids(specs []stepSpec) map[string]bool {
 
 // schema says what can be read of a step.
 func (s *step) schema() *expression.Schema {
-	out := outputSchema(s.action)
+	out := outputSchema(s.def())
 	if s.workflow != nil {
 		out.Fields["outputs"] = closed(slices.Sorted(maps.Keys(s.workflow.outputs)))
 	}
@@ -158,7 +158,7 @@ func (c *stepCompiler) kindAt(path []string) string {
 	case s.workflow != nil:
 		return s.workflow.outputs[path[3]].kind
 	default:
-		return outputKind(s.action, path[3])
+		return outputKind(s.def(), path[3])
 	}
 	return ""
 }

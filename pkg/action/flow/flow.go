@@ -68,6 +68,7 @@ func Definitions(o Options) []action.Definition {
 	f := &flow{o}
 	return []action.Definition{{
 		Name:             "wait",
+		NoDir:            true,
 		Doc:              "Lets the run go on later. Meanwhile it takes neither a worker nor memory, and a restart does not make it longer. A timeout of the step does not count here: it bounds an attempt, and a wait makes none.",
 		Params:           &WaitParams{},
 		Outputs:          none{},
@@ -76,6 +77,7 @@ func Definitions(o Options) []action.Definition {
 		Run:              f.wait,
 	}, {
 		Name:             "fail",
+		NoDir:            true,
 		Doc:              "Fails the step with a message, behind an `if` that says when; `retry` does not repeat it.",
 		Params:           &FailParams{},
 		Outputs:          none{},
@@ -85,6 +87,7 @@ func Definitions(o Options) []action.Definition {
 		},
 	}, {
 		Name:             "event.emit",
+		NoDir:            true,
 		Doc:              "Sends an event of the source `riposte`, which rules answer with `trigger: {source: riposte, type: emitted.TYPE}`. A step sends it once. A chain of rules that answer one another ends at the server's `loops.maxDepth`.",
 		Params:           &EmitParams{},
 		Outputs:          EmitOutputs{},
