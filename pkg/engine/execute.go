@@ -91,6 +91,10 @@ func (p *partition) startAll(ctx context.Context, a *active, steps []run.StepPla
 
 // skipped evaluates a step's condition, and records the step as skipped where it is not true.
 func (p *partition) skipped(ctx context.Context, a *active, sp run.StepPlan) bool {
+	if why := run.Withheld(a.run, &a.rule.Plan, sp); why != "" {
+		p.finishEntry(a, sp, a.run.Phase, 0, run.Entry{StepState: run.StepSkipped, Error: why})
+		return true
+	}
 	if !a.rule.Asks(a.run.Phase, sp.ID) {
 		return false
 	}

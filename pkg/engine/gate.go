@@ -88,7 +88,13 @@ func (p *partition) locked(ctx context.Context, a *active, sp run.StepPlan) bool
 		if err != nil {
 			return true // the step will say so, and do nothing
 		}
-		target = def.Target(p.callOf(a.run, a.rule, a.event, a.run.Phase, sp.ID, params))
+		at := attempt{run: *a.run, plan: sp}
+		if p.guarded(&at, func() error {
+			target = def.Target(p.callOf(a.run, a.rule, a.event, a.run.Phase, sp.ID, params))
+			return nil
+		}) != nil {
+			return true // as it will in its worker
+		}
 	}
 	lock, asks := a.rule.LockFor(a.run, target)
 	if !asks || slices.Contains(a.run.Targets, lock.Target) {
@@ -134,13 +140,15 @@ func (p *partition) mayEnd(ctx context.Context, a *active, en *run.Entry) bool {
 			return false
 		}
 	}
-	if en.Phase != run.Main || a.gate.released || a.gate.refused || !a.run.Gated && len(a.run.Targets) == 0 && len(a.gate.wants) == 0 {
+	holds := len(a.run.Targets)+len(a.gate.wants) > 0 || a.run.Gated && !a.gate.refused
+	if en.Phase != run.Main || a.gate.released || !holds {
 		return true
 	}
 	if !a.gate.freeing {
 		a.gate.freeing = true
 		id := a.run.ID
-		p.ask(request{Release: &gate.Release{Run: id, Attempt: rule.GateAttempt(a.run), Outcome: rule.GateOutcome(en.State)}}, id, func() { p.acknowledge(id) })
+		p.ask(request{Release: &gate.Release{Run: rule.GateRun(a.run), Attempt: rule.GateAttempt(a.run), Outcome: rule.GateOutcome(en.State)}}, id, func() { p.acknowledge(id) })
+		p.park(a, time.Time{})
 	}
 	return false
 }
@@ -153,6 +161,7 @@ func (p *partition) askToTell(ctx context.Context, a *active) {
 	a.gate.tell = tellAsked
 	tell := a.rule.TellFor(ctx, a.run, p.scope(a, ""))
 	p.ask(request{Tell: &tell}, a.run.ID, nil)
+	p.park(a, time.Time{}) // the answer comes through the log, which is not read while too much is held
 }
 
 // acknowledge notes that what a run holds is given back. Safe for concurrent use.
@@ -184,7 +193,7 @@ func (p *partition) answered(ctx context.Context, en event.Entry) {
 		p.log.Error("an answer of the gate can't be read", "error", err)
 		return
 	}
-	a := p.runs[ans.Run]
+	a := p.runs[rule.RunOf(ans.Run)]
 	if a == nil || a.rule == nil || rule.GateAttempt(a.run) != ans.Attempt {
 		if ans.Verdict == gate.Admitted || ans.Verdict == gate.Locked {
 			p.ask(request{Release: &gate.Release{Run: ans.Run, Attempt: ans.Attempt, Outcome: gate.Other}}, ans.Run, nil)

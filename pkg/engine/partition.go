@@ -260,7 +260,7 @@ func (p *partition) loop(ctx context.Context) {
 		}
 		timer.Reset(p.untilTimer())
 		inbox := p.inbox
-		if !p.leaving && (p.stuck != nil || len(p.queue)+p.running+p.starting >= maxRuns || len(p.deferred) >= maxDeferred || p.bytes >= maxBytes) {
+		if !p.leaving && (p.stuck != nil || len(p.queue)+p.running+p.starting >= maxRuns || len(p.deferred) >= maxDeferred || p.bytes >= maxBytes && len(p.queue) > 0) {
 			inbox = nil
 		}
 		select {

@@ -55,9 +55,13 @@ func (p *partition) lookNow(ctx context.Context, at attempt) {
 	r.cause = context.Cause(ctx)
 	var outputs run.Values
 	if outputs, r.err = p.outputs(&at.run, r); r.err == nil {
-		scope := p.moment(at.rule, &at.run, at.event, at.joined).ScopeOf(at.phase, at.plan.ID)
-		r.look.verdict, r.look.note = at.rule.Expect(limited, scope, outputs)
-	} else {
+		r.err = p.guarded(&at, func() error {
+			scope := p.moment(at.rule, &at.run, at.event, at.joined).ScopeOf(at.phase, at.plan.ID)
+			r.look.verdict, r.look.note = at.rule.Expect(limited, scope, outputs)
+			return nil
+		})
+	}
+	if r.err != nil {
 		r.look.verdict, r.look.note = run.Unknown, r.err.Error()
 	}
 	r.outputs = action.Outputs(outputs)
@@ -126,7 +130,8 @@ func (p *partition) hearAlert(ctx context.Context, r *record) {
 	}
 	for _, group := range p.alerts {
 		for a := range group.byKey[group.of.AlertKey(e)] {
-			if r.Pos.Compare(a.run.Alert.Seen) > 0 && r.Pos.Compare(a.run.EventPos) > 0 {
+			ending := a.gate.freeing || a.gate.released // what it holds may be another's by now
+			if !ending && r.Pos.Compare(a.run.Alert.Seen) > 0 && r.Pos.Compare(a.run.EventPos) > 0 {
 				p.record(a, run.Entry{
 					At: p.e.Now(), Kind: run.Heard, Run: a.run.ID, Fingerprint: e.Alert.Fingerprint, Firing: e.Alert.Status == "firing", Seen: r.Pos,
 				})

@@ -462,3 +462,66 @@ func TestARuleThatOnlyTellsWaitsForTheAlert(t *testing.T) {
 		}
 	})
 }
+
+// TestWithoutConsentNothingChangesAfterwardsEither: whoever says no does not start what the rule does on failure.
+func TestWithoutConsentNothingChangesAfterwardsEither(t *testing.T) {
+	rules(t, 1, ruleOf("r", onGo+`
+  mode: approve
+  steps: [{id: fix, uses: fix, with: {target: shop}}]
+  onFailure: [{id: tell, uses: do}, {id: undo, uses: fix, with: {target: shop}}]
+`), func(t *testing.T, w *world) {
+		id := w.send(1)
+		a := w.waits(id, run.Waiting).Approval
+		w.consent(run.CommandReject, id, Order{Who: "bob", Digest: a.Digest})
+		r := w.ended(id)
+		if got := steps(r); got != "onFailure.tell succeeded, onFailure.undo skipped" || w.acts[id+"/undo"] != 0 {
+			t.Errorf("%s: %s", r.State, got)
+		}
+	})
+}
+
+// TestConsentIsToOneAttempt: steps that are made again because the run was not verified need it again.
+func TestConsentIsToOneAttempt(t *testing.T) {
+	rules(t, 1, ruleOf("r", onGo+`
+  mode: approve
+  steps: [{id: slow, uses: do, needs: [], with: {do: slow}}, {id: fix, uses: fix, needs: [], with: {target: shop}}]
+  verify: {uses: do, expect: probe.outputs.n == 1, every: 30s, within: 1m, attempts: 2, backoff: 1m}
+`), func(t *testing.T, w *world) {
+		w.on["slow"] = func(context.Context, *action.Call) (action.Outputs, error) {
+			time.Sleep(time.Minute)
+			return action.Outputs{"s": "found"}, nil
+		}
+		id := w.send(1)
+		for n := 1; n <= 2; n++ {
+			w.await("a question", func() bool {
+				r := w.runs[id]
+				return r != nil && r.Attempt == n && r.Approval != nil && !r.Approval.Granted
+			})
+			if r := w.run(id); r.Step(run.Main, "slow") == nil || r.Step(run.Main, "slow").State != run.StepSucceeded {
+				t.Fatalf("people are asked before all is known: %s", steps(r))
+			}
+			w.consent(run.CommandApprove, id, Order{Who: "ana", Digest: w.run(id).Approval.Digest})
+		}
+		if r := w.ended(id); r.Reason != run.ReasonUnverified || w.acts[id+"/fix"] != 2 {
+			t.Errorf("%s %s, fixed %d times", r.State, r.Reason, w.acts[id+"/fix"])
+		}
+	})
+}
+
+// TestARefusedRunMayCleanUp: what its onFailure changes it gets to itself, and gives back.
+func TestARefusedRunMayCleanUp(t *testing.T) {
+	rules(t, 2, ruleOf("r", onGo+`
+  limits: [{runs: 1, per: 1h}]
+  steps: [{id: a, uses: do}]
+  onFailure: [{id: undo, uses: fix, with: {target: shop}}]
+`)+ruleOf("other", "  trigger: {type: other}\n  steps: [{id: fix, uses: fix, with: {target: shop}}]\n"), func(t *testing.T, w *world) {
+		w.ended(w.sendNow("go", "", 1) + "-r")
+		r := w.ended(w.sendNow("go", "", 2) + "-r")
+		if r.Reason != "LimitReached" || steps(r) != "onFailure.undo succeeded" {
+			t.Errorf("%s: %s", r.Reason, steps(r))
+		}
+		if o := w.ended(w.sendNow("other", "", 1) + "-other"); o.State != run.Succeeded {
+			t.Errorf("who comes after it: %s %s", o.State, o.Message)
+		}
+	})
+}

@@ -1,8 +1,11 @@
 package rule
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/action"
@@ -36,6 +39,20 @@ func (r *Rule) Gated(alert *run.Alert) bool { return alert != nil || r.Bounded()
 // belong to the same.
 func GateAttempt(of *run.Run) int { return of.Attempt - of.Tries }
 
+// afterRefusal marks what a run asks for after the gate refused it, whose memory of the run is then that it is over.
+const afterRefusal = "+"
+
+// GateRun is the name by which the gate knows a run.
+func GateRun(of *run.Run) string {
+	if of.Gated && !of.Admitted && of.Outcome != "" {
+		return of.ID + afterRefusal
+	}
+	return of.ID
+}
+
+// RunOf returns the id of the run that the gate knows by a name.
+func RunOf(name string) string { return strings.TrimSuffix(name, afterRefusal) }
+
 // AdmissionFor is what a run asks before its first step. An error means that it is refused, for the reason.
 func (r *Rule) AdmissionFor(ctx context.Context, of *run.Run, scope *expression.Scope) (a gate.Admission, reason string, err error) {
 	in, err := r.Admission(ctx, scope)
@@ -58,7 +75,7 @@ func (r *Rule) AdmissionFor(ctx context.Context, of *run.Run, scope *expression.
 // LockFor is what a run asks before a step that changes something; target is what the action says it would change, or "".
 // There is nothing to ask where ok is false.
 func (r *Rule) LockFor(of *run.Run, target string) (l gate.Lock, ok bool) {
-	l = gate.Lock{Run: of.ID, Attempt: GateAttempt(of), Rule: of.Rule, Target: target}
+	l = gate.Lock{Run: GateRun(of), Attempt: GateAttempt(of), Rule: of.Rule, Target: target}
 	if of.Alert != nil && of.Phase == run.Main && len(r.limits) == 0 {
 		if target == "" { // what an alert is about is what its repair changes
 			l.Target = alertTarget(of.Alert)
@@ -85,7 +102,7 @@ func (r *Rule) tellKeys(ctx context.Context, of *run.Run, scope *expression.Scop
 	switch {
 	case len(r.limits) > 0:
 		if in, err := r.Admission(ctx, scope); err == nil {
-			l := in.Limits[0] // the others are wider
+			l := slices.MinFunc(in.Limits, func(a, b Limit) int { return cmp.Compare(a.Per, b.Per) }) // so that no other key silences it for long
 			return []gate.Limit{{Key: l.Key, Runs: l.Runs, Per: l.Per}}
 		}
 		return []gate.Limit{{Key: of.Rule, Runs: 1, Per: alertPer}}

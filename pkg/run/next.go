@@ -27,7 +27,8 @@ type Moves struct {
 	// End is the entry that ends the run or its current part, or nil. Apply it and ask again.
 	End *Entry
 
-	open bool // something is under way or held back, so that this is not the end
+	open    bool // something is under way or held back, so that this is not the end
+	retries bool // a step waits for its next attempt
 }
 
 // Closing is a group of steps that has come to its end, with an error where a step of it failed.
@@ -111,9 +112,21 @@ func (m *Moves) ask(r *Run, p *Plan) {
 		}
 	}
 	m.Start = free
+	if len(free) > 0 || r.Busy() || m.retries || len(m.Close) > 0 { // people are shown all that is known
+		m.Approve = nil
+	}
 	if r.Approval != nil {
 		m.wakeAt(r.Approval.ExpiresAt)
 	}
+}
+
+// Withheld says why a step after the main part is left out, or "": what changes something needs the consent that the run had
+// to have, and did not get.
+func Withheld(r *Run, p *Plan, sp StepPlan) string {
+	if r.Phase == Main || !p.Approve || !sp.Changes || r.Approval != nil && r.Approval.Granted {
+		return ""
+	}
+	return "nobody has consented to what the run changes"
 }
 
 // settled returns the main part's end where it is decided although steps may be left: a failure, a refusal, an order.
@@ -282,7 +295,7 @@ func (f *finder) step(sp StepPlan) {
 	case s != nil && f.now.Before(s.NotBefore) && s.NotBefore.Sub(f.now) <= max(s.Pause, sp.Retry.Wait(s.Attempt, 0)):
 		// Were it longer than any wait before this attempt, the clock would have gone back: how much of it is over is
 		// then not known, and the step is not held up.
-		f.open = true
+		f.open, f.retries = true, true
 		f.wakeAt(s.NotBefore)
 	case f.met(sp.Needs):
 		f.Start = append(f.Start, sp)

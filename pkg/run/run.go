@@ -150,7 +150,9 @@ type Alert struct {
 	// Key is the same for all of them.
 	Key string `json:"key"`
 	// Firing are the fingerprints of those that fire.
-	Firing     []string  `json:"firing,omitempty"`
+	Firing []string `json:"firing,omitempty"`
+	// More says that there were more than are told apart: none can be known to be the last.
+	More       bool      `json:"more,omitempty"`
 	ResolvedAt time.Time `json:"resolvedAt,omitzero"` // since when none does
 	Seen       event.Pos `json:"seen,omitzero"`       // of the last event about them
 }

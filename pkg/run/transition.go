@@ -15,7 +15,7 @@ const MaxInterruptions = 3
 // maxTried is how many earlier attempts a record keeps.
 const maxTried = 5
 
-// maxFiring is how many alerts that fire are told apart in a record; beyond it one stands for the others.
+// maxFiring is how many alerts that fire are told apart in a record; beyond it they can't be known to be resolved.
 const maxFiring = 100
 
 // Reasons of a run's end, in the words of run.reason.
@@ -281,11 +281,14 @@ func (r *Run) hear(e Entry) {
 	a := *r.Alert
 	a.Seen = e.Seen
 	a.Firing = slices.DeleteFunc(slices.Clone(a.Firing), func(f string) bool { return f == e.Fingerprint })
-	if e.Firing && len(a.Firing) < maxFiring {
+	switch {
+	case e.Firing && len(a.Firing) < maxFiring:
 		a.Firing = append(a.Firing, e.Fingerprint)
+	case e.Firing:
+		a.More = true
 	}
 	a.ResolvedAt = time.Time{}
-	if len(a.Firing) == 0 {
+	if len(a.Firing) == 0 && !a.More {
 		a.ResolvedAt = e.At
 	}
 	r.Alert = &a
@@ -320,7 +323,7 @@ func (r *Run) repeat(e Entry) {
 	r.Outcome, r.Reason = "", ""
 	r.Attempt++
 	r.Tries++
-	r.Steps, r.Verified, r.BeganAt = nil, nil, time.Time{}
+	r.Steps, r.Verified, r.Approval, r.BeganAt = nil, nil, nil, time.Time{} // consent was to what is made again
 }
 
 func (r *Run) keepTried(e Entry) {

@@ -154,12 +154,12 @@ func (s *Simulation) release(ctx context.Context, r *Run, en *run.Entry) {
 	if en.Phase != run.Main || r.gating.refused || !r.Gated && len(r.Targets) == 0 && len(r.gating.wants) == 0 {
 		return
 	}
-	s.hear(ctx, s.gate.Release(s.now, gate.Release{Run: r.ID, Attempt: rule.GateAttempt(&r.Run), Outcome: rule.GateOutcome(en.State)}))
+	s.hear(ctx, s.gate.Release(s.now, gate.Release{Run: rule.GateRun(&r.Run), Attempt: rule.GateAttempt(&r.Run), Outcome: rule.GateOutcome(en.State)}))
 }
 
 // answered hears what the gate says of a run.
 func (s *Simulation) answered(ctx context.Context, ans *gate.Answer) {
-	r := s.byID[ans.Run]
+	r := s.byID[rule.RunOf(ans.Run)]
 	if r == nil || r.State.Ended() || rule.GateAttempt(&r.Run) != ans.Attempt {
 		return
 	}
@@ -247,7 +247,7 @@ func (s *Simulation) atOnce(ctx context.Context, r *Run) {
 	if r.State.Ended() {
 		outcome = gate.Other
 	}
-	s.gate.Release(s.now, gate.Release{Run: r.ID, Attempt: rule.GateAttempt(&r.Run), Outcome: outcome})
+	s.gate.Release(s.now, gate.Release{Run: rule.GateRun(&r.Run), Attempt: rule.GateAttempt(&r.Run), Outcome: outcome})
 }
 
 // allows refuses the run where an answer does.

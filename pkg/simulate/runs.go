@@ -159,6 +159,10 @@ func (s *Simulation) start(ctx context.Context, r *Run, sp run.StepPlan, n int) 
 
 // skipped evaluates a step's condition, and records the step as skipped where it is not true.
 func (s *Simulation) skipped(ctx context.Context, r *Run, sp run.StepPlan) bool {
+	if why := run.Withheld(&r.Run, &r.Of.Plan, sp); why != "" {
+		s.finish(r, r.Phase, sp, 0, run.Entry{StepState: run.StepSkipped, Error: why})
+		return true
+	}
 	scope := s.scope(r, sp.ID)
 	id := stepID{r.Phase, sp.ID}
 	if s.o.Asked != nil && !r.gating.traced[id] { // one that waits for its target is asked again
