@@ -177,12 +177,16 @@ func TestWhatWasReadBeforeOthersWereActivatedIsReadAgain(t *testing.T) {
 		r.set(func(r *repository) { r.overtaken = true })
 		r.push("two", "2")
 		later(time.Minute)
-		if fmt.Sprint(r.activated) != "[one]" || g.Status().Err != nil {
-			t.Errorf("activated %v, %v", r.activated, g.Status().Err)
+		activated := func() (got string) {
+			r.set(func(r *repository) { got = fmt.Sprint(r.activated) })
+			return got
+		}
+		if got := activated(); got != "[one]" || g.Status().Err != nil {
+			t.Errorf("activated %s, %v", got, g.Status().Err)
 		}
 		later(3 * time.Second)
-		if fmt.Sprint(r.activated) != "[one two]" {
-			t.Errorf("activated %v", r.activated)
+		if got := activated(); got != "[one two]" {
+			t.Errorf("activated %s", got)
 		}
 	})
 }
