@@ -35,7 +35,7 @@ func lockDir(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, unusable(dir, err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := flock(f); err != nil {
 		holder, _ := os.ReadFile(name)
 		return nil, errors.Join(fmt.Errorf("data directory %s is in use by process %s: stop that server, or name another directory with --data", dir, strings.TrimSpace(string(holder))), f.Close())
 	}
@@ -46,6 +46,17 @@ func lockDir(dir string) (*os.File, error) {
 		return nil, errors.Join(unusable(dir, err), f.Close())
 	}
 	return f, nil
+}
+
+// flock tries for two seconds: a child that a server which was killed had just forked holds the lock until it is what it is to be.
+func flock(f *os.File) (err error) {
+	for range 20 {
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			return nil
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return err
 }
 
 // unusable says that a data directory can't be written, and what to do about it.
