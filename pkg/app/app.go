@@ -34,6 +34,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/consent"
 	"github.com/riposte-dev/riposte/pkg/document"
 	"github.com/riposte-dev/riposte/pkg/engine"
+	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/eventlog"
 	"github.com/riposte-dev/riposte/pkg/receive"
 	"github.com/riposte-dev/riposte/pkg/rulesync"
@@ -145,14 +146,6 @@ func (a *App) openStore(ctx context.Context) (err error) {
 	}
 	a.teardown.add("store", 30*time.Second, a.broker.Close)
 	// One size for all: a quarter is the journals', and the log divides the rest among its parts.
-	a.events, err = eventlog.Open(ctx, a.broker, eventlog.Options{
-		MaxBytes: c.EventLog.MaxBytes / 4 * 3, MaxAge: c.EventLog.MaxAge, IDWindow: c.EventLog.IDWindow, MaxIDs: c.EventLog.MaxIDs,
-		Logger: a.log, Registerer: a.metrics,
-	})
-	if err != nil {
-		return fmt.Errorf("open the event log: %w", err)
-	}
-	a.teardown.add("event log", 10*time.Second, a.events.Close)
 	a.store, err = runstore.Open(ctx, a.broker, runstore.Options{
 		Partitions: c.Engine.Partitions, MaxBytes: c.EventLog.MaxBytes / 4, History: c.EventLog.MaxAge,
 		Logger: a.log, Registerer: a.metrics,
@@ -160,6 +153,14 @@ func (a *App) openStore(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("open the journals: %w", err)
 	}
+	a.events, err = eventlog.Open(ctx, a.broker, eventlog.Options{
+		MaxBytes: c.EventLog.MaxBytes / 4 * 3, MaxAge: c.EventLog.MaxAge, IDWindow: c.EventLog.IDWindow, MaxIDs: c.EventLog.MaxIDs,
+		Refuse: a.refuseWork, Logger: a.log, Registerer: a.metrics,
+	})
+	if err != nil {
+		return fmt.Errorf("open the event log: %w", err)
+	}
+	a.teardown.add("event log", 10*time.Second, a.events.Close)
 	if a.history, err = runstore.NewHistory(a.store, runstore.HistoryOptions{}); err != nil {
 		return err
 	}
@@ -174,6 +175,14 @@ func (a *App) openStore(ctx context.Context) (err error) {
 		Redact: a.redactor.String, Journals: a.store, MaxBytes: c.Audit.MaxBytes, MaxAge: c.Audit.MaxAge, Logger: a.log,
 	})
 	return err
+}
+
+// refuseWork says why the journals have no room for new work.
+func (a *App) refuseWork() error {
+	if a.store.Tight() {
+		return fmt.Errorf("%w: the runs that have not ended fill their journals: wait until some end, or raise eventLog.maxBytes", event.ErrLogFull)
+	}
+	return nil
 }
 
 func (a *App) openRules(ctx context.Context) error {
