@@ -383,3 +383,27 @@ func TestAPanicEndsItsRunAlone(t *testing.T) {
 		}
 	})
 }
+
+// TestAWindowThatAnAlertCompletesIsBoundedAsAnAlertsRuleIs, and its run goes on though that alert is resolved: it was one of several.
+func TestAWindowThatAnAlertCompletesIsBoundedAsAnAlertsRuleIs(t *testing.T) {
+	rules(t, 2, ruleOf("r", `
+  trigger: {type: alert.firing}
+  correlate: {count: 2, within: 1h, by: event.alert.labels.app}
+  steps: [{id: a, uses: fix, with: {do: mend, target: shop}}]
+`), func(t *testing.T, w *world) {
+		w.on["mend"] = func(context.Context, *action.Call) (action.Outputs, error) { time.Sleep(time.Second); return nil, nil }
+		for n := range 8 {
+			alertEvent(w, "firing", "pod", 2*n)
+			alertEvent(w, "resolved", "pod", 2*n+1)
+			time.Sleep(time.Minute)
+		}
+		w.await("four runs", func() bool { return len(w.runs) == 4 && w.settled() })
+		states := map[string]int{}
+		for _, r := range w.runs {
+			states[string(r.State)+" "+r.Reason]++
+		}
+		if states["succeeded "] != 3 || states["refused LimitReached"] != 1 {
+			t.Errorf("they ended as %v", states)
+		}
+	})
+}

@@ -100,7 +100,7 @@ type alike struct {
 }
 
 func (w watched) add(a *active) {
-	if a.run.Alert == nil || a.rule == nil {
+	if a.run.Alert == nil || a.rule == nil || a.rule.Correlation() != nil { // of those windows the last alert is not all that is amiss
 		return
 	}
 	kind := a.rule.AlertKind()
