@@ -196,10 +196,13 @@ func (a *App) openRules(ctx context.Context) error {
 	}
 	a.rules = newRules(registries, a.secrets, a.events, a.audit, a.log, a.config.Dev)
 	a.rules.grants, a.rules.pauses = a.config.Grants, a.pauses
+	mark := func(source string) string { return broker.MarkSchedule + "." + source }
 	a.schedule, err = schedule.New(schedule.Options{
 		Sources: a.rules.schedules, Append: a.events.Append, Now: time.Now, Logger: a.log,
-		Mark:    func(ctx context.Context) (time.Time, error) { return a.events.Mark(ctx, broker.MarkSchedule) },
-		SetMark: func(ctx context.Context, t time.Time) error { return a.events.SetMark(ctx, broker.MarkSchedule, t) },
+		Mark: func(ctx context.Context, source string) (time.Time, error) { return a.events.Mark(ctx, mark(source)) },
+		SetMark: func(ctx context.Context, source string, t time.Time) error {
+			return a.events.SetMark(ctx, mark(source), t)
+		},
 	})
 	if err != nil {
 		return err

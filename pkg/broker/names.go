@@ -18,7 +18,7 @@ const (
 	ActiveBucket = "ACTIVE"    // keys: ActiveRules
 	ActiveRules  = "rules"     // the key that names the set that was activated last
 
-	MarkBucket   = "MARKS" // keys: MarkSchedule and MarkCatchUp
+	MarkBucket   = "MARKS" // keys: MarkSchedule and MarkCatchUp, each with a dot and the name of a source
 	MarkSchedule = "schedule"
 	MarkCatchUp  = "catchUp"
 
