@@ -49,6 +49,8 @@ type Definition struct {
 	// Replaces names the labels and fields of an event that mean something else after the action: "pod", "instance",
 	// "fingerprint".
 	Replaces []string
+	// Rights are what a Kubernetes cluster must allow whoever the action acts as.
+	Rights []Right
 	// Fenced says whether and how the outside effect is protected from a stale owner; for the reference page.
 	Fenced string
 	// Quote says, by the name of a parameter, how the value of a ${{ expression }} is written at its place in a text of that
@@ -62,6 +64,15 @@ type Definition struct {
 	CheckTarget func(Target) error
 	// Run does it. params is a pointer of Params' type.
 	Run func(ctx context.Context, call *Call) (Outputs, error)
+}
+
+// Right is a rule of Kubernetes RBAC that an action needs (kubernetes.io/docs/reference/access-authn-authz/rbac).
+type Right struct {
+	APIGroup  string // "" is the core group
+	Resources []string
+	Verbs     []string
+	// Cluster says that the objects have no namespace, so that only a ClusterRole can allow it.
+	Cluster bool
 }
 
 // Cause is an event that an action makes a sender send.
