@@ -111,7 +111,18 @@ type Call struct {
 	Secret func(SecretRef) (string, error)
 	// Target returns the named Target document.
 	Target func(name string) (Target, error)
+	// ServiceAccount is the Kubernetes service account that the grant of the step's path names, NAMESPACE/NAME, or NAME in the
+	// server's own namespace; empty for the server's own.
+	ServiceAccount string
 }
+
+// ErrInterrupted is in the cause of a context that ends because the server stops, or because another replica owns the run now:
+// the step is made again, unless onInterrupt says otherwise.
+var ErrInterrupted = errors.New("the step is interrupted")
+
+// Interrupted reports whether a call's context has ended in a way that the step is made again, so that what it started
+// elsewhere and can find again should be left to that attempt.
+func Interrupted(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrInterrupted) }
 
 // Path returns the path that is the step's own below Dir, for a directory or what files' names begin with. Steps of workflows,
 // whose ids have slashes, stand beside the others.
