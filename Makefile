@@ -39,8 +39,9 @@ fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@for p in $$($(GO) list ./pkg/...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz); do \
 		echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzzminimizetime=5x -fuzztime $${FUZZTIME:-10s} $$p || exit 1; done; done
 
-generate: build ## write the generated pages below docs/reference
+generate: build ## write the generated pages below docs/reference, and the rights that the chart reads
 	$(BIN) schema --docs docs/reference
+	$(BIN) schema --rights charts/riposte/files/rights.yaml
 
 clean: ## remove what was built; the data directory stays
 	rm -rf bin

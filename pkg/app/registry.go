@@ -16,6 +16,7 @@ import (
 	actforge "github.com/riposte-dev/riposte/pkg/action/forge"
 	"github.com/riposte-dev/riposte/pkg/action/git"
 	"github.com/riposte-dev/riposte/pkg/action/http"
+	"github.com/riposte-dev/riposte/pkg/action/kubernetes"
 	"github.com/riposte-dev/riposte/pkg/action/notify"
 	"github.com/riposte-dev/riposte/pkg/action/prometheus"
 	"github.com/riposte-dev/riposte/pkg/action/terraform"
@@ -26,6 +27,7 @@ import (
 	forgegitea "github.com/riposte-dev/riposte/pkg/forge/gitea"
 	forgegithub "github.com/riposte-dev/riposte/pkg/forge/github"
 	forgegitlab "github.com/riposte-dev/riposte/pkg/forge/gitlab"
+	"github.com/riposte-dev/riposte/pkg/kube"
 	"github.com/riposte-dev/riposte/pkg/outbound"
 	"github.com/riposte-dev/riposte/pkg/source"
 	"github.com/riposte-dev/riposte/pkg/source/alertmanager"
@@ -71,6 +73,9 @@ func (a *App) actions(runner *command.Runner) (action.Registry, func(context.Con
 		webhook.Definitions(webhook.Options{Client: client}),
 		prometheus.Definitions(prometheus.Options{Server: a.server(c.Prometheus), Client: client}),
 		silence.Definitions(silence.Options{Server: a.server(c.Alertmanager)}),
+		kubernetes.Definitions(kubernetes.Options{Cluster: kube.New(kube.Options{
+			Kubeconfig: c.Kubernetes.Kubeconfig, Context: c.Kubernetes.Context, Timeout: c.Kubernetes.Timeout, QPS: c.Kubernetes.QPS, Version: a.o.Version,
+		})}),
 		actforge.Definitions(actforge.Options{Forge: a.hosts.forge, Redact: a.redactor.String, Version: a.o.Version}),
 	), sender.Close
 }

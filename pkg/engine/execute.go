@@ -21,8 +21,8 @@ import (
 
 // Why a step's context ended before the step did.
 var (
-	errStopping  = errors.New("the server is stopping")
-	errLost      = errors.New("another replica owns the run now")
+	errStopping  = fmt.Errorf("%w: the server is stopping", action.ErrInterrupted)
+	errLost      = fmt.Errorf("%w: another replica owns the run now", action.ErrInterrupted)
 	errCancelled = errors.New("the run was cancelled")
 )
 
@@ -381,6 +381,7 @@ func (p *partition) callOf(r *run.Run, of *rule.Rule, e *event.Event, phase run.
 	c := &action.Call{
 		RunID: r.ID, Rule: r.Rule, StepID: step, StartedAt: p.e.Now(), Params: params,
 		Dir: p.e.dirs.path(r.ID), Event: rule.EventInfo(e), Secret: of.Secrets(p.e.Secret), Target: of.Target,
+		ServiceAccount: of.ServiceAccount(phase, step),
 	}
 	if e != nil {
 		c.EventJSON = e.MarshalJSON
