@@ -2,7 +2,12 @@
 {{- define "riposte.rights" -}}
 {{- $known := .Files.Get "files/rights.yaml" | fromYaml -}}
 {{- $all := list -}}
-{{- range .Values.rbac.actions }}{{- $all = concat $all (get $known .) -}}{{ end -}}
+{{- range $action := .Values.rbac.actions -}}
+{{- if not (hasKey $known $action) -}}
+{{- fail (printf "rbac.actions: there are no rights for %s; there are for %s" $action (keys $known | sortAlpha | join ", ")) -}}
+{{- end -}}
+{{- $all = concat $all (get $known $action) -}}
+{{- end -}}
 {{- $all = concat $all .Values.rbac.rules -}}
 {{- range .Values.rbac.watch }}{{- $all = append $all (merge (dict "verbs" (list "get" "list" "watch")) .) -}}{{ end -}}
 {{- $namespaced := list -}}

@@ -77,10 +77,4 @@
 {{- if and (not .Values.serviceAccount.create) (not .Values.serviceAccount.name) (include "riposte.token" .) -}}
 {{- fail "serviceAccount.create: false needs serviceAccount.name: the namespace's default account would get the rights of rbac, and every pod there with it" -}}
 {{- end -}}
-{{- $known := .Files.Get "files/rights.yaml" | fromYaml -}}
-{{- range $action := $r.actions -}}
-{{- if not (hasKey $known $action) -}}
-{{- fail (printf "rbac.actions: there are no rights for %s; there are for %s" $action (keys $known | sortAlpha | join ", ")) -}}
-{{- end -}}
-{{- end -}}
 {{- end -}}
