@@ -58,7 +58,7 @@ chart: ## package charts/riposte as bin/riposte-VERSION.tgz, for this version's 
 	helm package charts/riposte --app-version $(VERSION) $(if $(filter v%,$(VERSION)),--version $(VERSION:v%=%)) --destination bin
 
 sbom: build ## write what bin/riposte is made of as bin/riposte.cdx.json (CycloneDX)
-	$(GO) run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0 bin -json -output $(BIN).cdx.json $(if $(filter v%,$(VERSION)),-version $(VERSION)) $(BIN)
+	$(GO) run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0 bin -json -noserial -version $(VERSION) -output $(BIN).cdx.json $(BIN)
 
 clean: ## remove what was built; the data directory stays
 	rm -rf bin

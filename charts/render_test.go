@@ -266,8 +266,9 @@ func TestWhereRightsHold(t *testing.T) {
 	if !slices.Equal(in, []string{"shop", "cart"}) {
 		t.Errorf("the rights hold in %v", in)
 	}
+	known := rights(t)
 	all = render(t, "rbac: {actions: [kubernetes.restart, kubernetes.cordon], clusterWide: true}")
-	if len(all.all("Role", "")) != 0 || len(rules(all.get(t, "ClusterRole", ""))) != 4 {
+	if len(all.all("Role", "")) != 0 || len(rules(all.get(t, "ClusterRole", ""))) != len(known["kubernetes.restart"])+len(known["kubernetes.cordon"]) {
 		t.Errorf("of the whole cluster there are %v", rules(all.get(t, "ClusterRole", "")))
 	}
 	all = render(t, `rbac:
@@ -400,6 +401,12 @@ config: {limits: {maxBodyBytes: 26214400, storm: {runs: 60, per: 1m}}, engine: {
 			t.Errorf("%s/%s lacks the label", o.kind(), o.name())
 		}
 	}
+	if c := loadConfig(t, render(t, "config: {log: {level: debug}}")); c.Log.Level != "debug" || c.Log.Format != "json" {
+		t.Errorf("the log is %+v", c.Log)
+	}
+	if c := loadConfig(t, render(t, "config:\nadmin: {tokens: null}\nrules: {inline: null}\nsecrets: null")); len(c.Tokens) != 0 {
+		t.Errorf("keys without a value make tokens: %+v", c.Tokens)
+	}
 	if all := render(t, "persistence: {enabled: false}"); volume(at(all.workload(t), "spec.template.spec"), "data")["emptyDir"] == nil {
 		t.Error("without persistence the store is no emptyDir")
 	}
@@ -423,9 +430,11 @@ func TestContradictionsAreRefused(t *testing.T) {
 		"config: {tokens: [{name: admin, role: viewer, sha256: a}]}":                      "the token admin stands twice in admin.tokens and config.tokens",
 		"rbac: {clusterWide: true, namespaces: [a]}":                                      "rbac.clusterWide lets actions work in all namespaces, and rbac.namespaces in some: remove one",
 		"rbac: {actions: [kubernetes.restart]}\nserviceAccount: {create: false}":          "serviceAccount.create: false needs serviceAccount.name",
-		"rbac: {actions: [kubernetes.dance]}":                                             "rbac.actions: there are no rights for kubernetes.dance; there are for kubernetes.apply, ",
+		"rbac: {actions: [kubernetes.dance]}":                                             "rbac.actions: there are no rights for kubernetes.dance; there are for ",
 		"ingress: {enabled: true}":                                                        "ingress.hosts is empty",
 		"httpRoute: {enabled: true}":                                                      "httpRoute.parentRefs is empty",
+		"config: {engine: {stopTimeout: 2m}}":                                             "terminationGracePeriodSeconds: 90 would end the pods before the steps that have config.engine.stopTimeout (2m) to end, and the store after them: set it to 150 or more",
+		"extraEnv: [{name: RIPOSTE_ADMIN_LISTEN, value: \":8081\"}]":                      "extraEnv: RIPOSTE_ADMIN_LISTEN would change the server's configuration behind the chart's back",
 		"extraVolumes: [{name: data, emptyDir: {}}]":                                      "extraVolumes: the name data is the chart's",
 	} {
 		if out, err := template(t, values); err == nil || !strings.Contains(out, want) {
@@ -438,6 +447,7 @@ func TestContradictionsAreRefused(t *testing.T) {
 func TestUnknownAndMisshapenValuesAreRefused(t *testing.T) {
 	for values, want := range map[string][]string{
 		"replica: 2":                                  {"replica"},
+		"rbac:":                                       {"missing property 'rbac'"},
 		"image: {repo: a}":                            {"/image", "repo"},
 		"replicas: two":                               {"/replicas"},
 		"config: {limit: {}}":                         {"/config", "limit"},

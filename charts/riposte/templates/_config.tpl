@@ -14,7 +14,7 @@ Secret exists. */ -}}
 
 {{- /* riposte.yaml: what the values say, and what the chart sets. */ -}}
 {{- define "riposte.config" -}}
-{{- $c := deepCopy .Values.config -}}
+{{- $c := deepCopy (default dict .Values.config) -}}
 {{- $generated := include "riposte.tokens" . | fromYaml -}}
 {{- $tokens := list -}}
 {{- range .Values.admin.tokens -}}
@@ -43,6 +43,6 @@ Secret exists. */ -}}
 {{- end -}}
 {{- end -}}
 {{- if $secrets }}{{- $_ := set $c "secrets" $secrets -}}{{ end -}}
-{{- if not (hasKey $c "log") }}{{- $_ := set $c "log" (dict "format" "json") -}}{{ end -}}
+{{- $_ := set $c "log" (merge (dict) (default dict $c.log) (dict "format" "json")) -}}
 {{- toYaml $c -}}
 {{- end -}}

@@ -1,6 +1,7 @@
 {{- /* Values that contradict each other are refused, each with what to do about it. */ -}}
 {{- define "riposte.validate" -}}
 {{- $v := .Values -}}
+{{- $config := default dict $v.config -}}
 {{- $remote := eq (include "riposte.remote" .) "true" -}}
 {{- if and (gt (int $v.replicas) 1) (not $remote) -}}
 {{- fail (printf "replicas: %d need a store that they share: set nats.url or nats.urlSecret to a NATS cluster, or replicas to 1" (int $v.replicas)) -}}
@@ -26,7 +27,7 @@
 {{- end -}}
 {{- $own := dict "hooksListen" "service" "adminListen" "admin.tokens" "healthListen" "serviceMonitor" "data" "persistence" "natsURL" "nats" "rules" "rules" "secrets" "secrets" -}}
 {{- range $key, $instead := $own -}}
-{{- if hasKey $v.config $key -}}
+{{- if hasKey $config $key -}}
 {{- fail (printf "config.%s is set by the chart: use %s" $key $instead) -}}
 {{- end -}}
 {{- end -}}
@@ -38,6 +39,18 @@
 {{- end -}}
 {{- if and $v.httpRoute.enabled (not $v.httpRoute.parentRefs) -}}
 {{- fail "httpRoute.parentRefs is empty: name the Gateway that the route belongs to" -}}
+{{- end -}}
+{{- $stop := dig "engine" "stopTimeout" "25s" $config | toString -}}
+{{- if regexMatch "^[0-9]+[sm]$" $stop -}}
+{{- $seconds := mul (regexFind "[0-9]+" $stop) (ternary 60 1 (hasSuffix "m" $stop)) -}}
+{{- if lt (int $v.terminationGracePeriodSeconds) (int (add $seconds 30)) -}}
+{{- fail (printf "terminationGracePeriodSeconds: %d would end the pods before the steps that have config.engine.stopTimeout (%s) to end, and the store after them: set it to %d or more" (int $v.terminationGracePeriodSeconds) $stop (add $seconds 30)) -}}
+{{- end -}}
+{{- end -}}
+{{- range $e := $v.extraEnv -}}
+{{- if hasPrefix "RIPOSTE_" $e.name -}}
+{{- fail (printf "extraEnv: %s would change the server's configuration behind the chart's back: set its key in config" $e.name) -}}
+{{- end -}}
 {{- end -}}
 {{- range $volume := $v.extraVolumes -}}
 {{- if has $volume.name (list "data" "tmp" "config" "rules" "secrets" "files") -}}
@@ -61,7 +74,7 @@
 
 {{- define "riposte.validateTokens" -}}
 {{- $seen := dict -}}
-{{- range $token := concat .Values.admin.tokens (default list .Values.config.tokens) -}}
+{{- range $token := concat (default list .Values.admin.tokens) (default list (default dict .Values.config).tokens) -}}
 {{- if hasKey $seen $token.name -}}
 {{- fail (printf "the token %s stands twice in admin.tokens and config.tokens: each name once" $token.name) -}}
 {{- end -}}
