@@ -132,6 +132,14 @@ func render(t testing.TB, values string) manifests {
 	}
 	all := parse(t, out)
 	loadConfig(t, all)
+	seen := map[string]bool{}
+	for _, o := range all {
+		id := fmt.Sprint(o.kind(), "/", at(o, "metadata.namespace"), "/", o.name())
+		if namespaced := !strings.HasPrefix(o.kind(), "Cluster"); seen[id] || namespaced == (at(o, "metadata.namespace") == nil) {
+			t.Errorf("%s is there twice, or has no namespace of its own\nvalues:\n%s", id, values)
+		}
+		seen[id] = true
+	}
 	for _, spec := range all.pods() {
 		restricted(t, spec)
 	}

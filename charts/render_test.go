@@ -214,13 +214,16 @@ func rights(t *testing.T) map[string][]map[string]any {
 // TestRightsOfActions: each action alone gives its rights and no others, those of the cluster by a ClusterRole.
 func TestRightsOfActions(t *testing.T) {
 	for action, want := range rights(t) {
-		all := render(t, "rbac: {actions: ["+action+"]}")
+		all := render(t, "rbac: {actions: ["+action+"], impersonate: [other/account]}")
 		if at(all.workload(t), "spec.template.spec.automountServiceAccountToken") != true {
 			t.Errorf("%s: the pod has no token", action)
 		}
 		var namespaced, cluster []string
 		for _, r := range want {
 			text := rules(object{"rules": []any{r}})
+			if strings.Contains(text[0], "*") {
+				t.Errorf("%s asks for more than it can need: %s", action, text[0])
+			}
 			if r["cluster"] == true {
 				cluster = append(cluster, text...)
 			} else {
@@ -229,7 +232,7 @@ func TestRightsOfActions(t *testing.T) {
 		}
 		for kind, want := range map[string][]string{"Role": namespaced, "ClusterRole": cluster} {
 			var got []string
-			for _, role := range all.all(kind, "") {
+			for _, role := range all.all(kind, "ns:rip-riposte") {
 				got = append(got, rules(role)...)
 				bound(t, all, role)
 			}
@@ -280,9 +283,9 @@ func TestWhereRightsHold(t *testing.T) {
 	if got := rules(all.get(t, "ClusterRole", "")); !slices.Equal(got, []string{"[] [namespaces] [] [get]"}) {
 		t.Errorf("the role of the cluster has %q", got)
 	}
-	all = render(t, "rbac: {impersonate: [payments, shop/cart]}")
+	all = render(t, "rbac: {actions: [kubernetes.get], impersonate: [payments, shop/cart]}")
 	got := map[string][]string{}
-	for _, r := range all.all("Role", "") {
+	for _, r := range all.all("Role", ":impersonate") {
 		got[fmt.Sprint(at(r, "metadata.namespace"))] = rules(r)
 		bound(t, all, r)
 	}
