@@ -7,8 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -28,13 +28,18 @@ func main() {
 }
 
 // write brings the generated parts of the chart up to date.
-func write(chart string) error {
-	files, err := generate(chart)
+func write(dir string) error {
+	chart, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer chart.Close()
+	files, err := generate(chart.FS())
 	if err != nil {
 		return err
 	}
 	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(chart, name), text, 0o644); err != nil { //nolint:gosec // as the rest of the checkout
+		if err := chart.WriteFile(name, text, 0o644); err != nil {
 			return err
 		}
 	}
@@ -42,8 +47,8 @@ func write(chart string) error {
 }
 
 // generate returns the files of the chart that have generated parts, with these parts as they must be.
-func generate(chart string) (map[string][]byte, error) {
-	values, err := os.ReadFile(filepath.Join(chart, "values.yaml"))
+func generate(chart fs.FS) (map[string][]byte, error) {
+	values, err := fs.ReadFile(chart, "values.yaml")
 	if err != nil {
 		return nil, err
 	}
@@ -51,11 +56,11 @@ func generate(chart string) (map[string][]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("values.yaml: %w", err)
 	}
-	readme, err := os.ReadFile(filepath.Join(chart, "README.md"))
+	readme, err := fs.ReadFile(chart, "README.md")
 	if err != nil {
 		return nil, err
 	}
-	schema, err := os.ReadFile(filepath.Join(chart, "values.schema.json"))
+	schema, err := fs.ReadFile(chart, "values.schema.json")
 	if err != nil {
 		return nil, err
 	}

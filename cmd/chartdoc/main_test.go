@@ -11,7 +11,7 @@ const chart = "../../charts/riposte"
 
 // TestGeneratedPartsAreUpToDate fails when make generate has to be run.
 func TestGeneratedPartsAreUpToDate(t *testing.T) {
-	files, err := generate(chart)
+	files, err := generate(os.DirFS(chart))
 	if err != nil {
 		t.Fatal(err)
 	}
