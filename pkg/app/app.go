@@ -36,12 +36,14 @@ import (
 	"github.com/riposte-dev/riposte/pkg/engine"
 	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/eventlog"
+	"github.com/riposte-dev/riposte/pkg/kube"
 	"github.com/riposte-dev/riposte/pkg/receive"
 	"github.com/riposte-dev/riposte/pkg/rulesync"
 	"github.com/riposte-dev/riposte/pkg/runstore"
 	"github.com/riposte-dev/riposte/pkg/schedule"
 	"github.com/riposte-dev/riposte/pkg/secret"
 	"github.com/riposte-dev/riposte/pkg/steplog"
+	"github.com/riposte-dev/riposte/pkg/watch"
 )
 
 // DevSecretFile is where, below the data directory, `serve --dev` keeps the secret of every source whose secret is not configured.
@@ -85,6 +87,8 @@ type App struct {
 	lister   *git.Lister
 	schedule *schedule.Driver
 	catchUp  *catchup.Driver
+	cluster  *kube.Cluster
+	watch    *watch.Driver
 	hosts    *hosts
 	servers  []*server
 	runner   *command.Runner
@@ -113,7 +117,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory: %w: make its parent writable for this user, or name another directory with --data", err)
 	}
-	for _, step := range []func(context.Context) error{a.openSecrets, a.openStore, a.openPauses, a.openLinks, a.openRules, a.buildEngine, a.openCatchUp, a.buildServers} {
+	for _, step := range []func(context.Context) error{a.openSecrets, a.openStore, a.openPauses, a.openLinks, a.openRules, a.buildEngine, a.openCatchUp, a.openWatch, a.buildServers} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -339,6 +343,7 @@ func (a *App) Run(ctx context.Context) error {
 		parts.start("proposals of rules", func() error { return a.proposals.Run(working) })
 	}
 	parts.start("catching up", func() error { return a.catchUp.Run(working) })
+	parts.start("watches", func() error { return a.watch.Run(working) })
 	parts.start("schedules", func() error { return a.schedule.Run(working) })
 	parts.start("active rules", func() error { return a.rules.follow(working, a.log) })
 	parts.start("engine", func() error {

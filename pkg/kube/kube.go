@@ -65,6 +65,7 @@ type Client struct {
 	host    string
 	account string // the service account it acts as, NAMESPACE/NAME; empty for the server's own
 	objects dynamic.Interface
+	watches dynamic.Interface // the same, for requests that go on for long
 	streams rest.Interface
 	kinds   meta.RESTMapperWithContext
 	cache   discovery.CachedDiscoveryInterfaceWithContext
@@ -140,12 +141,16 @@ func newClient(base *rest.Config, account string, timeout time.Duration) (*Clien
 	if err != nil {
 		return nil, err
 	}
+	watches, err := dynamic.NewForConfig(streaming)
+	if err != nil {
+		return nil, err
+	}
 	streaming.NegotiatedSerializer = negotiated()
 	streams, err := rest.UnversionedRESTClientFor(streaming)
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{host: config.Host, account: account, objects: objects, streams: streams}
+	c := &Client{host: config.Host, account: account, objects: objects, watches: watches, streams: streams}
 	c.cache = memory.NewMemCacheClientWithContext(found)
 	c.kinds = restmapper.NewShortcutExpanderWithContext(restmapper.NewDeferredDiscoveryRESTMapperWithContext(c.cache), c.cache, nil)
 	return c, nil
