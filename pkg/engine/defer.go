@@ -282,7 +282,7 @@ func (p *partition) decideDeferred(ctx context.Context, d *deferred, f found) {
 }
 
 // joinsAgain asks again how the event took part in windows, for the reasons.
-func (q *question) joinsAgain(ctx context.Context) []rule.Join {
+func (q *question) joinsAgain(ctx context.Context) rule.Joins {
 	defer func() { _ = recover() }()
 	return q.set.Joins(ctx, q.event, q.event.ReceivedAt)
 }

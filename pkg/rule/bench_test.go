@@ -30,3 +30,28 @@ func BenchmarkLoad(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/rules, "µs/rule")
 }
+
+// BenchmarkJoins asks rules that correlate, one of which the event takes part in.
+func BenchmarkJoins(b *testing.B) {
+	for _, rules := range []int{100, 10_000} {
+		b.Run(fmt.Sprint(rules), func(b *testing.B) {
+			files := []rule.File{{Path: "source.yaml", Data: []byte(githubDoc)}}
+			for i := range rules {
+				text := fmt.Sprintf("apiVersion: riposte.dev/v1\nkind: Rule\nmetadata: {name: rule-%d}\nspec:\n  trigger: {source: github, type: push}\n", i)
+				text += fmt.Sprintf("  when: event.data.repository.full_name == \"acme/s-%d\"\n  correlate: {count: 3, within: 1h, by: event.data.pusher.name}\n  steps: [{uses: do}]\n", i)
+				files = append(files, rule.File{Path: fmt.Sprintf("r-%d.yaml", i), Data: []byte(text)})
+			}
+			set, err := rule.Load(files, options())
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				e := occurrence("github", "push", `{"repository":{"full_name":"acme/s-7"},"pusher":{"name":"ada"}}`, nil)
+				if j := set.Joins(b.Context(), e, e.ReceivedAt); len(j.List) != 1 || len(j.List[0].Matches) != 1 {
+					b.Fatal(j)
+				}
+			}
+		})
+	}
+}

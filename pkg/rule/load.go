@@ -150,7 +150,7 @@ func Load(files []File, o Options) (*Set, error) {
 		l.problems.Sort()
 		return nil, l.problems
 	}
-	l.set.index = newIndex(l.set.Rules)
+	l.set.index, l.set.parts = ruleIndex(l.set.Rules), newPartIndex(l.set.correlating)
 	l.docs, l.places = nil, nil // sources keep what compiles their expressions, and with it the loader
 	return l.set, nil
 }

@@ -77,6 +77,7 @@ type Set struct {
 	byName      map[string]*Rule
 	correlating []*Rule
 	index       *index
+	parts       partIndex
 }
 
 // Source is a Source document that is ready to receive.
@@ -241,8 +242,7 @@ type Verdict struct {
 // else of it need be read.
 func (s *Set) Selects(e *event.Event) bool {
 	var room [4]*group
-	return len(s.index.triggered(room[:0], e)) > 0 ||
-		slices.ContainsFunc(s.correlating, func(r *Rule) bool { return r.correlation.selects(e) })
+	return len(s.index.triggered(room[:0], e)) > 0 || len(s.parts.index.triggered(room[:0], e)) > 0
 }
 
 // Matches is what the rules of a set say of one event.
