@@ -133,7 +133,7 @@ func (m *Machine) readRecord(u *unsealer) {
 	switch kind := u.byte(); kind {
 	case recordRemoved:
 		if i, ok := m.groups.byKey[string(u.bytes(maxKey))]; ok && !u.bad {
-			m.events -= len(m.groups.at(i).refs)
+			m.holds(m.groups.at(i), -1)
 			m.groups.remove(i)
 		} else {
 			u.bad = true
@@ -189,8 +189,11 @@ func (m *Machine) put(key string, g *group) {
 		m.groups.matched(i)
 	}
 	at := m.groups.at(i)
-	m.events += len(g.refs) - len(at.refs)
+	if ok {
+		m.holds(at, -1)
+	}
 	at.state, at.refs, at.deadline, at.rest, at.quiet = g.state, g.refs, g.deadline, g.rest, g.quiet
+	m.holds(at, 1)
 }
 
 // unsealer reads frames, and the values in them. A value that can't be read sets bad.

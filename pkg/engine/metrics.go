@@ -34,7 +34,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 11),
 		}, []string{"uses"}),
 	}
-	m.evicted = counter("riposte_correlate_evicted_total", "Groups that waited and were dropped because there were too many, by rule.", "rule")
+	m.evicted = counter("riposte_correlate_evicted_total", "Groups that waited and were dropped because there were too many or their keys too long, by rule.", "rule")
 	m.diffs = counter("riposte_changed_diffs_total", "Attempts to find an event's changed paths by a diff, by what came of them.", "result")
 	m.notices = counter("riposte_bounds_total", "Times that a storm began or ended and that a rule's breaker opened or closed.", "type")
 	m.groups = prometheus.NewGaugeVec(prometheus.GaugeOpts{

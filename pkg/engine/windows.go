@@ -89,7 +89,9 @@ func (p *partition) useMachines(set *rule.Set) error {
 		byRule[r.Name] = m
 	}
 	for i, r := range set.Correlating() { // now that nothing can fail
-		machines[i].rule = r
+		m := machines[i]
+		m.rule = r
+		m.dirty = m.SetBounds(r.Correlation().Spec) || m.dirty
 	}
 	p.windows.machines, p.windows.byRule, p.windows.stored = machines, byRule, nil
 	p.windows.schedule()
@@ -353,7 +355,7 @@ func (p *partition) saveWindows(ctx context.Context) ([]string, error) {
 		p.e.metrics.groups.WithLabelValues(m.rule.Name, fmt.Sprint(p.id)).Set(float64(m.Len()))
 		if n := m.Stats().Evicted; n > m.evicted {
 			p.e.metrics.evicted.WithLabelValues(m.rule.Name).Add(float64(n - m.evicted))
-			p.log.Warn("groups that waited were dropped: there are too many; see maxGroups", "rule", m.rule.Name, "dropped", n-m.evicted)
+			p.log.Warn("groups that waited were dropped: there are too many, or their keys are too long; see maxGroups", "rule", m.rule.Name, "dropped", n-m.evicted)
 			m.evicted = n
 		}
 	}

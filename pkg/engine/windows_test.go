@@ -223,6 +223,31 @@ func TestWindowsSurviveAReloadOfTheRules(t *testing.T) {
 	}
 }
 
+// Other bounds hold from the reload on, also for the groups that wait already.
+func TestAReloadChangesHowManyGroupsWait(t *testing.T) {
+	set := loadRules(t, windowRules)
+	next := loadRules(t, strings.Replace(windowRules, "{count: 3, within: 10m, by: event.subject}", "{count: 3, within: 10m, by: event.subject, maxGroups: 2}", 1))
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, set)
+		r := w.boot("a").grantAll()
+		for i := range 5 {
+			w.append(occurs(time.Duration(2*i)*time.Second, "error", fmt.Sprint("s", i)), occurs(time.Duration(2*i+1)*time.Second, "error", fmt.Sprint("s", i)))
+		}
+		w.await("all", w.settled)
+		w.activate(next)
+		w.append(occurs(20*time.Second, "error", "s1"), occurs(21*time.Second, "error", "s4"))
+		w.await("the third of one that was kept", func() bool { return w.settled() && w.byRule()["thrice"] == 1 })
+		w.mu.Lock()
+		for _, run := range w.runs {
+			if run.Rule == "thrice" && run.Key != "s4" {
+				t.Errorf("a group that was dropped fires: %+v", run)
+			}
+		}
+		w.mu.Unlock()
+		r.stop()
+	})
+}
+
 func TestWhatAnEventTookPartInIsSaid(t *testing.T) {
 	set := loadRules(t, windowRules)
 	synctest.Test(t, func(t *testing.T) {

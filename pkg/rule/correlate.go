@@ -28,7 +28,7 @@ type correlateSpec struct {
 	Within   time.Duration  `yaml:"within" required:"true" doc:"length of the window"`
 	By       *document.Item `yaml:"by,omitempty" doc:"expression, or a list of them, for what is correlated with itself only; parts can have their own"`
 
-	MaxGroups int64 `yaml:"maxGroups,omitempty" doc:"groups that wait at once in one partition; beyond it the one that was matched least recently is dropped"`
+	MaxGroups int64 `yaml:"maxGroups,omitempty" doc:"groups that wait at once in one partition; beyond it, or where the keys of all are longer than 256 bytes times as many, the one that was matched least recently is dropped"`
 }
 
 type partSpec struct {
