@@ -114,6 +114,7 @@ func (p *partition) newMachine(r *rule.Rule, changed bool) (*machine, error) {
 			return &machine{Machine: restored, rule: r, evicted: restored.Stats().Evicted}, nil
 		}
 		p.log.Error("the stored windows of a rule can't be read: they start anew", "rule", r.Name, "error", err)
+		p.e.metrics.lost.WithLabelValues("rule").Inc()
 	case there || changed:
 		p.log.Warn("the windows of a rule start anew: its correlate changed", "rule", r.Name)
 	}
@@ -373,6 +374,7 @@ func (p *partition) loadWindows(ctx context.Context, parts []string) error {
 		data, err := p.e.States.Load(ctx, name)
 		if errors.Is(err, event.ErrNotFound) {
 			p.log.Error("a part of the stored windows is gone: they start anew", "part", name)
+			p.e.metrics.lost.WithLabelValues("partition").Inc()
 			p.windows.parts, p.windows.stored, p.windows.whole = nil, nil, true
 			return nil
 		}

@@ -1,12 +1,16 @@
 package engine
 
 import (
+	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/run"
@@ -319,6 +323,44 @@ func TestAStoreThatFailsWhileWindowsAreStoredLosesNothing(t *testing.T) {
 		w.checkIncident()
 		heir.stop()
 	})
+}
+
+// Windows that are lost start anew, and a counter says so; what is decided goes on.
+func TestLostWindowsAreCounted(t *testing.T) {
+	set := loadRules(t, windowRules)
+	for name, tt := range map[string]struct {
+		lose func(states map[string][]byte)
+		want map[string]float64
+	}{
+		"gone": {func(states map[string][]byte) { clear(states) }, map[string]float64{"partition": 1}},
+		"damaged": {func(states map[string][]byte) {
+			for name, data := range states {
+				data = bytes.Clone(data)
+				data[bytes.Index(data, []byte("rcorr"))+12] ^= 1 // in the state of the first rule
+				states[name] = data
+			}
+		}, map[string]float64{"rule": 1}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, 1, set)
+			r := w.boot("a").grantAll()
+			w.append(occurs(time.Second, "error", "shop"), occurs(2*time.Second, "error", "shop"))
+			w.await("both", w.settled)
+			time.Sleep(20 * time.Second) // so that checkpoints are written
+			r.stop()
+			w.update(func() { tt.lose(w.states) })
+			metrics := prometheus.NewRegistry()
+			heir := w.boot("b", func(o *Options) { o.Registerer = metrics }).grantAll()
+			for i := range 3 {
+				w.append(occurs(time.Duration(30+i)*time.Second, "error", "shop"))
+			}
+			w.await("a count from zero", func() bool { return w.byRule()["thrice"] == 1 })
+			if got := counts(t, metrics, "riposte_correlate_lost_total"); !maps.Equal(got, tt.want) {
+				t.Errorf("%s: counted %v, want %v", name, got, tt.want)
+			}
+			heir.stop()
+		})
+	}
 }
 
 func FuzzReadStates(f *testing.F) {
