@@ -325,6 +325,39 @@ func TestAStoreThatFailsWhileWindowsAreStoredLosesNothing(t *testing.T) {
 	})
 }
 
+// A clock that leaps ends windows early, once; while it is back, log time stands still, so that late events count as of
+// then, in whichever order they come, and a restart finds the same.
+func TestWindowsWhenTheClockJumpsAndEventsAreLate(t *testing.T) {
+	set := loadRules(t, windowRules)
+	const year = 365 * 24 * time.Hour
+	for _, restart := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, 2, set)
+			r := w.boot("a").grantAll()
+			w.append(occurs(time.Second, "deploy", "shop"), occurs(2*time.Second, "error", "cart"))
+			w.append(occurs(year, "other", "leap"))
+			w.await("what ended", func() bool { return w.settled() && w.byRule()["silent"] == 1 && w.byRule()["digest"] == 1 })
+			if restart {
+				time.Sleep(20 * time.Second) // so that checkpoints are written
+				r.stop()
+				r = w.boot("b").grantAll()
+			}
+			// Far from each other by their own times, and backwards; in the log they are together.
+			w.append(occurs(5*time.Hour, "error", "shop"), occurs(3*time.Hour, "error", "shop"), occurs(4*time.Hour, "error", "shop"))
+			w.await("three late ones", func() bool { return w.settled() && w.byRule()["thrice"] == 1 })
+			w.append(occurs(year+time.Hour, "other", "on"))
+			w.await("the second digest", func() bool { return w.settled() && w.byRule()["digest"] == 2 })
+			time.Sleep(time.Hour)
+			w.mu.Lock()
+			if got := w.byRule(); got["silent"] != 1 || got["digest"] != 2 || got["thrice"] != 1 {
+				t.Errorf("runs %v", got)
+			}
+			w.mu.Unlock()
+			r.stop()
+		})
+	}
+}
+
 // Windows that are lost start anew, and a counter says so; what is decided goes on.
 func TestLostWindowsAreCounted(t *testing.T) {
 	set := loadRules(t, windowRules)
