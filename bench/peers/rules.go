@@ -50,12 +50,15 @@ func condition(i int) string {
 }
 
 // ruleDocs writes rules with conditions, as people do.
-func ruleDocs(n int, when func(i int) string) []rule.File {
+func ruleDocs(n int, when func(i int) string) []rule.File { return moreRuleDocs(n, when, "") }
+
+// moreRuleDocs are ruleDocs with more lines in each rule.
+func moreRuleDocs(n int, when func(i int) string, more string) []rule.File {
 	files := []rule.File{{Path: "source.yaml", Data: []byte(sourceDoc)}}
 	var b strings.Builder
 	for i := range n {
 		fmt.Fprintf(&b, "---\napiVersion: riposte.dev/v1\nkind: Rule\nmetadata:\n  name: rule-%d\n  labels: {team: team-%d}\nspec:\n", i, i%20)
-		fmt.Fprintf(&b, "  trigger: {source: github, type: push}\n  when: '%s'\n", when(i))
+		fmt.Fprintf(&b, "  trigger: {source: github, type: push}\n  when: '%s'\n%s", when(i), more)
 		b.WriteString("  steps:\n    - uses: nothing\n      with: {text: \"${{ event.data.repository.full_name }} was pushed\"}\n")
 		if i%100 == 99 || i == n-1 {
 			files = append(files, rule.File{Path: fmt.Sprintf("rules-%d.yaml", i), Data: []byte(b.String())})
@@ -317,6 +320,35 @@ func absent(report reporter) error {
 	}
 	report("rules_absent_all_10k", us[0], "µs", 0, "")
 	report("rules_absent_one_10k", us[1], "µs", 0, "")
+	return nil
+}
+
+// correlating measures an event against few and many rules that correlate, in one of which it takes part.
+func correlating(report reporter) error {
+	body := push(2300)
+	measure := func(n int) (func() error, error) {
+		set, err := load(moreRuleDocs(n, condition, "  correlate: {count: 3, within: 1h, by: event.data.pusher.name}\n"))
+		return func() error {
+			e := newEvent(body)
+			if j := set.Joins(context.Background(), e, time.Unix(0, 0)); len(j.List) != 1 || j.Triggered != n {
+				return fmt.Errorf("it takes part in %d of %d rules", len(j.List), j.Triggered)
+			}
+			return nil
+		}, err
+	}
+	few, err := measure(100)
+	if err != nil {
+		return err
+	}
+	many, err := measure(10_000)
+	if err != nil {
+		return err
+	}
+	us, err := race(contender{"100", few}, contender{"10000", many})
+	if err != nil {
+		return err
+	}
+	report("rules_correlating_10k", us[1], "µs", us[1]/us[0], "of 100 rules")
 	return nil
 }
 

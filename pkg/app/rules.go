@@ -51,6 +51,11 @@ type rules struct {
 	// activating is held while this replica activates a set, so that follow does not show it before it is said to be active.
 	activating sync.Mutex
 
+	// loading is held while a set is loaded, so that partitions that want the same one at once share it. checked is the last
+	// that was loaded with every check, latest the last with or without: what has not changed since is not compiled again.
+	loading         sync.Mutex
+	checked, latest *rule.Set
+
 	mu        sync.Mutex
 	set       *rule.Set
 	endpoints map[string]*receive.Endpoint
@@ -75,10 +80,16 @@ func (r *rules) options() rule.Options {
 
 // load builds a set from files, with every check.
 func (r *rules) load(ctx context.Context, files []rule.File, revision string) (*rule.Set, error) {
+	r.loading.Lock()
+	defer r.loading.Unlock()
 	o := r.options()
-	o.Revision = revision
+	o.Revision, o.Before = revision, r.checked
 	o.Stop = func() error { return context.Cause(ctx) }
-	return rule.Load(files, o)
+	set, err := rule.Load(files, o)
+	if err == nil {
+		r.checked, r.latest = set, set
+	}
+	return set, err
 }
 
 // loadProposal builds a set from files that anybody may have written: with every check, and without what could reach the
@@ -101,9 +112,15 @@ func (r *rules) revision(ctx context.Context, name string) (*rule.Set, error) {
 	if err := json.Unmarshal(text, &files); err != nil {
 		return nil, fmt.Errorf("read rule revision %.12s: %w", name, err)
 	}
+	r.loading.Lock()
+	defer r.loading.Unlock()
 	o := r.options()
-	o.Revision, o.CheckSecret, o.WasActive = name, nil, true
-	return rule.Load(files, o)
+	o.Revision, o.CheckSecret, o.WasActive, o.Before = name, nil, true, r.latest
+	set, err := rule.Load(files, o)
+	if err == nil {
+		r.latest = set
+	}
+	return set, err
 }
 
 // activation returns what activates a set that is read from now on, unless others are activated meanwhile.

@@ -150,7 +150,7 @@ type question struct {
 	event    *event.Event
 	set      *rule.Set
 	revision string
-	joins    []rule.Join
+	joins    rule.Joins
 	fired    []fired     // windows that the event completes
 	paths    event.Paths // that it changed
 	aside    bool        // it waited for a diff

@@ -44,6 +44,7 @@ type windows struct {
 	due      time.Time // when the next window ends whose end fires; zero if none does
 	asked    time.Time // when a tick was asked for last
 	machines []*machine
+	byRule   map[string]*machine
 
 	parts  []string // what the stored state consists of
 	whole  bool     // the next part must hold everything
@@ -74,25 +75,25 @@ func groupID(rule, key string) string { return event.ID("correlate "+rule, key) 
 
 // use makes the machines those of the set. A rule whose `correlate` is the same keeps its state; any other starts anew.
 func (p *partition) useMachines(set *rule.Set) error {
-	before := map[string]*machine{}
-	for _, m := range p.windows.machines {
-		before[m.rule.Name] = m
-	}
-	p.windows.machines = nil
+	machines, byRule := make([]*machine, 0, len(set.Correlating())), map[string]*machine{}
 	for _, r := range set.Correlating() {
-		m := before[r.Name]
-		if m != nil && m.rule.Correlation().Identity == r.Correlation().Identity {
-			m.rule = r
-		} else {
+		m := p.windows.byRule[r.Name]
+		if m == nil || m.rule.Correlation().Identity != r.Correlation().Identity {
 			next, err := p.newMachine(r, m != nil)
 			if err != nil {
 				return err
 			}
 			m = next
 		}
-		p.windows.machines = append(p.windows.machines, m)
+		machines = append(machines, m)
+		byRule[r.Name] = m
 	}
-	p.windows.stored = nil
+	for i, r := range set.Correlating() { // now that nothing can fail
+		m := machines[i]
+		m.rule = r
+		m.dirty = m.SetBounds(r.Correlation().Spec) || m.dirty
+	}
+	p.windows.machines, p.windows.byRule, p.windows.stored = machines, byRule, nil
 	p.windows.schedule()
 	return nil
 }
@@ -113,6 +114,7 @@ func (p *partition) newMachine(r *rule.Rule, changed bool) (*machine, error) {
 			return &machine{Machine: restored, rule: r, evicted: restored.Stats().Evicted}, nil
 		}
 		p.log.Error("the stored windows of a rule can't be read: they start anew", "rule", r.Name, "error", err)
+		p.e.metrics.lost.WithLabelValues("rule").Inc()
 	case there || changed:
 		p.log.Warn("the windows of a rule start anew: its correlate changed", "rule", r.Name)
 	}
@@ -182,7 +184,7 @@ func (w *windows) take(m *machine, matches []correlate.Match) []fired {
 func (p *partition) correlate(ctx context.Context, r *record) []fired {
 	w := &p.windows
 	out := w.moveTo(r.Record.Event.ReceivedAt)
-	for _, j := range p.joins(ctx, r) {
+	for _, j := range p.joins(ctx, r).List {
 		var mine []correlate.Match
 		for _, match := range j.Matches {
 			if PartitionOf(groupID(j.Rule.Name, match.Key), p.e.Partitions) == p.id {
@@ -190,8 +192,8 @@ func (p *partition) correlate(ctx context.Context, r *record) []fired {
 				mine = append(mine, match)
 			}
 		}
-		if i := slices.IndexFunc(w.machines, func(m *machine) bool { return m.rule.Name == j.Rule.Name }); len(mine) > 0 && i >= 0 {
-			out = append(out, w.take(w.machines[i], mine)...)
+		if m := w.byRule[j.Rule.Name]; len(mine) > 0 && m != nil {
+			out = append(out, w.take(m, mine)...)
 		}
 	}
 	return out
@@ -202,14 +204,14 @@ type shared struct {
 	views  sync.Once
 	unmade error // why there are no views
 	asked  sync.Once
-	joins  []rule.Join
+	joins  rule.Joins
 }
 
 // joins asks the correlating rules, once for all partitions: at one place of the log all have the same revision. What an
 // event makes panic is the event's own fault: it takes part in nothing.
-func (p *partition) joins(ctx context.Context, r *record) []rule.Join {
+func (p *partition) joins(ctx context.Context, r *record) rule.Joins {
 	if len(p.windows.machines) == 0 || ByHand(r.Record.Event) {
-		return nil
+		return rule.Joins{}
 	}
 	r.asked.Do(func() {
 		defer func() {
@@ -273,44 +275,54 @@ func (p *partition) createFired(ctx context.Context, f fired, read *event.Event)
 }
 
 // countJoins counts what was absent, for the partition whose the event is.
-func (p *partition) countJoins(joins []rule.Join) {
-	for _, j := range joins {
+func (p *partition) countJoins(joins rule.Joins) {
+	for _, j := range joins.List {
 		for _, v := range j.Verdicts {
 			switch {
 			case v.Truth != expression.Absent:
-			case v.Absent() != "" || v.By == nil:
-				p.e.metrics.absent.WithLabelValues(j.Rule.Name).Inc()
-			default:
+			case v.Failed:
 				p.e.metrics.errors.WithLabelValues(j.Rule.Name).Inc()
+			default:
+				p.e.metrics.absent.WithLabelValues(j.Rule.Name).Inc()
 			}
 		}
 	}
 }
 
 // joinReasons says in words how an event took part in what correlating rules wait for.
-func joinReasons(joins []rule.Join) []string {
+func joinReasons(joins rule.Joins) []string {
 	var out []string
-	for _, j := range joins {
+	for _, j := range joins.List {
 		for _, v := range j.Verdicts {
-			reason := verdictReason(rule.Verdict{Clauses: v.Clauses})
-			switch {
-			case v.Truth == expression.True && v.Key != "":
-				reason = fmt.Sprintf("takes part, by %.64q", v.Key)
-			case v.Truth == expression.True:
-				reason = "takes part"
-			case v.Absent() != "":
-				reason = v.Absent() + " is absent"
-			case v.By != nil:
-				reason = v.By.Error()
-			}
 			name := j.Rule.Name
 			if v.Part != "" {
 				name += "." + v.Part
 			}
-			out = append(out, name+": "+reason)
+			out = append(out, name+": "+joinReason(v))
 		}
 	}
+	untrue := joins.Untrue()
+	if untrue > maxFalse {
+		return append(out, fmt.Sprintf("%d that correlate, whose when is not true", untrue))
+	}
+	for _, name := range joins.False(untrue) {
+		out = append(out, name+": when is not true")
+	}
 	return out
+}
+
+func joinReason(v rule.PartVerdict) string {
+	switch {
+	case v.Truth == expression.True && v.Key != "":
+		return fmt.Sprintf("takes part, by %.64q", v.Key)
+	case v.Truth == expression.True:
+		return "takes part"
+	case v.Absent() != "":
+		return v.Absent() + " is absent"
+	case v.By != nil:
+		return v.By.Error()
+	}
+	return verdictReason(rule.Verdict{Clauses: v.Clauses})
 }
 
 // saveWindows stores what has changed, and returns the parts that the state consists of now.
@@ -346,7 +358,7 @@ func (p *partition) saveWindows(ctx context.Context) ([]string, error) {
 		p.e.metrics.groups.WithLabelValues(m.rule.Name, fmt.Sprint(p.id)).Set(float64(m.Len()))
 		if n := m.Stats().Evicted; n > m.evicted {
 			p.e.metrics.evicted.WithLabelValues(m.rule.Name).Add(float64(n - m.evicted))
-			p.log.Warn("groups that waited were dropped: there are too many; see maxGroups", "rule", m.rule.Name, "dropped", n-m.evicted)
+			p.log.Warn("groups that waited were dropped: there are too many, or their keys are too long; see maxGroups", "rule", m.rule.Name, "dropped", n-m.evicted)
 			m.evicted = n
 		}
 	}
@@ -364,6 +376,7 @@ func (p *partition) loadWindows(ctx context.Context, parts []string) error {
 		data, err := p.e.States.Load(ctx, name)
 		if errors.Is(err, event.ErrNotFound) {
 			p.log.Error("a part of the stored windows is gone: they start anew", "part", name)
+			p.e.metrics.lost.WithLabelValues("partition").Inc()
 			p.windows.parts, p.windows.stored, p.windows.whole = nil, nil, true
 			return nil
 		}

@@ -2,6 +2,8 @@ package rulesync
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -40,6 +42,7 @@ type Options struct {
 type Dir struct {
 	opts Options
 	*state
+	rest rest // from building files that are wrong; Load's, which is called by one goroutine at a time
 }
 
 // New makes a Dir; nothing is read yet.
@@ -65,9 +68,16 @@ func (d *Dir) Load(ctx context.Context) error {
 	if err != nil {
 		return d.fail("", err)
 	}
+	what, began := fingerprint(files), time.Now()
+	if err := d.rest.of(what); err != nil {
+		return d.fail(what, err)
+	}
 	set, err := d.opts.Load(ctx, files, "")
 	if err != nil {
-		return d.fail(fingerprint(files), err)
+		if ctx.Err() == nil {
+			d.rest.failed(what, began, err)
+		}
+		return d.fail(what, err)
 	}
 	status := d.Status()
 	if set.Revision == status.Revision && status.Err == nil {
@@ -82,13 +92,14 @@ func (d *Dir) Load(ctx context.Context) error {
 	return nil
 }
 
-// fingerprint tells two states of broken files apart.
+// fingerprint tells two states of files apart.
 func fingerprint(files []rule.File) string {
-	var b strings.Builder
+	h := sha256.New()
 	for _, f := range files {
-		b.WriteString(f.Path + "\x00" + string(f.Data) + "\x00")
+		fmt.Fprintf(h, "%q %d\n", f.Path, len(f.Data))
+		h.Write(f.Data)
 	}
-	return b.String()
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // Run follows the directories until ctx ends.
