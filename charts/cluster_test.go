@@ -354,7 +354,7 @@ func TestClusterRights(t *testing.T) {
 		}
 	}
 
-	c.helm(ns, "upgrade", "rbac: {actions: [kubernetes.get], namespaces: ["+shop+"], impersonate: ["+shop+"/cart]}")
+	c.helm(ns, "upgrade", "rbac: {rules: [{apiGroups: [''], resources: [pods], verbs: [list]}], namespaces: ["+shop+"], impersonate: ["+shop+"/cart]}")
 	pods := func(namespace string) string { return "/api/v1/namespaces/" + namespace + "/pods" }
 	as := func(name string) []string {
 		return []string{"Impersonate-User", "system:serviceaccount:" + shop + ":" + name}
