@@ -65,6 +65,7 @@ capabilities:
 
 {{- define "riposte.podSecurity" -}}
 runAsNonRoot: true
+fsGroupChangePolicy: OnRootMismatch
 seccompProfile:
   type: RuntimeDefault
 {{- range $name, $id := .Values.security }}
