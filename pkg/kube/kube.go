@@ -63,8 +63,8 @@ type Client struct {
 	account  string // the service account it acts as, NAMESPACE/NAME; empty for the server's own
 	objects  dynamic.Interface
 	watches  dynamic.Interface // the same, without a time limit
-	requests rest.Interface // for what is no object
-	streams  rest.Interface // without a time limit
+	requests rest.Interface    // for what is no object
+	streams  rest.Interface    // without a time limit
 	kinds    *kinds
 }
 
