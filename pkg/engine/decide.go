@@ -189,6 +189,24 @@ func (p *partition) watch(r *record) {
 	}
 }
 
+// watchAgain tells once more of the events that were decided just before a crash: who was told may not have got to them.
+func (p *partition) watchAgain(ctx context.Context) {
+	ids := p.lately
+	p.lately = nil
+	if p.careful == 0 {
+		return // the owner before left in good order
+	}
+	for _, id := range ids {
+		en, err := p.e.Log.Get(ctx, id)
+		if err != nil || !p.e.Watches(en.Record.Event) {
+			continue
+		}
+		if normalise(p.set, en.Record.Event) == nil {
+			p.e.Watched(en.Record.Event)
+		}
+	}
+}
+
 // answer asks the rules; views makes the event's views.
 func (p *partition) answer(ctx context.Context, q question, views func() error) {
 	matches, err := q.match(ctx, views)
