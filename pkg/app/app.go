@@ -138,7 +138,7 @@ func (a *App) openSecrets(context.Context) (err error) {
 func (a *App) openStore(ctx context.Context) (err error) {
 	c := a.config
 	a.broker, err = broker.Open(ctx, broker.Options{
-		Dir: c.Data, URL: c.NATSURL, ReserveBytes: c.EventLog.ReserveBytes, Logger: a.log, Registerer: a.metrics,
+		Dir: c.Data, URL: c.NATSURL, Monitoring: c.NATSMonitoring, AllowLazySync: c.NATSAllowLazySync, ReserveBytes: c.EventLog.ReserveBytes, Logger: a.log, Registerer: a.metrics,
 	})
 	if err != nil {
 		return fmt.Errorf("open the store: %w", err)

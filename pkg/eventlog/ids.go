@@ -247,32 +247,23 @@ func (l *Log) scan(ctx context.Context, name string, from uint64, fn func(seq ui
 	if state.Msgs == 0 || from > state.LastSeq {
 		return state.LastSeq, nil
 	}
-	cons, err := js.OrderedConsumer(ctx, name, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from})
-	if err != nil {
+	err = broker.Read(ctx, js, broker.From{Stream: name, Seq: from}, func(m broker.Message) error {
+		if err := fn(m.Seq, m.Data); err != nil {
+			return err
+		}
+		if m.Pending == 0 || m.Seq >= state.LastSeq {
+			return errStop
+		}
+		return nil
+	})
+	if !errors.Is(err, errStop) {
 		return 0, err
 	}
-	it, err := cons.Messages(jetstream.PullMaxMessages(readAhead))
-	if err != nil {
-		return 0, err
-	}
-	defer it.Stop()
-	for {
-		msg, err := it.Next(jetstream.NextContext(ctx))
-		if err != nil {
-			return 0, err
-		}
-		meta, err := msg.Metadata()
-		if err != nil {
-			return 0, err
-		}
-		if err := fn(meta.Sequence.Stream, msg.Data()); err != nil {
-			return 0, err
-		}
-		if meta.NumPending == 0 || meta.Sequence.Stream >= state.LastSeq {
-			return state.LastSeq, nil
-		}
-	}
+	return state.LastSeq, nil
 }
+
+// errStop ends a read in good order.
+var errStop = errors.New("read far enough")
 
 // coverSegment takes the ids of a segment into the index.
 func (l *Log) coverSegment(seq uint64, records []opened) {
@@ -326,8 +317,7 @@ func (l *Log) storeIDs(ctx context.Context, covered uint64, list []savedID) erro
 		rest := slices.DeleteFunc(slices.Clone(list), func(s savedID) bool { return s.pos>>16 <= to })
 		_, err = l.broker.JetStream().PublishMsg(ctx, &nats.Msg{Subject: broker.IDSubject, Data: encodeIDs(covered, rest)},
 			jetstream.WithExpectLastSequence(last), jetstream.WithRetryAttempts(0))
-		var api *jetstream.APIError
-		if !errors.As(err, &api) || api.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequence {
+		if !broker.Refused(err) {
 			return err
 		}
 	}

@@ -17,41 +17,20 @@ import (
 	"github.com/riposte-dev/riposte/pkg/event"
 )
 
-// readAhead is how many segments are read ahead, at most.
-const readAhead = 64
-
 // Follow calls fn with the records after the position, a segment at a time, then with new ones as they come, until ctx ends
 // or fn fails. Records that were purged are passed over. It returns nil when ctx ended.
 func (l *Log) Follow(ctx context.Context, after event.Pos, fn func([]event.Entry) error) error {
 	// Reading begins where the index of ids ends, if that is earlier, so that duplicates are known by their place.
 	from := min(max(after.Seq, 1), l.ids.coveredTo()+1)
-	cons, err := l.broker.JetStream().OrderedConsumer(ctx, broker.EventStream, jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from,
+	var failed error
+	err := broker.Read(ctx, l.broker.JetStream(), broker.From{Stream: broker.EventStream, Subject: broker.EventSubject, Seq: from}, func(m broker.Message) error {
+		failed = l.deliver(ctx, m.Seq, m.Data, after, fn)
+		return failed
 	})
-	if err != nil {
-		return l.unlessDone(ctx, fmt.Errorf("%w: follow the log: %w", event.ErrLogUnavailable, err))
+	if failed == nil {
+		err = fmt.Errorf("%w: follow the log: %w", event.ErrLogUnavailable, err)
 	}
-	it, err := cons.Messages(jetstream.PullMaxMessages(readAhead))
-	if err != nil {
-		return l.unlessDone(ctx, fmt.Errorf("%w: follow the log: %w", event.ErrLogUnavailable, err))
-	}
-	var once sync.Once
-	stop := func() { once.Do(it.Stop) }
-	defer stop()
-	defer context.AfterFunc(ctx, stop)()
-	for {
-		msg, err := it.Next()
-		if err != nil {
-			return l.unlessDone(ctx, fmt.Errorf("%w: follow the log: %w", event.ErrLogUnavailable, err))
-		}
-		meta, err := msg.Metadata()
-		if err != nil {
-			return fmt.Errorf("follow the log: %w", err)
-		}
-		if err := l.deliver(ctx, meta.Sequence.Stream, msg.Data(), after, fn); err != nil {
-			return l.unlessDone(ctx, err)
-		}
-	}
+	return l.unlessDone(ctx, err)
 }
 
 // unlessDone returns the error, unless it came of the end of ctx, which is no failure.
@@ -185,6 +164,9 @@ func (l *Log) readSegment(ctx context.Context, seq uint64) ([]raw, error) {
 	}
 	msg, err := stream.GetMsg(ctx, seq)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		if last := stream.CachedInfo().State.LastSeq; seq > last {
+			return nil, fmt.Errorf("%w: segment %d is stored, and the server has only come to %d", event.ErrLogUnavailable, seq, last)
+		}
 		return nil, fmt.Errorf("%w: its body was purged", event.ErrNotFound)
 	}
 	if err != nil {

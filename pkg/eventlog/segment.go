@@ -12,6 +12,7 @@ import (
 	"hash/crc32"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -202,7 +203,22 @@ func (l *Log) putBody(ctx context.Context, name string, body []byte) error {
 	return fmt.Errorf("%w: store the body: %w", event.ErrLogUnavailable, err)
 }
 
-func (l *Log) getBody(ctx context.Context, h header) ([]byte, error) {
+// bodyTries is how often a body is read that is not whole: in a cluster the server that sends it can be behind.
+const bodyTries = 5
+
+func (l *Log) getBody(ctx context.Context, h header) (body []byte, err error) {
+	for range bodyTries {
+		if body, err = l.readBody(ctx, h); !errors.Is(err, errDamaged) {
+			break
+		}
+		if err := pause(ctx, 200*time.Millisecond); err != nil {
+			return nil, err
+		}
+	}
+	return body, err
+}
+
+func (l *Log) readBody(ctx context.Context, h header) ([]byte, error) {
 	store, err := l.broker.JetStream().ObjectStore(ctx, broker.BodyBucket)
 	if err != nil {
 		return nil, fmt.Errorf("%w: read the body of event %s: %w", event.ErrLogUnavailable, h.ID, err)
