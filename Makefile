@@ -7,10 +7,10 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # Programs that `go install` put somewhere are found too.
 export PATH := $(PATH):$(shell $(GO) env GOPATH)/bin
 
-.PHONY: help build run test e2e bench lint fmt fuzz generate clean
+.PHONY: help build run test e2e bench lint fmt fuzz generate store-fixture clean
 
 help: ## explain the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/riposte
 	$(GO) build -trimpath -tags timetzdata -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/riposte
@@ -41,6 +41,11 @@ fuzz: ## run every fuzz target for FUZZTIME (10s)
 
 generate: build ## write the generated pages below docs/reference
 	$(BIN) schema --docs docs/reference
+
+FORMAT = $(shell sed -n 's/^const Format = //p' pkg/broker/format.go)
+store-fixture: build ## make the store of this format that tests open from then on, for a new format
+	mkdir -p pkg/app/testdata/stores/$(FORMAT)
+	STORE_FIXTURE=$(CURDIR)/pkg/app/testdata/stores/$(FORMAT)/store.tar.gz $(GO) test -tags e2e -count=1 -run '^TestE2EStoreFixture$$' -v ./cmd/riposte/
 
 clean: ## remove what was built; the data directory stays
 	rm -rf bin

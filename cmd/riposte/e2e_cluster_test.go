@@ -606,24 +606,90 @@ func (s *server) unready(t *testing.T) {
 // refuses waits until hooks are answered with 503, and when to come back.
 func refuses(t *testing.T, s *server) {
 	t.Helper()
-	body := `{"ref":"refs/heads/main","refused":true}`
-	waitFor(t, time.Minute, "hooks to be answered with 503", func() bool {
-		req, err := http.NewRequest(http.MethodPost, "http://"+s.Hooks+"/hooks/github", strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
+	waitFor(t, time.Minute, "hooks to be answered with 503", func() bool { return refused(t, s) })
+}
+
+// refused sends an event that no rule is for, and reports whether the answer is 503.
+func refused(t *testing.T, s *server) bool {
+	t.Helper()
+	body := fmt.Sprintf(`{"at":%d}`, time.Now().UnixNano()) // a new event each time: of a known one nothing is written
+	req, err := http.NewRequest(http.MethodPost, "http://"+s.Hooks+"/hooks/github", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("X-GitHub-Event", "ping2")
+	req.Header.Set("X-Hub-Signature-256", sign([]byte(body)))
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	if resp.StatusCode == http.StatusServiceUnavailable && resp.Header.Get("Retry-After") == "" {
+		t.Error("503 without Retry-After")
+	}
+	return resp.StatusCode == http.StatusServiceUnavailable
+}
+
+// TestE2ENATSOutOfDisk: while one of three NATS servers has no space the others go on; while none has any, hooks answer 503,
+// and once there is space again everything that was accepted is done.
+func TestE2ENATSOutOfDisk(t *testing.T) {
+	var disks [clusterSize]string
+	for i := range disks {
+		disks[i] = smallDisk(t, 64<<20)
+	}
+	nats := newNATSCluster(t, ", max_file_store: 10GB", func(node int) string { return disks[node] })
+	f := newFleet(t, nats, 1)
+	stop := f.load()
+	free := fill(t, disks[0])
+	t.Logf("with one full disk all was done after %s", f.worksWithout())
+	free()
+	frees := []func(){fill(t, disks[0]), fill(t, disks[1]), fill(t, disks[2])}
+	s := f.replicas[0].server()
+	f.until(time.Minute, "hooks to be answered with 503", func() bool { return refused(t, s) })
+	s.unready(t)
+	for _, free := range frees {
+		free()
+	}
+	began := time.Now()
+	f.until(time.Minute, "hooks to be accepted again", func() bool { return !refused(t, s) })
+	t.Logf("recovered after %s", time.Since(began))
+	stop()
+	f.check()
+}
+
+// smallDisk mounts a filesystem of the size, on which a store can run out of space.
+func smallDisk(t *testing.T, bytes int) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", bytes)); err != nil {
+		t.Skipf("needs root and the right to mount a tmpfs (CAP_SYS_ADMIN): %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_FORCE|2); err != nil { // 2 is MNT_DETACH
+			t.Error(err)
 		}
-		req.Header.Set("Content-Type", "application/json")
-		req.Header.Set("X-GitHub-Event", "push")
-		req.Header.Set("X-GitHub-Delivery", "refused")
-		req.Header.Set("X-Hub-Signature-256", sign([]byte(body)))
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return false
-		}
-		resp.Body.Close()
-		if resp.StatusCode == http.StatusServiceUnavailable && resp.Header.Get("Retry-After") == "" {
-			t.Error("503 without Retry-After")
-		}
-		return resp.StatusCode == http.StatusServiceUnavailable
 	})
+	return dir
+}
+
+// fill takes all space there is; the function returned gives it back.
+func fill(t *testing.T, dir string) (free func()) {
+	t.Helper()
+	name := filepath.Join(dir, "ballast")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, size := range []int{1 << 20, 4 << 10, 1} {
+		for block := make([]byte, size); err == nil; _, err = f.Write(block) {
+		}
+		err = nil
+	}
+	return func() {
+		if err := os.Remove(name); err != nil {
+			t.Error(err)
+		}
+	}
 }

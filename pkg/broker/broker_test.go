@@ -218,3 +218,58 @@ func TestNothingIsPurgedWhileABackupIsMade(t *testing.T) {
 		t.Errorf("purged %d times with %d writes of a backup; want once before and once after", purged, writes)
 	}
 }
+
+// TestReadGoesOnWhenItsReaderIsLost: a server that is gone takes its readers along, whatever they have read.
+func TestReadGoesOnWhenItsReaderIsLost(t *testing.T) {
+	b := open(t, options(t.TempDir()))
+	s := stream(t, b, "RUNS")
+	publish := func(n int) {
+		if _, err := b.JetStream().Publish(t.Context(), "runs", fmt.Append(nil, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lose := func() {
+		for name := range s.ConsumerNames(t.Context()).Name() {
+			if err := s.DeleteConsumer(t.Context(), name); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	const all = 200
+	for n := range all / 2 {
+		publish(n + 1)
+	}
+	stop := errors.New("enough")
+	want := uint64(3)
+	err := broker.Read(t.Context(), b.JetStream(), broker.From{Stream: "RUNS", Subject: "runs", Seq: want}, func(m broker.Message) error {
+		if m.Seq != want || string(m.Data) != fmt.Sprint(want) || m.Subject != "runs" {
+			t.Errorf("message %d of %s says %q, want %d", m.Seq, m.Subject, m.Data, want)
+		}
+		want++
+		switch {
+		case m.Seq == all:
+			return stop
+		case m.Seq%20 == 0:
+			lose()
+		case m.Seq == all/2+1:
+			for n := m.Seq + 1; n <= all; n++ {
+				publish(int(n))
+			}
+		}
+		if m.Seq == all/2 {
+			publish(all/2 + 1)
+		}
+		return nil
+	})
+	if !errors.Is(err, stop) || want != all+1 {
+		t.Errorf("it read up to %d and says %v", want-1, err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	err = broker.Read(ended, b.JetStream(), broker.From{Stream: "RUNS", Seq: all}, func(broker.Message) error { cancel(); return nil })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("told to end, it says %v", err)
+	}
+	if err := broker.Read(t.Context(), b.JetStream(), broker.From{Stream: "NONE"}, nil); err == nil {
+		t.Error("a stream that is not there is read")
+	}
+}

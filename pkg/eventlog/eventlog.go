@@ -89,7 +89,8 @@ type Log struct {
 
 	segments      segments
 	buffers       buffers
-	segmentBuffer []byte // the writer's
+	reading       sync.Mutex // held while the index is brought up to date
+	segmentBuffer []byte     // the writer's
 
 	mu       sync.Mutex
 	queue    []*pending

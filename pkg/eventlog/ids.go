@@ -223,16 +223,21 @@ func (l *Log) loadIDs(ctx context.Context) error {
 	return l.coverLog(ctx)
 }
 
-// coverLog reads what the log holds beyond the index.
+// coverLog reads what the log holds beyond the index when it is opened.
 func (l *Log) coverLog(ctx context.Context) error {
-	last, err := l.scan(ctx, broker.EventStream, l.ids.covered+1, func(seq uint64, data []byte) error {
+	last, err := l.coverTo(ctx)
+	l.ids.covered = min(l.ids.covered, last) // it is beyond the log that was restored from an earlier backup
+	return err
+}
+
+// coverTo reads what the log holds beyond the index, and returns the log's last segment.
+func (l *Log) coverTo(ctx context.Context) (last uint64, err error) {
+	return l.scan(ctx, broker.EventStream, l.ids.coveredTo()+1, func(seq uint64, data []byte) error {
 		if raws, err := openSegment(data); err == nil { // a damaged one is reported where it is followed
 			l.coverSegment(seq, openAll(raws))
 		}
 		return nil
 	})
-	l.ids.covered = min(l.ids.covered, last) // it is beyond the log that was restored from an earlier backup
-	return err
 }
 
 // scan calls fn with what a stream holds now from a sequence on, and returns its last sequence. It reads ahead: a request

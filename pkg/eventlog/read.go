@@ -79,16 +79,15 @@ const minPrefix = 4
 
 // Get reads an event by its id, or by a beginning of it that no other event shares. Errors wrap event.ErrNotFound.
 func (l *Log) Get(ctx context.Context, id string) (event.Entry, error) {
-	pos, ok := l.ids.find(id)
-	if !ok && len(id) < event.IDLen {
-		full, err := l.expand(strings.ToUpper(id))
-		if err != nil {
-			return event.Entry{}, err
+	pos, err := l.find(id)
+	if errors.Is(err, event.ErrNotFound) {
+		if err := l.readOn(ctx); err != nil {
+			return event.Entry{}, fmt.Errorf("event %s: %w: %w", id, event.ErrLogUnavailable, err)
 		}
-		pos, ok = l.ids.find(full)
+		pos, err = l.find(id)
 	}
-	if !ok {
-		return event.Entry{}, fmt.Errorf("event %s: %w", id, event.ErrNotFound)
+	if err != nil {
+		return event.Entry{}, err
 	}
 	raws, err := l.segment(ctx, pos.Seq)
 	if err != nil {
@@ -102,6 +101,31 @@ func (l *Log) Get(ctx context.Context, id string) (event.Entry, error) {
 		en.Record.Event.Body = bytes.Clone(en.Record.Event.Body) // who keeps one event must not keep its whole segment
 	}
 	return en, err
+}
+
+// find looks up where an event is, as far as this replica has read the log.
+func (l *Log) find(id string) (event.Pos, error) {
+	pos, ok := l.ids.find(id)
+	if !ok && len(id) < event.IDLen {
+		full, err := l.expand(strings.ToUpper(id))
+		if err != nil {
+			return pos, err
+		}
+		pos, ok = l.ids.find(full)
+	}
+	if !ok {
+		return pos, fmt.Errorf("event %s: %w", id, event.ErrNotFound)
+	}
+	return pos, nil
+}
+
+// readOn takes into the index what other replicas have added to the log and Follow has not come to yet: who takes their work
+// over asks for events of theirs at once.
+func (l *Log) readOn(ctx context.Context) error {
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	_, err := l.coverTo(ctx)
+	return err
 }
 
 func (l *Log) expand(prefix string) (string, error) {
