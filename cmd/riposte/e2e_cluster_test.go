@@ -631,8 +631,8 @@ func refused(t *testing.T, s *server) bool {
 	return resp.StatusCode == http.StatusServiceUnavailable
 }
 
-// TestE2ENATSOutOfDisk: while one of three NATS servers has no space the others go on; while none has any, hooks answer 503,
-// and once there is space again everything that was accepted is done.
+// TestE2ENATSOutOfDisk: while one of three NATS servers has no space the others go on; while none has any, hooks answer 503.
+// Once there is space again and the servers were restarted, everything that was accepted is done.
 func TestE2ENATSOutOfDisk(t *testing.T) {
 	var disks [clusterSize]string
 	for i := range disks {
@@ -648,12 +648,21 @@ func TestE2ENATSOutOfDisk(t *testing.T) {
 	s := f.replicas[0].server()
 	f.until(time.Minute, "hooks to be answered with 503", func() bool { return refused(t, s) })
 	s.unready(t)
-	for _, free := range frees {
+	for i, free := range frees {
 		free()
+		resp, err := http.Get("http://" + nats.health[i] + "/healthz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		t.Logf("NATS server %d, which had no space, says of its health: %s", i+1, resp.Status)
 	}
-	began := time.Now()
+	for _, n := range nats.nodes { // a server that ran out of space stays dead until it is restarted, whatever space there is
+		n.kill()
+		n.start()
+	}
+	nats.healthy()
 	f.until(time.Minute, "hooks to be accepted again", func() bool { return !refused(t, s) })
-	t.Logf("recovered after %s", time.Since(began))
 	stop()
 	f.check()
 }
