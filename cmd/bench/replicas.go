@@ -93,7 +93,7 @@ func (b *bench) fleetRates(urls string, nodes *natsNodes) (r fleetRates, err err
 		}
 		fleet = append(fleet, s)
 	}
-	time.Sleep(5 * time.Second) // until start-up's garbage is gone
+	time.Sleep(20 * time.Second) // until what the start used is given back
 	for _, s := range fleet {
 		rss, err := s.rss()
 		if err != nil {

@@ -4,9 +4,11 @@ package main_test
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -581,11 +583,22 @@ func TestE2ECluster(t *testing.T) {
 		nats.healthy()
 		t.Logf("all was done %s after NATS was there again", f.worksWithout())
 	})
+	said, err := exec.Command(binary(t), "pause", "once", "--reason", "the end", "--server", "http://"+f.replicas[0].server().Admin).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, said)
+	}
 	for i, r := range f.replicas {
-		select {
-		case <-r.server().exited:
-			t.Errorf("replica %d ended", i+1)
-		default:
+		f.until(time.Minute, fmt.Sprintf("replica %d to hear of a pause", i+1), func() bool {
+			resp, err := http.Get("http://" + r.server().Health + "/readyz")
+			if err != nil {
+				return false
+			}
+			defer resp.Body.Close()
+			text, err := io.ReadAll(resp.Body)
+			return err == nil && strings.Contains(string(text), "1 of 2 rules are paused")
+		})
+		if n := r.server().metric("riposte_partitions_held"); n == 0 {
+			t.Errorf("replica %d works on nothing", i+1)
 		}
 	}
 }

@@ -309,11 +309,7 @@ func (l *Log) PutRevision(ctx context.Context, digest string, data []byte) error
 
 // Revision reads a set of rules by its digest.
 func (l *Log) Revision(ctx context.Context, digest string) ([]byte, error) {
-	store, err := l.broker.JetStream().ObjectStore(ctx, broker.RuleBucket)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", event.ErrLogUnavailable, err)
-	}
-	data, err := store.GetBytes(ctx, digest)
+	data, err := broker.ReadObject(ctx, l.broker.JetStream(), broker.RuleBucket, digest)
 	if errors.Is(err, jetstream.ErrObjectNotFound) {
 		return nil, fmt.Errorf("revision %.12s: %w", digest, event.ErrNotFound)
 	}

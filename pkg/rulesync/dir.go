@@ -2,6 +2,7 @@ package rulesync
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -40,6 +41,7 @@ type Options struct {
 type Dir struct {
 	opts Options
 	*state
+	loaded [sha256.Size]byte // fingerprint of the files of the set that is active; Load's
 }
 
 // New makes a Dir; nothing is read yet.
@@ -65,20 +67,24 @@ func (d *Dir) Load(ctx context.Context) error {
 	if err != nil {
 		return d.fail("", err)
 	}
+	status := d.Status()
+	sum := sha256.Sum256([]byte(fingerprint(files)))
+	if sum == d.loaded && status.Err == nil {
+		return nil // to build the same set again each time would keep a quiet server busy
+	}
 	set, err := d.opts.Load(ctx, files, "")
 	if err != nil {
 		return d.fail(fingerprint(files), err)
-	}
-	status := d.Status()
-	if set.Revision == status.Revision && status.Err == nil {
-		return nil
 	}
 	if set.Revision != status.Revision {
 		if err := d.opts.OnChange(ctx, set); err != nil {
 			return d.fail("", err)
 		}
 	}
-	d.succeed(set)
+	if set.Revision != status.Revision || status.Err != nil {
+		d.succeed(set)
+	}
+	d.loaded = sum
 	return nil
 }
 
