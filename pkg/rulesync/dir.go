@@ -42,7 +42,9 @@ type Options struct {
 type Dir struct {
 	opts Options
 	*state
-	rest rest // from building files that are wrong; Load's, which is called by one goroutine at a time
+	// Load's, which is called by one goroutine at a time:
+	rest   rest   // from building files that are wrong
+	loaded string // fingerprint of the files of the set that is active
 }
 
 // New makes a Dir; nothing is read yet.
@@ -72,6 +74,10 @@ func (d *Dir) Load(ctx context.Context) error {
 	if err := d.rest.of(what); err != nil {
 		return d.fail(what, err)
 	}
+	status := d.Status()
+	if what == d.loaded && status.Err == nil {
+		return nil // to build the same set again each time would keep a quiet server busy
+	}
 	set, err := d.opts.Load(ctx, files, "")
 	if err != nil {
 		if ctx.Err() == nil {
@@ -79,16 +85,15 @@ func (d *Dir) Load(ctx context.Context) error {
 		}
 		return d.fail(what, err)
 	}
-	status := d.Status()
-	if set.Revision == status.Revision && status.Err == nil {
-		return nil
-	}
 	if set.Revision != status.Revision {
 		if err := d.opts.OnChange(ctx, set); err != nil {
 			return d.fail("", err)
 		}
 	}
-	d.succeed(set)
+	if set.Revision != status.Revision || status.Err != nil {
+		d.succeed(set)
+	}
+	d.loaded = what
 	return nil
 }
 
