@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -68,8 +69,12 @@ func moreRuleDocs(n int, when func(i int) string, more string) []rule.File {
 	return files
 }
 
-func load(files []rule.File) (*rule.Set, error) {
+func load(files []rule.File) (*rule.Set, error) { return reload(files, nil) }
+
+// reload loads files after a set of which most are.
+func reload(files []rule.File, before *rule.Set) (*rule.Set, error) {
 	return rule.Load(files, rule.Options{
+		Before:  before,
 		Sources: source.NewRegistry(github.Type()),
 		Actions: action.NewRegistry([]action.Definition{{Name: "nothing", Params: &nothing{}}}),
 		Now:     time.Now,
@@ -159,7 +164,37 @@ func loading(report reporter) error {
 	report("rules_load_10k", best, "ms", 0, "")
 	report("rules_load_10k_processor", leastProcessor, "ms", 0, "")
 	report("rules_memory", perRule, "KiB/rule", 0, "")
+	if err := reloading(report, files); err != nil {
+		return err
+	}
 	return swapping(report, files)
+}
+
+// reloading measures what a set costs of which one rule has changed.
+func reloading(report reporter, files []rule.File) error {
+	other := slices.Clone(files)
+	last := &other[len(other)-1]
+	last.Data = bytes.Replace(last.Data, []byte("user-7"), []byte("user-8"), 1)
+	before, err := load(files)
+	if err != nil {
+		return err
+	}
+	best, least := 0.0, 0.0
+	for i := range 6 {
+		began, spent := time.Now(), processor()
+		if before, err = reload([][]rule.File{other, files}[i%2], before); err != nil {
+			return err
+		}
+		if took := float64(time.Since(began).Microseconds()) / 1000; best == 0 || took < best {
+			best = took
+		}
+		if took := float64((processor() - spent).Microseconds()) / 1000; least == 0 || took < least {
+			least = took
+		}
+	}
+	report("rules_reload_10k", best, "ms", 0, "")
+	report("rules_reload_10k_processor", least, "ms", 0, "")
+	return nil
 }
 
 // processor is the time of all processors that this process has used: what other work on the machine moves least.

@@ -104,6 +104,9 @@ func (r *rules) loadProposal(ctx context.Context, files []rule.File, revision st
 // revision builds the set of a revision from the store. It was checked when it was activated; a secret that was removed
 // since fails where it is used, and what is not granted any more is refused there.
 func (r *rules) revision(ctx context.Context, name string) (*rule.Set, error) {
+	if set := r.loaded(ctx, name); set != nil {
+		return set, nil
+	}
 	text, err := r.events.Revision(ctx, name)
 	if err != nil {
 		return nil, err
@@ -121,6 +124,22 @@ func (r *rules) revision(ctx context.Context, name string) (*rule.Set, error) {
 		r.latest = set
 	}
 	return set, err
+}
+
+// loaded returns the set that was loaded last, if it is the active one and has the name: each partition asks for it once it
+// has read the activation. It returns nil otherwise, and where the store can't be asked.
+func (r *rules) loaded(ctx context.Context, name string) *rule.Set {
+	r.loading.Lock()
+	set := r.latest
+	r.loading.Unlock()
+	if set == nil || set.Revision != name {
+		return nil
+	}
+	active, err := r.events.Active(ctx)
+	if err != nil || active != (eventlog.Active{Revision: name, Digest: set.Digest}) {
+		return nil
+	}
+	return set
 }
 
 // activation returns what activates a set that is read from now on, unless others are activated meanwhile.

@@ -2,11 +2,13 @@ package engine
 
 import (
 	"bytes"
+	"container/heap"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -41,7 +43,7 @@ type States interface {
 // Its state is a function of the log up to a position, so what was not stored is made again by reading from there.
 type windows struct {
 	log      time.Time // log time: the greatest that a record had
-	due      time.Time // when the next window ends whose end fires; zero if none does
+	due      dueQueue  // the machines with windows whose ends fire
 	asked    time.Time // when a tick was asked for last
 	machines []*machine
 	byRule   map[string]*machine
@@ -56,6 +58,59 @@ type machine struct {
 	rule    *rule.Rule
 	dirty   bool
 	evicted uint64
+	shown   int // groups in the metric
+
+	order int       // place in the set
+	next  time.Time // when its next window ends whose end fires,
+	queue int       // and its place in the queue by that, from 1; 0 without
+}
+
+// dueQueue is a heap of machines by when their next windows end.
+type dueQueue []*machine
+
+func (q dueQueue) Len() int           { return len(q) }
+func (q dueQueue) Less(i, j int) bool { return q[i].next.Before(q[j].next) }
+func (q dueQueue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].queue, q[j].queue = i+1, j+1
+}
+
+// Push and Pop are heap's.
+func (q *dueQueue) Push(x any) {
+	m := x.(*machine)
+	*q = append(*q, m)
+	m.queue = len(*q)
+}
+
+func (q *dueQueue) Pop() any {
+	last := len(*q) - 1
+	m := (*q)[last]
+	(*q)[last], *q = nil, (*q)[:last]
+	m.queue = 0
+	return m
+}
+
+// update puts a machine where it belongs.
+func (q *dueQueue) update(m *machine) {
+	next, ends := m.Next()
+	switch {
+	case !ends && m.queue > 0:
+		heap.Remove(q, m.queue-1)
+	case ends && m.queue == 0:
+		m.next = next
+		heap.Push(q, m)
+	case ends && !next.Equal(m.next):
+		m.next = next
+		heap.Fix(q, m.queue-1)
+	}
+}
+
+// first is when the next window ends; zero if none does.
+func (q dueQueue) first() time.Time {
+	if len(q) == 0 {
+		return time.Time{}
+	}
+	return q[0].next
 }
 
 // stored is a machine's state as it was loaded, until the rule it belongs to is known.
@@ -90,9 +145,10 @@ func (p *partition) useMachines(set *rule.Set) error {
 	}
 	for i, r := range set.Correlating() { // now that nothing can fail
 		m := machines[i]
-		m.rule = r
+		m.rule, m.order = r, i
 		m.dirty = m.SetBounds(r.Correlation().Spec) || m.dirty
 	}
+	p.forget(byRule)
 	p.windows.machines, p.windows.byRule, p.windows.stored = machines, byRule, nil
 	p.windows.schedule()
 	return nil
@@ -121,24 +177,28 @@ func (p *partition) newMachine(r *rule.Rule, changed bool) (*machine, error) {
 	return &machine{Machine: m, rule: r, dirty: true}, nil
 }
 
-// schedule finds when the next window ends.
-func (w *windows) schedule() {
-	w.due = time.Time{}
-	for _, m := range w.machines {
-		w.sooner(m)
+// forget removes the rules that are gone from the metric.
+func (p *partition) forget(stay map[string]*machine) {
+	for name := range p.windows.byRule {
+		if stay[name] == nil {
+			p.e.metrics.groups.DeleteLabelValues(name, strconv.Itoa(p.id))
+		}
 	}
 }
 
-func (w *windows) sooner(m *machine) {
-	if next, ok := m.Next(); ok && (w.due.IsZero() || next.Before(w.due)) {
-		w.due = next
+// schedule finds when the next windows end.
+func (w *windows) schedule() {
+	w.due = nil
+	for _, m := range w.machines {
+		m.queue = 0
+		w.due.update(m)
 	}
 }
 
 // untilTick returns how long the partition can sleep before it must ask for a tick: because a window ends, or the gate has
 // something to do.
 func (p *partition) untilTick(now time.Time) (time.Duration, bool) {
-	w, due := &p.windows, p.windows.due
+	w, due := &p.windows, p.windows.due.first()
 	if p.gate != nil {
 		if next, ok := p.gate.Next(); ok && (due.IsZero() || next.Before(due)) {
 			due = next
@@ -155,17 +215,19 @@ func (w *windows) moveTo(at time.Time) []fired {
 	if at.After(w.log) {
 		w.log = at
 	}
-	if w.due.IsZero() || w.log.Before(w.due) {
-		return nil
+	var ended []*machine
+	for len(w.due) > 0 && !w.log.Before(w.due.first()) {
+		ended = append(ended, heap.Pop(&w.due).(*machine))
 	}
+	slices.SortFunc(ended, func(a, b *machine) int { return a.order - b.order })
 	var out []fired
-	for _, m := range w.machines {
+	for _, m := range ended {
 		for _, f := range m.Advance(w.log) {
 			m.dirty = true
 			out = append(out, fired{m.rule, f})
 		}
+		w.due.update(m)
 	}
-	w.schedule()
 	return out
 }
 
@@ -176,7 +238,7 @@ func (w *windows) take(m *machine, matches []correlate.Match) []fired {
 		out = append(out, fired{m.rule, f})
 	}
 	m.dirty = true
-	w.sooner(m)
+	w.due.update(m)
 	return out
 }
 
@@ -355,7 +417,7 @@ func (p *partition) saveWindows(ctx context.Context) ([]string, error) {
 	w.whole, p.gateDirty = false, false
 	for _, m := range w.machines {
 		m.dirty = false
-		p.e.metrics.groups.WithLabelValues(m.rule.Name, fmt.Sprint(p.id)).Set(float64(m.Len()))
+		p.showGroups(m)
 		if n := m.Stats().Evicted; n > m.evicted {
 			p.e.metrics.evicted.WithLabelValues(m.rule.Name).Add(float64(n - m.evicted))
 			p.log.Warn("groups that waited were dropped: there are too many, or their keys are too long; see maxGroups", "rule", m.rule.Name, "dropped", n-m.evicted)
@@ -367,6 +429,20 @@ func (p *partition) saveWindows(ctx context.Context) ([]string, error) {
 	}
 	w.parts = append(slices.Clone(w.parts), name)
 	return w.parts, nil
+}
+
+// showGroups puts what waits into the metric. Rules without any have no figure: they are many, in each partition.
+func (p *partition) showGroups(m *machine) {
+	n, id := m.Len(), strconv.Itoa(p.id)
+	switch {
+	case n == m.shown:
+		return
+	case n == 0:
+		p.e.metrics.groups.DeleteLabelValues(m.rule.Name, id)
+	default:
+		p.e.metrics.groups.WithLabelValues(m.rule.Name, id).Set(float64(n))
+	}
+	m.shown = n
 }
 
 // loadWindows reads the stored state; which of it is of use, the rules will tell.

@@ -109,8 +109,7 @@ type loader struct {
 	before   *reuse // nil: every rule is compiled
 	docs     []doc
 	places   map[string]string // by kind and name: where it is
-	event    *expression.Schema
-	actions  map[string]*action.Definition // of Options.Actions, each once for all the steps that use it
+	*terms
 
 	pausedBy  []pausedBy
 	compiling []string               // workflows that are being compiled, from the outermost
@@ -153,14 +152,14 @@ func Load(files []File, o Options) (*Set, error) {
 }
 
 func load(files []File, digest string, o Options, before *reuse) (*Set, error) {
-	l := &loader{opts: o, before: before, places: map[string]string{}, grants: map[string]grant.Grant{}, paths: map[string]string{}, denied: map[string]error{}, event: eventFields(), set: &Set{
+	l := &loader{opts: o, before: before, places: map[string]string{}, grants: map[string]grant.Grant{}, paths: map[string]string{}, denied: map[string]error{}, set: &Set{
 		Digest: digest, Files: files, Sources: map[string]*Source{}, Targets: map[string]action.Target{}, Workflows: map[string]*Workflow{}, byName: map[string]*Rule{}, lenient: o.WasActive,
 	}}
-	l.actions = make(map[string]*action.Definition, len(o.Actions))
-	for name, def := range o.Actions {
-		l.actions[name] = &def
+	l.terms = before.terms()
+	if l.terms == nil {
+		l.terms = newTerms(o.Actions)
 	}
-	l.set.Revision = cmp.Or(o.Revision, digest)
+	l.set.Revision, l.set.terms = cmp.Or(o.Revision, digest), l.terms
 	if err := l.read(files); err != nil {
 		return nil, err
 	}
@@ -169,6 +168,9 @@ func load(files []File, digest string, o Options, before *reuse) (*Set, error) {
 		return nil, errOtherBasis
 	}
 	for _, kind := range []string{"Source", "Target", "Workflow", "Rule", "RuleTest"} { // each refers to those before it
+		if kind == "Rule" && before != nil { // so that rules of many sets hold one copy of what they refer to
+			l.set.Targets, l.set.Workflows = before.Targets, before.Workflows
+		}
 		if err := l.buildAll(kind); err != nil {
 			return nil, err
 		}
@@ -179,13 +181,24 @@ func load(files []File, digest string, o Options, before *reuse) (*Set, error) {
 		l.problems.Sort()
 		return nil, l.problems
 	}
-	if before != nil { // so that what the rules refer to is held once
-		l.set.Targets, l.set.Workflows = before.Targets, before.Workflows
-	}
 	l.noteFiles()
 	l.set.index, l.set.parts = ruleIndex(l.set.Rules), newPartIndex(l.set.correlating)
 	l.docs, l.places, l.before = nil, nil, nil // sources keep what compiles their expressions, and with it the loader
 	return l.set, nil
+}
+
+// terms is what rules are compiled against that is the same for all sets of a server.
+type terms struct {
+	event   *expression.Schema
+	actions map[string]*action.Definition // of Options.Actions, each once for all the steps that use it
+}
+
+func newTerms(actions action.Registry) *terms {
+	t := &terms{event: eventFields(), actions: make(map[string]*action.Definition, len(actions))}
+	for name, def := range actions {
+		t.actions[name] = &def
+	}
+	return t
 }
 
 // errOtherBasis says that rules can't be taken over.

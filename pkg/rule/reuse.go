@@ -36,6 +36,13 @@ func (b *reuse) same(digest, revision string) bool {
 	return b.Digest == digest && b.Revision == cmp.Or(revision, digest)
 }
 
+func (b *reuse) terms() *terms {
+	if b == nil {
+		return nil
+	}
+	return b.Set.terms
+}
+
 // rules returns the rules of a file that has not changed, in its order.
 func (b *reuse) rules(f File) (rules []*Rule, alone bool) {
 	if b == nil {

@@ -86,6 +86,7 @@ type Set struct {
 	byFile  map[string]fileRules // for the next set
 	basis   [sha256.Size]byte    // of what rules refer to
 	lenient bool                 // it was loaded with WasActive
+	terms   *terms
 }
 
 // Source is a Source document that is ready to receive.

@@ -162,7 +162,7 @@ func Read(dirs []string) ([]rule.File, error) {
 			return nil, fmt.Errorf("read the rules: %w", err)
 		}
 		if !info.IsDir() {
-			return nil, fmt.Errorf("read the rules: %s is no directory", dir)
+			return nil, fmt.Errorf("read the rules: %s is no directory: name the one that it is in", dir)
 		}
 		if err := r.dir(dir, ""); err != nil {
 			return nil, fmt.Errorf("read the rules: %w", err)
