@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/api"
@@ -132,6 +133,9 @@ func (c *comments) answer(ctx context.Context, e *event.Event, said consent.Comm
 	}
 	if said.At.Before(r.Approval.RequestedAt.Truncate(time.Second)) {
 		return who, r.ID, errors.New("the comment is older than what it would answer: look at that, and comment again")
+	}
+	if !strings.HasPrefix(r.Approval.Digest, said.Digest) {
+		return who, r.ID, errors.New("what the comment answers is not what the run waits for now: look at that, and comment again")
 	}
 	heard, ok, err := c.hear.consent(ctx, said.Order, r.ID, api.Consent{
 		Who: person.Name, Groups: person.Groups, Via: "comment of " + e.Source + ":" + said.Account, Comment: said.Text, Digest: r.Approval.Digest,

@@ -21,6 +21,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/runstore"
 	"github.com/riposte-dev/riposte/pkg/schedule"
 	"github.com/riposte-dev/riposte/pkg/source"
+	"github.com/riposte-dev/riposte/pkg/watch"
 )
 
 // Registries are the senders and the actions that rules can name.
@@ -44,7 +45,8 @@ type rules struct {
 	activated  chan *rule.Set          // the newest that a partition decides with
 	watches    func(*event.Event) bool // the events that may be about the rules' own repository
 	watched    func(*event.Event)
-	changed    func() // told when other rules are received with; it may not wait
+	changed    func()                    // told when other rules are received with; it may not wait
+	problem    func(source string) error // why nothing comes of a source that is watched
 
 	// activating is held while this replica activates a set, so that follow does not show it before it is said to be active.
 	activating sync.Mutex
@@ -273,8 +275,8 @@ func (r *rules) use(set *rule.Set) {
 	}
 	endpoints := make(map[string]*receive.Endpoint, len(set.Sources))
 	for name, s := range set.Sources {
-		if _, scheduled := s.Source.(source.Scheduled); scheduled {
-			continue // nobody sends to it
+		if !sentTo(s.Source) {
+			continue
 		}
 		endpoints[name] = &receive.Endpoint{Name: name, Type: s.Type, Source: s.Source, MaxBody: s.MaxBodyBytes, Rate: receive.Rate(s.Rate), Batch: s.Type.Batch, Usable: func() error { return r.secrets.problemOf(s) }}
 	}
@@ -322,18 +324,39 @@ func (r *rules) sources() []api.Source {
 	var out []api.Source
 	for name, s := range r.current().Sources {
 		item := api.Source{Name: name, Type: s.Type.Name, Path: "/hooks/" + name}
-		if at, scheduled := s.Source.(source.Scheduled); scheduled {
+		if !sentTo(s.Source) {
 			item.Path = ""
+		}
+		if at, scheduled := s.Source.(source.Scheduled); scheduled {
 			if next := at.Next(time.Now()); !next.IsZero() {
 				item.Next = &next
 			}
 		}
-		if err := r.secrets.problemOf(s); err != nil {
+		if err := errors.Join(r.secrets.problemOf(s), r.problem(name)); err != nil {
 			item.Problem = err.Error()
 		}
 		out = append(out, item)
 	}
 	return out
+}
+
+// sentTo reports whether somebody sends to a source: the events of some come of the time, or of a cluster that is watched.
+func sentTo(s source.Source) bool {
+	_, scheduled := s.(source.Scheduled)
+	_, watched := s.(source.Watched)
+	return !scheduled && !watched
+}
+
+// watchedSources are the active ones whose objects are watched; ok is false while no rules are loaded.
+func (r *rules) watchedSources() (out map[string]watch.Source, ok bool) {
+	set := r.current()
+	out = map[string]watch.Source{}
+	for name, s := range set.Sources {
+		if w, watched := s.Source.(source.Watched); watched && s.Denied == nil {
+			out[name] = watch.Source{Type: s.Type.Name, Source: w, Account: s.Account}
+		}
+	}
+	return out, set.Revision != ""
 }
 
 // schedules are the active sources that nobody sends to; ok is false while no rules are loaded.

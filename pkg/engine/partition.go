@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -102,6 +103,7 @@ type active struct {
 	first  uint64         // journal sequence of its oldest entry; 0 while that is being written
 	queued bool
 	dir    bool // it may have a directory here
+	size   int  // about what its record takes, in bytes of JSON; 0 while that is not known
 	cancel map[stepKey]context.CancelCauseFunc
 
 	wakes   time.Time // the hour it is woken at, or zero
@@ -422,8 +424,29 @@ func (p *partition) startQueued(ctx context.Context) {
 	}
 }
 
-// move returns false when a worker is needed and none is free.
-func (p *partition) move(ctx context.Context, a *active) bool {
+// move returns false when a worker is needed and none is free. A panic in it is the run's end and no one else's.
+func (p *partition) move(ctx context.Context, a *active) (moved bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			p.breakOff(a, v)
+			moved = true
+		}
+	}()
+	return p.moveOn(ctx, a)
+}
+
+// breakOff ends the part of a run that Riposte can't go on with, so that onFailure tells of it.
+func (p *partition) breakOff(a *active, v any) {
+	p.log.Error("going on with a run panicked", "run", a.run.ID, "panic", v, "stack", string(debug.Stack()))
+	if a.run.Settled != nil && a.run.Settled.Next == run.Main {
+		panic(v) // not even ending it works
+	}
+	p.record(a, run.BreakOff(a.run, &a.rule.Plan, p.e.Now(), clip(p.e.Redact(fmt.Sprintf("going on with the run panicked: %v: a defect of Riposte, whose log has the details", v)))))
+	p.cancel(a, errCancelled)
+	p.askAgain(a, time.Time{}, 0)
+}
+
+func (p *partition) moveOn(ctx context.Context, a *active) bool {
 	for !p.leaving {
 		m := run.Next(a.run, &a.rule.Plan, p.e.Now())
 		p.stopOverdue(a, m.Stop)

@@ -325,12 +325,14 @@ func (p *partition) createFired(ctx context.Context, f fired, read *event.Event)
 	if over := len(refs) - maxRefs; over > 0 {
 		refs, c.Rest = refs[over:], c.Rest+over
 	}
-	c.Gated = f.rule.Gated(nil)
+	last := p.last(ctx, f, read)
+	c.Alert = f.rule.AlertOf(last)
+	c.Gated = f.rule.Gated(c.Alert)
 	for _, ref := range refs {
 		c.Events = append(c.Events, run.EventRef{Part: ref.Part, ID: ref.ID, Pos: ref.Pos})
 	}
 	p.hold(&c, f.rule, p.windows.log)
-	p.causeOfFired(ctx, f, read).place(&c)
+	p.causeOfFired(ctx, last).place(&c)
 	return c
 }
 

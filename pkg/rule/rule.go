@@ -97,10 +97,12 @@ type Source struct {
 	MaxBodyBytes int64 // 0: the server's own limit
 	Rate         Rate  // of verified requests; zero is no limit
 	Secrets      []source.SecretRef
-	// Denied says why the source may receive nothing: its file is not granted its name or a secret any more.
+	// Denied says why the source may receive nothing: its file is not granted its name, a secret or an account any more.
 	Denied error
-	File   string
-	Line   int
+	// Account is as whom a source that watches a cluster does so; empty for the server's own.
+	Account string
+	File    string
+	Line    int
 }
 
 // Rate is so many requests per time, with room for a burst above it.
