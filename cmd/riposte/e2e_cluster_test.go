@@ -3,341 +3,715 @@
 package main_test
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
 
-// installed is a release of the chart on the disposable cluster of KUBECONFIG, and a kubeconfig with a token of its service account:
-// what a server does with that is bounded by the roles that the chart made.
-type installed struct {
-	t          *testing.T
-	kubeconfig string
-	prefix     string // of the namespaces of examples
+// link is a TCP proxy. While it is cut it behaves like a network that loses every packet: connections stay open, what was sent
+// is held up, and arrives late once the link is mended.
+type link struct {
+	addr   string
+	target string
+
+	mu      sync.Mutex
+	flowing chan struct{} // closed unless the link is cut
 }
 
-// install installs the chart with the rights of the actions in namespaces called prefix-NAME.
-func install(t *testing.T, actions, names []string) *installed {
+func newLink(t *testing.T, target string) *link {
 	t.Helper()
-	if os.Getenv("KUBECONFIG") == "" {
-		t.Skip("KUBECONFIG names no cluster: give a disposable one, as `.ci/cluster up` or `kind create cluster --kubeconfig FILE` makes it")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
-	need(t, "kubectl", "see https://kubernetes.io/docs/tasks/tools/")
-	need(t, "helm", "go install helm.sh/helm/v4/cmd/helm@v4.3.1")
-	c := &installed{t: t, prefix: fmt.Sprintf("ex-%d", time.Now().UnixNano()%1e10)}
-	release := c.prefix + "-riposte"
-	var namespaces []string
-	for _, name := range append(names, "riposte") {
-		namespaces = append(namespaces, c.prefix+"-"+name)
-		c.kubectl("create", "namespace", c.prefix+"-"+name)
-	}
-	t.Cleanup(func() {
-		_, _ = c.try("helm", "uninstall", "rip", "--namespace", release)
-		if out, err := c.try("kubectl", append([]string{"delete", "namespace", "--wait=false"}, namespaces...)...); err != nil {
-			t.Log(out)
+	k := &link{addr: l.Addr().String(), target: target, flowing: make(chan struct{})}
+	close(k.flowing)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go k.carry(c)
 		}
-	})
-	values := fmt.Sprintf("rbac: {actions: [%s], namespaces: [%s]}\n", strings.Join(actions, ", "), strings.Join(namespaces[:len(names)], ", "))
-	args := []string{"install", "rip", "../../charts/riposte", "--namespace", release, "--values", configure(t, values), "--wait", "--timeout", "3m"}
-	if image := os.Getenv("RIPOSTE_IMAGE"); image != "" {
-		i := strings.LastIndexByte(image, ':')
-		args = append(args, "--set", "image.repository="+image[:i], "--set", "image.tag="+image[i+1:])
+	}()
+	t.Cleanup(func() { l.Close(); k.mend() })
+	return k
+}
+
+func (k *link) carry(from net.Conn) {
+	k.wait()
+	to, err := net.DialTimeout("tcp", k.target, 5*time.Second)
+	if err != nil {
+		from.Close()
+		return
 	}
-	c.run("helm", args...)
-	c.kubeconfig = c.as(strings.TrimSpace(c.kubectl("-n", release, "create", "token", "rip-riposte", "--duration", "1h")))
+	go k.copy(to, from)
+	k.copy(from, to)
+}
+
+// copy carries bytes, and the end of a connection too, only while the link is whole.
+func (k *link) copy(to, from net.Conn) {
+	defer to.Close()
+	defer from.Close()
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buf)
+		k.wait()
+		if n > 0 {
+			if _, err := to.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (k *link) wait() {
+	k.mu.Lock()
+	flowing := k.flowing
+	k.mu.Unlock()
+	<-flowing
+}
+
+func (k *link) cut() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.flowing = make(chan struct{})
+}
+
+func (k *link) mend() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	select {
+	case <-k.flowing:
+	default:
+		close(k.flowing)
+	}
+}
+
+// clusterSize is how many NATS servers and how many replicas there are.
+const clusterSize = 3
+
+// natsCluster is NATS servers that reach each other only through links, as replicas reach them.
+type natsCluster struct {
+	t      *testing.T
+	nodes  [clusterSize]*natsServer
+	health [clusterSize]string
+	routes [clusterSize][clusterSize]*link // from, to
+}
+
+// newNATSCluster starts the servers. limit goes into their JetStream sections; dir returns the directory of a node's store.
+func newNATSCluster(t *testing.T, limit string, dir func(node int) string) *natsCluster {
+	t.Helper()
+	bin := need(t, "nats-server", "go install github.com/nats-io/nats-server/v2@v2.15.2")
+	c := &natsCluster{t: t}
+	var inner [clusterSize]string
+	for i := range c.nodes {
+		inner[i], c.health[i] = freeAddress(t), freeAddress(t)
+		c.nodes[i] = &natsServer{t: t, bin: bin, addr: freeAddress(t), conf: filepath.Join(t.TempDir(), "nats.conf")}
+	}
+	for i, n := range c.nodes {
+		var routes []string
+		for j := range c.nodes {
+			if i != j {
+				c.routes[i][j] = newLink(t, inner[j])
+				routes = append(routes, `"nats-route://`+c.routes[i][j].addr+`"`)
+			}
+		}
+		// Only the account APP may ask for the servers' settings; without advertisements nobody finds a way around the links.
+		text := fmt.Sprintf(`
+server_name: nats-%d
+listen: %s
+http: %s
+jetstream: {store_dir: %q, sync_interval: always%s}
+cluster: {name: e2e, listen: %s, no_advertise: true, routes: [%s]}
+accounts {
+  SYS: {users: [{user: sys, password: sys}], exports: [{service: "$SYS.REQ.SERVER.PING.JSZ", response_type: stream}]}
+  APP: {jetstream: enabled, users: [{user: app, password: app}], imports: [{service: {account: SYS, subject: "$SYS.REQ.SERVER.PING.JSZ"}}]}
+}
+system_account: SYS
+no_auth_user: app
+`, i+1, n.addr, c.health[i], dir(i), limit, inner[i], strings.Join(routes, ", "))
+		if err := os.WriteFile(n.conf, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(n.kill)
+	}
+	for _, n := range c.nodes {
+		n.start()
+	}
+	c.healthy()
 	return c
 }
 
-// as writes a kubeconfig of the cluster for a token.
-func (c *installed) as(token string) string {
+// healthy waits until every server says that its streams are up to date.
+func (c *natsCluster) healthy() {
 	c.t.Helper()
-	var view map[string]any
-	if err := json.Unmarshal([]byte(c.kubectl("config", "view", "--minify", "--raw", "-o", "json")), &view); err != nil {
-		c.t.Fatal(err)
+	for i := range c.nodes {
+		waitFor(c.t, time.Minute, fmt.Sprintf("NATS server %d to be up to date", i+1), func() bool {
+			resp, err := http.Get("http://" + c.health[i] + "/healthz")
+			if err != nil {
+				return false
+			}
+			resp.Body.Close()
+			return resp.StatusCode == http.StatusOK
+		})
 	}
-	for _, user := range view["users"].([]any) {
-		user.(map[string]any)["user"] = map[string]any{"token": token}
-	}
-	text, err := json.Marshal(view)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return configure(c.t, string(text))
 }
 
-func (c *installed) try(name string, args ...string) (string, error) {
-	var stdout, stderr bytes.Buffer
-	cmd := exec.Command(name, args...)
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("%s %s: %w\n%s%s", name, strings.Join(args, " "), err, stdout.String(), stderr.String())
+// cutOff cuts every link to and from a node, of servers and of replicas; the function returned mends them.
+func (c *natsCluster) cutOff(node int, replicas []*replica) (mend func()) {
+	var links []*link
+	for i := range c.nodes {
+		if i != node {
+			links = append(links, c.routes[i][node], c.routes[node][i])
+		}
 	}
-	return stdout.String(), nil
-}
-
-func (c *installed) run(name string, args ...string) string {
-	c.t.Helper()
-	out, err := c.try(name, args...)
-	if err != nil {
-		c.t.Fatal(err)
+	for _, r := range replicas {
+		links = append(links, r.links[node])
 	}
-	return out
+	return cut(links...)
 }
 
-func (c *installed) kubectl(args ...string) string { c.t.Helper(); return c.run("kubectl", args...) }
-
-// apply makes objects by kubectl, as a person does.
-func (c *installed) apply(objects string) {
-	c.t.Helper()
-	c.kubectl("apply", "-f", configure(c.t, objects))
-}
-
-// workload is a deployment with one container, as an example's user has it.
-func workload(namespace, name, image, memory string, replicas int) string {
-	return fmt.Sprintf(`apiVersion: apps/v1
-kind: Deployment
-metadata:
-  name: %[2]s
-  namespace: %[1]s
-  labels: {app.kubernetes.io/part-of: shop}
-spec:
-  replicas: %[5]d
-  selector: {matchLabels: {app: %[2]s}}
-  template:
-    metadata:
-      labels: {app: %[2]s}
-      annotations: {example: e2e}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-        - name: app
-          image: %[3]s
-          resources:
-            requests: {memory: 16Mi}
-            limits:
-              memory: %[4]s
-`, namespace, name, image, memory, replicas)
-}
-
-const pause = "registry.k8s.io/pause:3.10"
-
-// sick makes pods of an app crash when they are created in a state that the expression of CEL over `object` tells. A node that plays
-// a kubelet knows it by the annotation, a real one finds no such program in the image.
-func (c *installed) sick(namespace, app, reason, expression string) {
-	c.t.Helper()
-	if _, err := c.try("kubectl", "get", "mutatingadmissionpolicies.v1.admissionregistration.k8s.io"); err != nil {
-		c.t.Skip("the cluster knows no MutatingAdmissionPolicy of v1, by which this test lets pods crash: take a newer Kubernetes")
+func cut(links ...*link) (mend func()) {
+	for _, k := range links {
+		k.cut()
 	}
-	name := namespace + "-" + app
-	c.apply(fmt.Sprintf(`apiVersion: admissionregistration.k8s.io/v1
-kind: MutatingAdmissionPolicy
-metadata: {name: %[1]s}
-spec:
-  failurePolicy: Fail
-  reinvocationPolicy: Never
-  matchConstraints:
-    namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: %[2]s}}
-    objectSelector: {matchLabels: {app: %[3]s}}
-    resourceRules: [{apiGroups: [""], apiVersions: [v1], resources: [pods], operations: [CREATE]}]
-  matchConditions:
-    - name: sick
-      expression: %[5]q
-  mutations:
-    - patchType: JSONPatch
-      jsonPatch:
-        expression: |
-          [
-            JSONPatch{op: "add", path: "/metadata/annotations/" + jsonpatch.escapeKey("testbed/fail"), value: %[4]q},
-            JSONPatch{op: "add", path: "/spec/containers/0/command", value: ["/there-is-no-such-program"]}
-          ]
+	return func() {
+		for _, k := range links {
+			k.mend()
+		}
+	}
+}
+
+// replica is a riposte server that can be started again.
+type replica struct {
+	data  string
+	links [clusterSize]*link
+
+	mu  sync.Mutex
+	now *server
+}
+
+func (r *replica) server() *server {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.now
+}
+
+// fleet is replicas on a NATS cluster under load.
+type fleet struct {
+	t        *testing.T
+	nats     *natsCluster
+	rules    string
+	ledger   string
+	replicas []*replica
+
+	mu       sync.Mutex
+	accepted map[string]bool
+	sent     int
+	refused  int // answers other than 202, or none
+}
+
+// fleetRules do two things for an event: one must not be done twice, so that it is given up where it was cut off, the other
+// may be, and so is finished. Each line is one append.
+const fleetRules = githubSource + `
 ---
-apiVersion: admissionregistration.k8s.io/v1
-kind: MutatingAdmissionPolicyBinding
-metadata: {name: %[1]s}
-spec: {policyName: %[1]s}
-`, name, namespace, app, reason, expression))
-	c.t.Cleanup(func() {
-		if _, err := c.try("kubectl", "delete", "mutatingadmissionpolicybinding,mutatingadmissionpolicy", name); err != nil {
-			c.t.Log(err)
+apiVersion: riposte.dev/v1
+kind: Rule
+metadata: {name: once}
+spec:
+  trigger: {source: github, type: push}
+  steps:
+    - {id: first, uses: exec.run, with: {script: 'echo "$RUN first" >> "$LEDGER"', env: {RUN: "${{ run.id }}", LEDGER: "FILENAME"}}}
+    - {id: second, uses: exec.run, with: {script: 'echo "$RUN second" >> "$LEDGER"', env: {RUN: "${{ run.id }}", LEDGER: "FILENAME"}}}
+---
+apiVersion: riposte.dev/v1
+kind: Rule
+metadata: {name: again}
+spec:
+  trigger: {source: github, type: push}
+  steps:
+    - {id: only, onInterrupt: retry, uses: exec.run, with: {script: 'echo "$RUN only" >> "$LEDGER"', env: {RUN: "${{ run.id }}", LEDGER: "FILENAME"}}}
+`
+
+func newFleet(t *testing.T, nats *natsCluster, size int) *fleet {
+	t.Helper()
+	f := &fleet{t: t, nats: nats, ledger: filepath.Join(t.TempDir(), "ledger"), accepted: map[string]bool{}}
+	f.rules = strings.ReplaceAll(fleetRules, "FILENAME", f.ledger)
+	for range size {
+		r := &replica{data: t.TempDir()}
+		for i, n := range nats.nodes {
+			r.links[i] = newLink(t, n.addr)
+		}
+		f.replicas = append(f.replicas, r)
+		f.start(r)
+	}
+	return f
+}
+
+func (f *fleet) start(r *replica) {
+	f.t.Helper()
+	var urls []string
+	for _, k := range r.links {
+		urls = append(urls, "nats://"+k.addr)
+	}
+	s := serve(f.t, r.data, f.rules, "--nats-url", strings.Join(urls, ","))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.now = s
+}
+
+// load sends events until the function returned is called, which waits until the last one is answered with 202: a sender that
+// gets anything else sends the same delivery to the next replica.
+func (f *fleet) load() (stop func()) {
+	const senders, every = 3, 250 * time.Millisecond
+	done := make(chan struct{})
+	var all sync.WaitGroup
+	for n := range senders {
+		all.Go(func() {
+			client := &http.Client{Timeout: 6 * time.Second}
+			defer client.CloseIdleConnections()
+			tick := time.NewTicker(every)
+			defer tick.Stop()
+			for {
+				f.deliver(client, n)
+				select {
+				case <-done:
+					return
+				case <-tick.C:
+				}
+			}
+		})
+	}
+	return func() {
+		close(done)
+		all.Wait()
+	}
+}
+
+func (f *fleet) deliver(client *http.Client, first int) {
+	f.mu.Lock()
+	f.sent++
+	body := []byte(fmt.Sprintf(`{"ref":"refs/heads/main","n":%d,"repository":{"full_name":"acme/shop"}}`, f.sent))
+	f.mu.Unlock()
+	for try := first; ; try++ {
+		to := f.replicas[try%len(f.replicas)].server().Hooks
+		status, id, err := push(client, to, body)
+		f.mu.Lock()
+		if err == nil && status == http.StatusAccepted {
+			f.accepted[id] = true
+			f.mu.Unlock()
+			return
+		}
+		f.refused++
+		f.mu.Unlock()
+		select {
+		case <-time.After(20 * time.Millisecond): // the pace of a sender that repeats
+		case <-f.t.Context().Done():
+			return
+		}
+	}
+}
+
+// until is waitFor that says, when it fails, what the replicas have to say and where their goroutines stand.
+func (f *fleet) until(limit time.Duration, what string, done func() bool) {
+	f.t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(limit); !done(); {
+		select {
+		case <-tick.C:
+			continue
+		case <-deadline:
+		}
+		for i, r := range f.replicas {
+			s := r.server()
+			_ = s.cmd.Process.Signal(syscall.SIGCONT)
+			_ = s.cmd.Process.Signal(syscall.SIGQUIT)
+			<-s.exited
+			var said []string
+			for line := range strings.Lines(s.output.String()) {
+				if !strings.Contains(line, "run ended") {
+					said = append(said, line)
+				}
+			}
+			f.t.Logf("replica %d said:\n%s", i+1, strings.Join(said, ""))
+		}
+		f.t.Fatalf("waited %s for %s", limit, what)
+	}
+}
+
+// worksWithout waits until the replicas other than those given have done all that was accepted before the call and a part for
+// each partition after it.
+func (f *fleet) worksWithout(gone ...int) time.Duration {
+	f.t.Helper()
+	began := time.Now()
+	var by *server
+	for i, r := range f.replicas {
+		if !slices.Contains(gone, i) {
+			by = r.server()
+			break
+		}
+	}
+	want := map[string]bool{}
+	f.until(time.Minute, "the others to take new events", func() bool {
+		f.mu.Lock()
+		f.sent++
+		body := fmt.Sprintf(`{"ref":"refs/heads/main","n":%d,"repository":{"full_name":"acme/shop"}}`, f.sent)
+		f.mu.Unlock()
+		status, id, err := push(&http.Client{Timeout: 6 * time.Second}, by.Hooks, []byte(body))
+		if err == nil && status == http.StatusAccepted {
+			f.mu.Lock()
+			f.accepted[id] = true
+			f.mu.Unlock()
+			want[id] = true
+		}
+		return len(want) >= 40
+	})
+	f.until(time.Minute, "the others to take over", func() bool {
+		for id := range want {
+			if !by.bothEnded(id) {
+				return false
+			}
+			delete(want, id)
+		}
+		return true
+	})
+	return time.Since(began)
+}
+
+func ended(r runRecord) bool { return r.State != "pending" && r.State != "running" }
+
+// bothEnded reports whether the runs of an event are over.
+func (s *server) bothEnded(event string) bool {
+	var page struct{ Items []runRecord }
+	return s.get("runs?event="+event, &page) == nil && len(page.Items) == 2 && ended(page.Items[0]) && ended(page.Items[1])
+}
+
+// check waits until all runs are over, and counts: each accepted event has one run of each rule, and what the ledger holds is
+// what the runs say. It returns how many runs were interrupted.
+func (f *fleet) check() (interrupted int) {
+	f.t.Helper()
+	for i, r := range f.replicas {
+		s := r.server()
+		s.ready()
+		var runs []runRecord
+		f.until(time.Minute, fmt.Sprintf("all runs to end, as replica %d sees them", i+1), func() bool {
+			runs = s.runs("")
+			return f.over(runs)
+		})
+		if i == 0 {
+			interrupted = f.count(runs)
+		}
+	}
+	return interrupted
+}
+
+func (f *fleet) over(runs []runRecord) bool {
+	have := map[string]int{}
+	for _, r := range runs {
+		if !ended(r) {
+			return false
+		}
+		have[r.Event]++
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for id := range f.accepted {
+		if have[id] < 2 {
+			return false
+		}
+	}
+	return true
+}
+
+func (f *fleet) count(runs []runRecord) (interrupted int) {
+	f.t.Helper()
+	text, err := os.ReadFile(f.ledger)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	lines := map[string]int{}
+	for line := range strings.Lines(string(text)) {
+		lines[strings.TrimSpace(line)]++
+	}
+	seen := map[string]int{}
+	for _, r := range runs {
+		seen[r.Event+" "+r.Rule]++
+		first, second, only := lines[r.ID+" first"], lines[r.ID+" second"], lines[r.ID+" only"]
+		switch {
+		case r.Rule == "again" && (r.State != "succeeded" || only == 0):
+			f.t.Errorf("run %s is %s (%s %s) and did its work %d times", r.ID, r.State, r.Reason, r.Message, only)
+		case r.Rule == "again" && only > 1+f.cutOffs(r.ID):
+			f.t.Errorf("run %s did its work %d times, and was interrupted %d times", r.ID, only, f.cutOffs(r.ID))
+		case r.Rule == "once" && r.State == "succeeded" && (first != 1 || second != 1):
+			f.t.Errorf("run %s succeeded and did its steps %d and %d times", r.ID, first, second)
+		case r.Rule == "once" && r.State == "failed" && (r.Reason != "Interrupted" || first > 1 || second > 1):
+			f.t.Errorf("run %s failed (%s %s) and did its steps %d and %d times", r.ID, r.Reason, r.Message, first, second)
+		case r.State != "succeeded" && r.State != "failed":
+			f.t.Errorf("run %s is %s (%s %s)", r.ID, r.State, r.Reason, r.Message)
+		}
+		if r.State == "failed" {
+			interrupted++
+		}
+	}
+	for key, n := range seen {
+		if n != 1 {
+			f.t.Errorf("%s has %d runs", key, n)
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for id := range f.accepted {
+		for _, rule := range []string{"once", "again"} {
+			if n := seen[id+" "+rule]; n != 1 {
+				f.t.Errorf("event %s has %d runs of rule %s", id, n, rule)
+			}
+		}
+	}
+	f.t.Logf("%d events accepted, %d answers were something else, %d runs, %d of them interrupted", len(f.accepted), f.refused, len(runs), interrupted)
+	return interrupted
+}
+
+// cutOffs is how often the step of a run was begun beyond the first time.
+func (f *fleet) cutOffs(run string) int {
+	var r struct{ Steps []struct{ Attempt int } }
+	if err := f.replicas[0].server().get("runs/"+run, &r); err != nil || len(r.Steps) == 0 {
+		f.t.Errorf("run %s: %v", run, err)
+		return 0
+	}
+	return r.Steps[0].Attempt - 1
+}
+
+// TestE2ECluster: three replicas on three NATS servers, under load, lose one after the other in all the ways that there are.
+// What was answered with 202 is done once each time.
+func TestE2ECluster(t *testing.T) {
+	nats := newNATSCluster(t, "", func(int) string { return t.TempDir() })
+	f := newFleet(t, nats, clusterSize)
+	for _, want := range []string{"nats-1", "nats-2", "nats-3"} {
+		if said := f.replicas[0].server().output.String(); !strings.Contains(said, "syncs each write") || !strings.Contains(said, want) {
+			t.Errorf("nothing is said of whether %s syncs:\n%s", want, said)
+		}
+	}
+	phase := func(name string, do func()) { // no subtests: what each starts is there for the next one
+		t.Helper()
+		if only := os.Getenv("E2E_CLUSTER"); only != "" && !strings.Contains(name, only) {
+			return
+		}
+		began := time.Now()
+		stop := sync.OnceFunc(f.load())
+		do()
+		stop()
+		interrupted := f.check()
+		t.Logf("%s: %s", name, time.Since(began).Round(time.Second))
+		if interrupted > 0 && name == "replicas are restarted" {
+			t.Errorf("%d runs were interrupted by restarts in good order", interrupted)
+		}
+	}
+
+	phase("replicas are restarted", func() {
+		for i, r := range f.replicas {
+			r.server().stop()
+			t.Logf("without replica %d all was done after %s", i+1, f.worksWithout(i))
+			f.start(r)
 		}
 	})
-	probe := configure(c.t, fmt.Sprintf(`{apiVersion: v1, kind: Pod, metadata: {name: probe, namespace: %s, labels: {app: %s}, annotations: {example: e2e}},
-spec: {containers: [{name: app, image: %q, resources: {limits: {memory: 16Mi}}}]}}`, namespace, app, pause))
-	waitFor(c.t, time.Minute, "the cluster to let pods crash", func() bool {
-		out, err := c.try("kubectl", "create", "--dry-run=server", "-o", "json", "-f", probe)
-		return err == nil && strings.Contains(out, "there-is-no-such-program")
+	phase("replicas are killed", func() {
+		for i, r := range f.replicas {
+			_ = syscall.Kill(r.server().cmd.Process.Pid, syscall.SIGKILL) // not its children
+			<-r.server().exited
+			t.Logf("without replica %d all was done after %s", i+1, f.worksWithout(i))
+			f.start(r)
+		}
 	})
-}
-
-type pod struct {
-	Metadata struct {
-		Name              string
-		DeletionTimestamp *string
-	}
-	Spec struct {
-		NodeName   string
-		Containers []struct{ Image string }
-	}
-	Status struct {
-		Conditions []struct{ Type, Status string }
-	}
-}
-
-func (p pod) ready() bool {
-	return slices.ContainsFunc(p.Status.Conditions, func(c struct{ Type, Status string }) bool { return c.Type == "Ready" && c.Status == "True" })
-}
-
-// pods are those of an app that are not on their way out.
-func (c *installed) pods(namespace, app string) ([]pod, error) {
-	out, err := c.try("kubectl", "-n", namespace, "get", "pods", "-l", "app="+app, "-o", "json")
+	phase("NATS servers are killed", func() {
+		for i, n := range nats.nodes {
+			n.kill()
+			t.Logf("without NATS server %d all was done after %s", i+1, f.worksWithout())
+			n.start()
+			nats.healthy()
+		}
+	})
+	phase("a replica and a NATS server are paused", func() {
+		r, n := f.replicas[1].server().cmd.Process, nats.nodes[1].cmd.Process
+		t.Cleanup(func() { _, _ = r.Signal(syscall.SIGCONT), n.Signal(syscall.SIGCONT) }) // or they could not be stopped
+		_, _ = r.Signal(syscall.SIGSTOP), n.Signal(syscall.SIGSTOP)
+		t.Logf("without both all was done after %s", f.worksWithout(1))
+		_, _ = r.Signal(syscall.SIGCONT), n.Signal(syscall.SIGCONT)
+		nats.healthy()
+	})
+	phase("a replica is cut off", func() {
+		r := f.replicas[0]
+		mend := cut(r.links[:]...)
+		t.Cleanup(mend)
+		t.Logf("without it all was done after %s", f.worksWithout(0))
+		r.server().unready(t)
+		mend()
+	})
+	phase("a NATS server is cut off", func() {
+		mend := nats.cutOff(2, f.replicas)
+		t.Cleanup(mend)
+		t.Logf("without it all was done after %s", f.worksWithout())
+		mend()
+		nats.healthy()
+	})
+	phase("all NATS servers are gone", func() {
+		for _, n := range nats.nodes {
+			n.kill()
+		}
+		for _, r := range f.replicas {
+			r.server().unready(t)
+			refuses(t, r.server())
+		}
+		for _, n := range nats.nodes {
+			n.start()
+		}
+		nats.healthy()
+		t.Logf("all was done %s after NATS was there again", f.worksWithout())
+	})
+	said, err := exec.Command(binary(t), "pause", "once", "--reason", "the end", "--server", "http://"+f.replicas[0].server().Admin).CombinedOutput()
 	if err != nil {
-		return nil, err
+		t.Fatalf("%v: %s", err, said)
 	}
-	var list struct{ Items []pod }
-	if err := json.Unmarshal([]byte(out), &list); err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(list.Items, func(p pod) bool { return p.Metadata.DeletionTimestamp != nil }), nil
-}
-
-// settled waits until an app has n pods, and all of them are ready.
-func (c *installed) settled(namespace, app string, n int) []pod {
-	c.t.Helper()
-	var all []pod
-	waitFor(c.t, 2*time.Minute, fmt.Sprintf("%d ready pods of %s", n, app), func() bool {
-		var err error
-		all, err = c.pods(namespace, app)
-		return err == nil && len(all) == n && !slices.ContainsFunc(all, func(p pod) bool { return !p.ready() })
-	})
-	return all
-}
-
-// unready tells whether an app has pods that are not ready.
-func (c *installed) unready(namespace, app string) func() (bool, error) {
-	return func() (bool, error) {
-		all, err := c.pods(namespace, app)
-		return slices.ContainsFunc(all, func(p pod) bool { return !p.ready() }), err
+	for i, r := range f.replicas {
+		f.until(time.Minute, fmt.Sprintf("replica %d to hear of a pause", i+1), func() bool {
+			resp, err := http.Get("http://" + r.server().Health + "/readyz")
+			if err != nil {
+				return false
+			}
+			defer resp.Body.Close()
+			text, err := io.ReadAll(resp.Body)
+			return err == nil && strings.Contains(string(text), "1 of 2 rules are paused")
+		})
+		if n := r.server().metric("riposte_partitions_held"); n == 0 {
+			t.Errorf("replica %d works on nothing", i+1)
+		}
 	}
 }
 
-// server starts Riposte with the chart's rights and nothing else, and Alertmanager in front of it.
-func (c *installed) server(t *testing.T, rules, config string) (*server, *alerts) {
+// unready waits until the server says that it is not ready.
+func (s *server) unready(t *testing.T) {
 	t.Helper()
-	program := need(t, "prometheus-alertmanager", "apt-get install prometheus-alertmanager")
-	s := serve(t, t.TempDir(), githubSource+alertmanagerSource+oncall(t, collect(t))+rules,
-		"--config", configure(t, config+fmt.Sprintf("kubernetes: {kubeconfig: %q}\n", c.kubeconfig)))
-	a := &alerts{t: t, address: freeAddress(t), server: s}
-	process(t, program, "--config.file="+configure(t, `
-route: {receiver: riposte, group_by: ["..."], group_wait: 1s, group_interval: 1s, repeat_interval: 1h}
-receivers:
-  - name: riposte
-    webhook_configs:
-      - url: http://`+s.Hooks+`/hooks/alertmanager
-        http_config: {authorization: {type: Bearer, credentials: `+webhookSecret+`}}
-`), "--storage.path="+t.TempDir(), "--web.listen-address="+a.address, "--cluster.listen-address=")
-	waitFor(t, time.Minute, "Alertmanager to be ready", func() bool {
-		resp, err := http.Get("http://" + a.address + "/-/ready")
+	waitFor(t, time.Minute, "a replica without its store to be unready", func() bool {
+		resp, err := http.Get("http://" + s.Health + "/readyz")
 		if err != nil {
 			return false
 		}
-		defer resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusServiceUnavailable
 	})
-	return s, a
 }
 
-// alerts plays Prometheus: it looks at the cluster and tells Alertmanager what fires, and when that is over.
-type alerts struct {
-	t       *testing.T
-	address string
-	server  *server
+// refuses waits until hooks are answered with 503, and when to come back.
+func refuses(t *testing.T, s *server) {
+	t.Helper()
+	waitFor(t, time.Minute, "hooks to be answered with 503", func() bool { return refused(t, s) })
 }
 
-// watch lets an alert fire whenever the condition holds, until the test ends.
-func (a *alerts) watch(name string, labels map[string]string, holds func() (bool, error)) {
-	labels["alertname"], labels["severity"] = name, "critical"
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	a.t.Cleanup(func() { close(stop); <-stopped })
-	go func() {
-		defer close(stopped)
-		tick := time.NewTicker(500 * time.Millisecond)
-		defer tick.Stop()
-		for fires := false; ; {
-			if now, err := holds(); err != nil {
-				a.t.Log(err)
-			} else if (now || fires) && a.post(labels, !now) {
-				fires = now
-			}
-			select {
-			case <-stop:
-				return
-			case <-tick.C:
-			}
-		}
-	}()
-}
-
-func (a *alerts) post(labels map[string]string, over bool) bool {
-	alert := map[string]any{"labels": labels, "annotations": map[string]string{"summary": "played by the test"}}
-	if over {
-		alert["endsAt"] = time.Now().UTC().Format(time.RFC3339Nano)
+// refused sends an event that no rule is for, and reports whether the answer is 503.
+func refused(t *testing.T, s *server) bool {
+	t.Helper()
+	body := fmt.Sprintf(`{"at":%d}`, time.Now().UnixNano()) // a new event each time: of a known one nothing is written
+	req, err := http.NewRequest(http.MethodPost, "http://"+s.Hooks+"/hooks/github", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
 	}
-	body, _ := json.Marshal([]any{alert})
-	resp, err := http.Post("http://"+a.address+"/api/v2/alerts", "application/json", bytes.NewReader(body))
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("X-GitHub-Event", "ping2")
+	req.Header.Set("X-Hub-Signature-256", sign([]byte(body)))
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return false
 	}
-	defer resp.Body.Close()
-	return resp.StatusCode == http.StatusOK
-}
-
-// healed waits until the first run of a rule has succeeded and the alert is over, by what Alertmanager sent.
-func (a *alerts) healed(rule string) runRecord {
-	a.t.Helper()
-	r := a.ended(rule)
-	if r.State != "succeeded" {
-		a.t.Fatalf("the run of %s is %+v", rule, r)
+	resp.Body.Close()
+	if resp.StatusCode == http.StatusServiceUnavailable && resp.Header.Get("Retry-After") == "" {
+		t.Error("503 without Retry-After")
 	}
-	waitFor(a.t, time.Minute, "the alert to be resolved", func() bool {
-		var page struct{ Items []struct{ Type string } }
-		if err := a.server.get("events?source=alertmanager&type=alert.resolved", &page); err != nil {
-			return false
-		}
-		return len(page.Items) > 0
-	})
-	return r
+	return resp.StatusCode == http.StatusServiceUnavailable
 }
 
-// ended waits until the first run of a rule is over.
-func (a *alerts) ended(rule string) (r runRecord) {
-	a.t.Helper()
-	waitFor(a.t, 3*time.Minute, "the run of "+rule+" to end", func() bool {
-		all := a.server.runs("rule=" + rule)
-		if len(all) == 0 {
-			return false
+// TestE2ENATSOutOfDisk: while one of three NATS servers has no space the others go on; while none has any, hooks answer 503.
+// Once there is space again and the servers were restarted, everything that was accepted is done.
+func TestE2ENATSOutOfDisk(t *testing.T) {
+	var disks [clusterSize]string
+	for i := range disks {
+		disks[i] = smallDisk(t, 64<<20)
+	}
+	nats := newNATSCluster(t, ", max_file_store: 10GB", func(node int) string { return disks[node] })
+	f := newFleet(t, nats, 1)
+	stop := f.load()
+	free := fill(t, disks[0])
+	t.Logf("with one full disk all was done after %s", f.worksWithout())
+	free()
+	frees := []func(){fill(t, disks[0]), fill(t, disks[1]), fill(t, disks[2])}
+	s := f.replicas[0].server()
+	f.until(time.Minute, "hooks to be answered with 503", func() bool { return refused(t, s) })
+	s.unready(t)
+	for i, free := range frees {
+		free()
+		resp, err := http.Get("http://" + nats.health[i] + "/healthz")
+		if err != nil {
+			t.Fatal(err)
 		}
-		first := all[len(all)-1]
-		return over(first) && a.server.get("runs/"+first.ID, &r) == nil // the list leaves the steps out
-	})
-	return r
+		resp.Body.Close()
+		t.Logf("NATS server %d, which had no space, says of its health: %s", i+1, resp.Status)
+	}
+	for _, n := range nats.nodes { // a server that ran out of space stays dead until it is restarted, whatever space there is
+		n.kill()
+		n.start()
+	}
+	nats.healthy()
+	f.until(time.Minute, "hooks to be accepted again", func() bool { return !refused(t, s) })
+	stop()
+	f.check()
 }
 
-// deploys is a host with the repository that examples apply, and the configuration by which a server may push and propose there. A
-// step that names a host means it by https, whose API the second credential names.
-func deploys(t *testing.T, files map[string]string) (f *exampleForge, config string) {
+// smallDisk mounts a filesystem of the size, on which a store can run out of space.
+func smallDisk(t *testing.T, bytes int) string {
 	t.Helper()
-	f = newForge(t, "acme/deploys", files)
-	t.Setenv("E2E_FORGE_TOKEN", forgeToken)
-	config = "secrets: {forge: {env: E2E_FORGE_TOKEN}}\ncredentials:\n"
-	for _, url := range []string{f.url, strings.Replace(f.url, "http:", "https:", 1)} {
-		config += fmt.Sprintf("  - {url: \"%s/\", token: forge, forge: github, api: \"%s/api\", account: riposte}\n", url, f.url)
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", bytes)); err != nil {
+		t.Skipf("needs root and the right to mount a tmpfs (CAP_SYS_ADMIN): %v", err)
 	}
-	return f, config
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_FORCE|2); err != nil { // 2 is MNT_DETACH
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// fill takes all space there is; the function returned gives it back.
+func fill(t *testing.T, dir string) (free func()) {
+	t.Helper()
+	name := filepath.Join(dir, "ballast")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, size := range []int{1 << 20, 4 << 10, 1} {
+		for block := make([]byte, size); err == nil; _, err = f.Write(block) {
+		}
+		err = nil
+	}
+	return func() {
+		if err := os.Remove(name); err != nil {
+			t.Error(err)
+		}
+	}
 }
