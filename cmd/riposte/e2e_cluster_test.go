@@ -3,6 +3,7 @@
 package main_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -678,6 +679,24 @@ func TestE2ENATSOutOfDisk(t *testing.T) {
 	f.until(time.Minute, "hooks to be accepted again", func() bool { return !refused(t, s) })
 	stop()
 	f.check()
+}
+
+// TestE2ENATSWithoutRoom: a NATS server with less space than is reserved there is refused, with what to do about it.
+func TestE2ENATSWithoutRoom(t *testing.T) {
+	bin := need(t, "nats-server", "go install github.com/nats-io/nats-server/v2@v2.15.2")
+	n := &natsServer{t: t, bin: bin, addr: freeAddress(t), conf: filepath.Join(t.TempDir(), "nats.conf")}
+	text := fmt.Sprintf("listen: %s\njetstream: {store_dir: %q, sync_interval: always, max_file_store: 64MB}\n", n.addr, t.TempDir())
+	if err := os.WriteFile(n.conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.start()
+	t.Cleanup(n.kill)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	said, err := exec.CommandContext(ctx, binary(t), "serve", "--data", t.TempDir(), "--nats-url", n.url()).CombinedOutput()
+	if err == nil || ctx.Err() != nil || !strings.Contains(string(said), "max_file_store") {
+		t.Errorf("it ended with %v and said %s", err, said)
+	}
 }
 
 // smallDisk mounts a filesystem of the size, on which a store can run out of space.

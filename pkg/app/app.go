@@ -149,6 +149,11 @@ func (a *App) openStore(ctx context.Context) (err error) {
 		return fmt.Errorf("open the store: %w", err)
 	}
 	a.teardown.add("store", 30*time.Second, a.broker.Close)
+	defer func() {
+		if broker.Full(err) && !a.broker.Embedded() {
+			err = fmt.Errorf("%w: the NATS servers have less space than the streams reserve: raise max_file_store there, or lower eventLog.maxBytes, stepLogs.maxBytes or audit.maxBytes", err)
+		}
+	}()
 	// One size for all: a quarter is the journals', and the log divides the rest among its parts.
 	a.events, err = eventlog.Open(ctx, a.broker, eventlog.Options{
 		MaxBytes: c.EventLog.MaxBytes / 4 * 3, MaxAge: c.EventLog.MaxAge, IDWindow: c.EventLog.IDWindow, MaxIDs: c.EventLog.MaxIDs,
