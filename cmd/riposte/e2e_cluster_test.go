@@ -331,7 +331,7 @@ func (f *fleet) deliver(client *http.Client, first int) {
 // until is waitFor that says, when it fails, what the replicas have to say and where their goroutines stand.
 func (f *fleet) until(limit time.Duration, what string, done func() bool) {
 	f.t.Helper()
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.After(limit); !done(); {
 		select {
