@@ -49,6 +49,8 @@ type Definition struct {
 	// Replaces names the labels and fields of an event that mean something else after the action: "pod", "instance",
 	// "fingerprint".
 	Replaces []string
+	// Rights are what a Kubernetes cluster must allow whoever the action acts as.
+	Rights []Right
 	// Fenced says whether and how the outside effect is protected from a stale owner; for the reference page.
 	Fenced string
 	// Quote says, by the name of a parameter, how the value of a ${{ expression }} is written at its place in a text of that
@@ -62,6 +64,15 @@ type Definition struct {
 	CheckTarget func(Target) error
 	// Run does it. params is a pointer of Params' type.
 	Run func(ctx context.Context, call *Call) (Outputs, error)
+}
+
+// Right is a rule of Kubernetes RBAC that an action needs (kubernetes.io/docs/reference/access-authn-authz/rbac).
+type Right struct {
+	APIGroup  string // "" is the core group
+	Resources []string
+	Verbs     []string
+	// Cluster says that the objects have no namespace, so that only a ClusterRole can allow it.
+	Cluster bool
 }
 
 // Cause is an event that an action makes a sender send.
@@ -100,7 +111,18 @@ type Call struct {
 	Secret func(SecretRef) (string, error)
 	// Target returns the named Target document.
 	Target func(name string) (Target, error)
+	// ServiceAccount is the Kubernetes service account that the grant of the step's path names, NAMESPACE/NAME, or NAME in the
+	// server's own namespace; empty for the server's own.
+	ServiceAccount string
 }
+
+// ErrInterrupted is in the cause of a context that ends because the server stops, or because another replica owns the run now:
+// the step is made again, unless onInterrupt says otherwise.
+var ErrInterrupted = errors.New("the step is interrupted")
+
+// Interrupted reports whether a call's context has ended in a way that the step is made again, so that what it started
+// elsewhere and can find again should be left to that attempt.
+func Interrupted(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrInterrupted) }
 
 // Path returns the path that is the step's own below Dir, for a directory or what files' names begin with. Steps of workflows,
 // whose ids have slashes, stand beside the others.

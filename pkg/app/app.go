@@ -34,13 +34,16 @@ import (
 	"github.com/riposte-dev/riposte/pkg/consent"
 	"github.com/riposte-dev/riposte/pkg/document"
 	"github.com/riposte-dev/riposte/pkg/engine"
+	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/eventlog"
+	"github.com/riposte-dev/riposte/pkg/kube"
 	"github.com/riposte-dev/riposte/pkg/receive"
 	"github.com/riposte-dev/riposte/pkg/rulesync"
 	"github.com/riposte-dev/riposte/pkg/runstore"
 	"github.com/riposte-dev/riposte/pkg/schedule"
 	"github.com/riposte-dev/riposte/pkg/secret"
 	"github.com/riposte-dev/riposte/pkg/steplog"
+	"github.com/riposte-dev/riposte/pkg/watch"
 )
 
 // DevSecretFile is where, below the data directory, `serve --dev` keeps the secret of every source whose secret is not configured.
@@ -86,6 +89,8 @@ type App struct {
 	lister   *git.Lister
 	schedule *schedule.Driver
 	catchUp  *catchup.Driver
+	cluster  *kube.Cluster
+	watch    *watch.Driver
 	hosts    *hosts
 	servers  []*server
 	runner   *command.Runner
@@ -117,7 +122,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory: %w: make its parent writable for this user, or name another directory with --data", err)
 	}
-	for _, step := range []func(context.Context) error{a.openSecrets, a.openStore, a.openPauses, a.openLinks, a.openRules, a.buildEngine, a.openCatchUp, a.buildServers} {
+	for _, step := range []func(context.Context) error{a.openSecrets, a.openStore, a.openPauses, a.openLinks, a.openRules, a.buildEngine, a.openCatchUp, a.openWatch, a.buildServers} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -155,14 +160,6 @@ func (a *App) openStore(ctx context.Context) (err error) {
 		}
 	}()
 	// One size for all: a quarter is the journals', and the log divides the rest among its parts.
-	a.events, err = eventlog.Open(ctx, a.broker, eventlog.Options{
-		MaxBytes: c.EventLog.MaxBytes / 4 * 3, MaxAge: c.EventLog.MaxAge, IDWindow: c.EventLog.IDWindow, MaxIDs: c.EventLog.MaxIDs,
-		Now: a.o.Now, Logger: a.log, Registerer: a.metrics,
-	})
-	if err != nil {
-		return fmt.Errorf("open the event log: %w", err)
-	}
-	a.teardown.add("event log", 10*time.Second, a.events.Close)
 	a.store, err = runstore.Open(ctx, a.broker, runstore.Options{
 		Partitions: c.Engine.Partitions, MaxBytes: c.EventLog.MaxBytes / 4, History: c.EventLog.MaxAge,
 		Now: a.o.Now, Logger: a.log, Registerer: a.metrics,
@@ -170,6 +167,14 @@ func (a *App) openStore(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("open the journals: %w", err)
 	}
+	a.events, err = eventlog.Open(ctx, a.broker, eventlog.Options{
+		MaxBytes: c.EventLog.MaxBytes / 4 * 3, MaxAge: c.EventLog.MaxAge, IDWindow: c.EventLog.IDWindow, MaxIDs: c.EventLog.MaxIDs,
+		Refuse: a.refuseWork, Now: a.o.Now, Logger: a.log, Registerer: a.metrics,
+	})
+	if err != nil {
+		return fmt.Errorf("open the event log: %w", err)
+	}
+	a.teardown.add("event log", 10*time.Second, a.events.Close)
 	if a.history, err = runstore.NewHistory(a.store, runstore.HistoryOptions{}); err != nil {
 		return err
 	}
@@ -186,6 +191,14 @@ func (a *App) openStore(ctx context.Context) (err error) {
 	return err
 }
 
+// refuseWork says why the journals have no room for new work.
+func (a *App) refuseWork() error {
+	if a.store.Tight() {
+		return fmt.Errorf("%w: the runs that have not ended fill their journals: wait until some end, or raise eventLog.maxBytes", event.ErrLogFull)
+	}
+	return nil
+}
+
 func (a *App) openRules(ctx context.Context) error {
 	registries, stop, err := a.registries(ctx)
 	if err != nil {
@@ -197,10 +210,13 @@ func (a *App) openRules(ctx context.Context) error {
 	}
 	a.rules = newRules(registries, a.secrets, a.events, a.audit, a.log, a.config.Dev)
 	a.rules.grants, a.rules.pauses = a.config.Grants, a.pauses
+	mark := func(source string) string { return broker.MarkSchedule + "." + source }
 	a.schedule, err = schedule.New(schedule.Options{
 		Sources: a.rules.schedules, Append: a.events.Append, Now: a.o.Now, Logger: a.log,
-		Mark:    func(ctx context.Context) (time.Time, error) { return a.events.Mark(ctx, broker.MarkSchedule) },
-		SetMark: func(ctx context.Context, t time.Time) error { return a.events.SetMark(ctx, broker.MarkSchedule, t) },
+		Mark: func(ctx context.Context, source string) (time.Time, error) { return a.events.Mark(ctx, mark(source)) },
+		SetMark: func(ctx context.Context, source string, t time.Time) error {
+			return a.events.SetMark(ctx, mark(source), t)
+		},
 	})
 	if err != nil {
 		return err
@@ -337,6 +353,7 @@ func (a *App) Run(ctx context.Context) error {
 		parts.start("proposals of rules", func() error { return a.proposals.Run(working) })
 	}
 	parts.start("catching up", func() error { return a.catchUp.Run(working) })
+	parts.start("watches", func() error { return a.watch.Run(working) })
 	parts.start("schedules", func() error { return a.schedule.Run(working) })
 	parts.start("active rules", func() error { return a.rules.follow(working, a.log) })
 	parts.start("engine", func() error {

@@ -6,8 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"sigs.k8s.io/yaml"
 
 	"github.com/riposte-dev/riposte/pkg/app"
 	"github.com/riposte-dev/riposte/pkg/config"
@@ -23,8 +26,8 @@ func options() rule.Options {
 	return rule.Options{Sources: r.Sources, Actions: r.Actions}
 }
 
-// TestDocumentedYAMLIsRight checks every YAML block of the pages there are: documents as rules, all others as the server's
-// configuration. Only what a block leaves out may be missing.
+// TestDocumentedYAMLIsRight checks every YAML block of the pages there are: what is titled as values of a chart as these,
+// documents as rules, all others as the server's configuration. Only what a block leaves out may be missing.
 func TestDocumentedYAMLIsRight(t *testing.T) {
 	pages := []string{"../../README.md"}
 	for _, dir := range []string{"docs", "rules", "examples"} {
@@ -45,6 +48,10 @@ func TestDocumentedYAMLIsRight(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, m := range regexp.MustCompile("(?s)```ya?ml\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
+			if strings.HasPrefix(m[1], "# ") {
+				checkTitled(t, page, m[1])
+				continue
+			}
 			if strings.Contains(m[1], "apiVersion: riposte.dev/v1") {
 				documents++
 				checkDocuments(t, page, m[1])
@@ -152,6 +159,35 @@ func TestReferencePagesAreUpToDate(t *testing.T) {
 		got, err := os.ReadFile(filepath.Join("../../docs/reference", name))
 		if err != nil || string(got) != want {
 			t.Errorf("docs/reference/%s is not what the code says: run make generate (%v)", name, err)
+		}
+	}
+}
+
+// TestRightsAreGenerated: the chart grants what the actions say that they need.
+func TestRightsAreGenerated(t *testing.T) {
+	const file = "../../charts/riposte/files/rights.yaml"
+	want := rule.Rights(app.Describe().Actions)
+	if got, err := os.ReadFile(file); err != nil || string(got) != want {
+		t.Errorf("%s is not what the code says: run make generate (%v)", file, err)
+	}
+	var read map[string][]struct {
+		APIGroups []string `json:"apiGroups"`
+		Resources []string `json:"resources"`
+		Verbs     []string `json:"verbs"`
+		Cluster   bool     `json:"cluster"`
+	}
+	if err := yaml.UnmarshalStrict([]byte(want), &read); err != nil {
+		t.Fatal(err)
+	}
+	for name, d := range app.Describe().Actions {
+		if len(d.Rights) != len(read[name]) {
+			t.Errorf("%s has %d rights in the file, and %d in the code", name, len(read[name]), len(d.Rights))
+		}
+		for i, r := range read[name] {
+			want := d.Rights[i]
+			if !slices.Equal(r.APIGroups, []string{want.APIGroup}) || !slices.Equal(r.Resources, want.Resources) || !slices.Equal(r.Verbs, want.Verbs) || r.Cluster != want.Cluster {
+				t.Errorf("%s has the right %+v in the file, and %+v in the code", name, r, want)
+			}
 		}
 	}
 }

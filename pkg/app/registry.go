@@ -16,6 +16,7 @@ import (
 	actforge "github.com/riposte-dev/riposte/pkg/action/forge"
 	"github.com/riposte-dev/riposte/pkg/action/git"
 	"github.com/riposte-dev/riposte/pkg/action/http"
+	"github.com/riposte-dev/riposte/pkg/action/kubernetes"
 	"github.com/riposte-dev/riposte/pkg/action/notify"
 	"github.com/riposte-dev/riposte/pkg/action/prometheus"
 	"github.com/riposte-dev/riposte/pkg/action/terraform"
@@ -26,6 +27,7 @@ import (
 	forgegitea "github.com/riposte-dev/riposte/pkg/forge/gitea"
 	forgegithub "github.com/riposte-dev/riposte/pkg/forge/github"
 	forgegitlab "github.com/riposte-dev/riposte/pkg/forge/gitlab"
+	"github.com/riposte-dev/riposte/pkg/kube"
 	"github.com/riposte-dev/riposte/pkg/outbound"
 	"github.com/riposte-dev/riposte/pkg/source"
 	"github.com/riposte-dev/riposte/pkg/source/alertmanager"
@@ -33,6 +35,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/source/gitea"
 	"github.com/riposte-dev/riposte/pkg/source/github"
 	"github.com/riposte-dev/riposte/pkg/source/gitlab"
+	sourcekubernetes "github.com/riposte-dev/riposte/pkg/source/kubernetes"
 	"github.com/riposte-dev/riposte/pkg/source/schedule"
 	"github.com/riposte-dev/riposte/pkg/source/standardwebhooks"
 )
@@ -40,7 +43,7 @@ import (
 // Sources lists the presets there are.
 func Sources() source.Registry {
 	return source.NewRegistry(
-		alertmanager.Type(), generic.Type(), gitea.Type(), github.Type(), gitlab.Type(), schedule.Type(), standardwebhooks.Type(),
+		alertmanager.Type(), generic.Type(), gitea.Type(), github.Type(), gitlab.Type(), schedule.Type(), sourcekubernetes.Type(), standardwebhooks.Type(),
 	)
 }
 
@@ -56,6 +59,9 @@ func (a *App) actions(runner *command.Runner) (action.Registry, func(context.Con
 	ofGit := a.gitOptions(runner)
 	pull, differ := git.Open(ofGit)
 	a.differ, a.hosts = differ, a.newHosts(ofGit)
+	a.cluster = kube.New(kube.Options{
+		Kubeconfig: c.Kubernetes.Kubeconfig, Context: c.Kubernetes.Context, Timeout: c.Kubernetes.Timeout, QPS: c.Kubernetes.QPS, Version: a.o.Version,
+	})
 	client := outbound.New(outbound.Options{AllowPrivate: c.Outbound.AllowPrivate})
 	sender := notify.New(notify.Options{Client: client, Logger: a.log, Now: time.Now})
 	return action.NewRegistry(
@@ -71,6 +77,7 @@ func (a *App) actions(runner *command.Runner) (action.Registry, func(context.Con
 		webhook.Definitions(webhook.Options{Client: client}),
 		prometheus.Definitions(prometheus.Options{Server: a.server(c.Prometheus), Client: client}),
 		silence.Definitions(silence.Options{Server: a.server(c.Alertmanager)}),
+		kubernetes.Definitions(kubernetes.Options{Cluster: a.cluster}),
 		actforge.Definitions(actforge.Options{Forge: a.hosts.forge, Redact: a.redactor.String, Version: a.o.Version}),
 	), sender.Close
 }

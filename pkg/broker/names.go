@@ -18,9 +18,10 @@ const (
 	ActiveBucket = "ACTIVE"    // keys: ActiveRules
 	ActiveRules  = "rules"     // the key that names the set that was activated last
 
-	MarkBucket   = "MARKS" // keys: MarkSchedule and MarkCatchUp
+	MarkBucket   = "MARKS" // keys: MarkSchedule, MarkCatchUp and PlaceWatch, each with a dot and the name of a source
 	MarkSchedule = "schedule"
 	MarkCatchUp  = "catchUp"
+	PlaceWatch   = "watch"
 
 	// The run store; the subject of a partition is RunSubject's.
 	RunStream        = "RUNS"

@@ -198,11 +198,11 @@ func warningViews(warnings []lint.Finding) []problemView {
 }
 
 func newSchema() *cobra.Command {
-	var dir, docs string
+	var dir, docs, rights string
 	cmd := &cobra.Command{
 		Use: "schema [NAME]", Short: "Print JSON Schemas of the documents, for editors", Args: arguments("[NAME]"), ValidArgsFunction: completeSchemas,
 		Example: "  riposte schema\n  riposte schema rule > rule.schema.json",
-		Long:    "Schema prints the JSON Schema with the name, or the names there are. --dir writes all of them as files, --docs the reference pages.",
+		Long:    "Schema prints the JSON Schema with the name, or the names there are. --dir writes all of them as files, --docs the reference pages, and --rights what a Kubernetes cluster must allow each action.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r := app.Describe()
 			schemas := rule.Schemas(r.Sources, r.Actions)
@@ -210,6 +210,9 @@ func newSchema() *cobra.Command {
 				pages := rule.Reference(r.Sources, r.Actions)
 				pages["check.md"] = lint.Reference()
 				return writePages(docs, pages)
+			}
+			if rights != "" {
+				return writePages(filepath.Dir(rights), map[string]string{filepath.Base(rights): rule.Rights(r.Actions)})
 			}
 			if dir != "" {
 				return writeSchemas(dir, schemas)
@@ -231,6 +234,7 @@ func newSchema() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&dir, "dir", "", "write all schemas into this directory")
 	cmd.Flags().StringVar(&docs, "docs", "", "write the reference pages into this directory")
+	cmd.Flags().StringVar(&rights, "rights", "", "write the rights of RBAC that actions need into this file")
 	return cmd
 }
 

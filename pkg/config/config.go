@@ -49,19 +49,20 @@ type Config struct {
 	// Approvals says who may agree to what runs in mode approve wait for.
 	Approvals consent.Spec
 
-	Limits    Limits
-	EventLog  EventLog
-	StepLogs  History
-	Audit     History
-	Engine    Engine
-	Loops     Loops
-	CatchUp   CatchUp
-	Exec      Exec
-	Git       Git
-	Terraform Terraform
-	Ansible   Ansible
-	Outbound  Outbound
-	Log       Log
+	Limits     Limits
+	EventLog   EventLog
+	StepLogs   History
+	Audit      History
+	Engine     Engine
+	Loops      Loops
+	CatchUp    CatchUp
+	Exec       Exec
+	Git        Git
+	Terraform  Terraform
+	Ansible    Ansible
+	Kubernetes Kubernetes
+	Outbound   Outbound
+	Log        Log
 
 	Prometheus   API // that prometheus.query asks
 	Alertmanager API // that alertmanager.silence talks to
@@ -291,6 +292,14 @@ type Ansible struct {
 	Binary string // name or path of ansible-playbook; empty: the one that is installed
 }
 
+// Kubernetes says how the cluster is reached.
+type Kubernetes struct {
+	Kubeconfig string        // file; empty: the service account of the pod that the server runs in, else KUBECONFIG or ~/.kube/config
+	Context    string        // of the kubeconfig; empty: its current one
+	Timeout    time.Duration // of one request
+	QPS        int           // requests a second of all actions together, with bursts of twice as many
+}
+
 // Outbound bounds where http.request and notify.send connect to.
 type Outbound struct {
 	AllowPrivate []netip.Prefix // private addresses that are allowed
@@ -318,14 +327,15 @@ func Default() *Config {
 			Breaker:      Breaker{Runs: 10, SuccessPercent: 30, Within: 24 * time.Hour, Open: time.Hour},
 			Queue:        50_000,
 		},
-		EventLog: EventLog{MaxBytes: 4 << 30, IDWindow: 7 * 24 * time.Hour, MaxIDs: 1_000_000},
-		StepLogs: History{MaxBytes: 512 << 20, MaxAge: 30 * 24 * time.Hour},
-		Audit:    History{MaxBytes: 256 << 20, MaxAge: 90 * 24 * time.Hour},
-		Engine:   Engine{Partitions: 8, Workers: 64, StopTimeout: 25 * time.Second},
-		Loops:    Loops{MaxDepth: 3},
-		CatchUp:  CatchUp{Interval: 10 * time.Minute},
-		Exec:     Exec{Env: []string{"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"}, OutputBytes: 64 << 10},
-		Git:      Git{Backend: "go-git", MaxBytes: 1 << 30, Timeout: 5 * time.Minute},
-		Log:      Log{Format: "text", Level: "info"},
+		EventLog:   EventLog{MaxBytes: 4 << 30, IDWindow: 7 * 24 * time.Hour, MaxIDs: 1_000_000},
+		StepLogs:   History{MaxBytes: 512 << 20, MaxAge: 30 * 24 * time.Hour},
+		Audit:      History{MaxBytes: 256 << 20, MaxAge: 90 * 24 * time.Hour},
+		Engine:     Engine{Partitions: 8, Workers: 64, StopTimeout: 25 * time.Second},
+		Loops:      Loops{MaxDepth: 3},
+		CatchUp:    CatchUp{Interval: 10 * time.Minute},
+		Exec:       Exec{Env: []string{"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"}, OutputBytes: 64 << 10},
+		Kubernetes: Kubernetes{Timeout: 30 * time.Second, QPS: 200},
+		Git:        Git{Backend: "go-git", MaxBytes: 1 << 30, Timeout: 5 * time.Minute},
+		Log:        Log{Format: "text", Level: "info"},
 	}
 }

@@ -281,6 +281,8 @@ func (c *Config) checkBounds(k *checks) {
 			k.require(false, "limits."+field, "%s", msg)
 		}
 	}
+	k.require(c.Kubernetes.Timeout >= time.Second, "kubernetes.timeout", "must be a second or more")
+	k.require(c.Kubernetes.QPS >= 1, "kubernetes.qps", "must be at least 1")
 	k.require(c.EventLog.MaxBytes >= 16*mib, "eventLog.maxBytes", "%s is less than 16MiB", FormatSize(c.EventLog.MaxBytes))
 	k.require(c.EventLog.MaxBytes < 16*mib || c.EventLog.MaxBytes >= 12*l.MaxBodyBytes, "eventLog.maxBytes", "%s is less than 12 times limits.maxBodyBytes (%s), and large bodies have only a part of the store: raise it, or lower the other", FormatSize(c.EventLog.MaxBytes), FormatSize(l.MaxBodyBytes))
 	k.require(c.EventLog.IDWindow > 0, "eventLog.idWindow", "must be above 0")

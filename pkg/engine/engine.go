@@ -83,7 +83,7 @@ type Options struct {
 	// Activated is told each set that a partition begins to decide with. It may not wait; nil tells nobody.
 	Activated func(*rule.Set)
 	// Watched is told each event that is decided and that Watches wants by its source and type alone, with its views. It may
-	// neither wait nor change the event; nil for both tells nobody.
+	// neither wait nor change the event; nil for both tells nobody. After a crash it is told of the last ones again.
 	Watches func(*event.Event) bool
 	Watched func(*event.Event)
 	// Quiet says which quiet time holds for a rule with the labels, and until when; nil is never.

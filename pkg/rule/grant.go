@@ -60,7 +60,7 @@ func (l *loader) grantDocument(d doc) {
 	}
 }
 
-// grantSource asks for the name of a Source document and its secrets. A source that may not be receives nothing.
+// grantSource asks for the name of a Source document, its secrets and, where it watches a cluster, its account. A source that may not be receives nothing.
 func (l *loader) grantSource(d doc, s *Source) {
 	g := l.grants[d.file]
 	errs := []error{g.Source(s.Name)}
@@ -69,6 +69,11 @@ func (l *loader) grantSource(d doc, s *Source) {
 		err := maySecret(g, ref)
 		errs = append(errs, err)
 		l.forbid(d.file, secretItem(d.Spec, ref), err)
+	}
+	if _, watches := s.Source.(source.Watched); watches {
+		account, err := g.ServiceAccount()
+		s.Account, errs = account, append(errs, err)
+		l.forbid(d.file, d.Spec.Get("type"), err)
 	}
 	s.Denied = errors.Join(errs...)
 }
@@ -138,8 +143,14 @@ func (l *loader) grantTrigger(file string, t trigger, item *document.Item) trigg
 
 // grantUses asks for the action that a step names.
 func (c *stepCompiler) grantUses(item *document.Item, uses string) {
-	if uses != "" {
-		c.forbid(c.doc.file, item.Get("uses"), c.grants[c.doc.file].Action(uses))
+	if uses == "" {
+		return
+	}
+	g := c.grants[c.doc.file]
+	c.forbid(c.doc.file, item.Get("uses"), g.Action(uses))
+	if len(c.opts.Actions[uses].Rights) > 0 {
+		_, err := g.ServiceAccount()
+		c.forbid(c.doc.file, item.Get("uses"), err)
 	}
 }
 
@@ -250,11 +261,24 @@ func (r *Rule) granted(phase run.Phase, id string, params any) error {
 			errs = append(errs, s.grant.Target(to))
 		}
 	}
+	if len(s.def().Rights) > 0 {
+		_, err := s.grant.ServiceAccount()
+		errs = append(errs, err)
+	}
 	err := errors.Join(errs...)
 	if err == nil {
 		return nil
 	}
 	return action.Refused(run.ReasonNotGranted, err)
+}
+
+// ServiceAccount is as whom a step acts on Kubernetes; empty for the server's own. Whether the step may act at all, Prepare says.
+func (r *Rule) ServiceAccount(phase run.Phase, id string) string {
+	if s := r.lookup(phase, id); s != nil && len(s.def().Rights) > 0 {
+		account, _ := s.grant.ServiceAccount()
+		return account
+	}
+	return ""
 }
 
 // textsOf returns the text, or the texts, of the parameter with the name.

@@ -122,6 +122,7 @@ func actionPage(name string, d action.Definition) string {
 	if d.Unbounded {
 		page += " Only the step's `timeout` ends an attempt that hangs."
 	}
+	page += rightsText(d.Rights)
 	page += "\n\n" + document.Markdown(d.Params)
 	if d.Outputs != nil {
 		t := reflect.TypeOf(d.Outputs)

@@ -118,6 +118,7 @@ type Store struct {
 	purged   []uint64 // by partition: what is older is gone; guarded by sweeping
 	clock    *broker.SlowClock
 	carry    atomic.Uint64
+	room     broker.Room
 
 	mu      sync.Mutex
 	current *handles
@@ -139,6 +140,7 @@ func Open(ctx context.Context, b Broker, o Options) (*Store, error) {
 	}
 	s := &Store{broker: b, opts: o, timeout: answerTimeout, metrics: newMetrics(o.Registerer), clock: broker.NewSlowClock(o.Now)}
 	s.publish = s.publishMsg
+	s.room.Max = o.MaxBytes
 	js := b.JetStream()
 	partitions, err := s.ensureStream(ctx, js)
 	if err != nil {
