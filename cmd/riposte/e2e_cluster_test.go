@@ -508,7 +508,7 @@ func TestE2ECluster(t *testing.T) {
 			t.Errorf("nothing is said of whether %s syncs:\n%s", want, said)
 		}
 	}
-	phase := func(name string, do func()) { // no subtests: what each starts is there for the next one
+	phase := func(name string, do func()) { // no subtests: what each starts is there for the next one; E2E_CLUSTER=TEXT chooses
 		t.Helper()
 		if only := os.Getenv("E2E_CLUSTER"); only != "" && !strings.Contains(name, only) {
 			return
