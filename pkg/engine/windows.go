@@ -434,10 +434,10 @@ func (p *partition) saveWindows(ctx context.Context) ([]string, error) {
 // showGroups puts what waits into the metric. Rules without any have no figure: they are many, in each partition.
 func (p *partition) showGroups(m *machine) {
 	n, id := m.Len(), strconv.Itoa(p.id)
-	switch {
-	case n == m.shown:
+	switch n {
+	case m.shown:
 		return
-	case n == 0:
+	case 0:
 		p.e.metrics.groups.DeleteLabelValues(m.rule.Name, id)
 	default:
 		p.e.metrics.groups.WithLabelValues(m.rule.Name, id).Set(float64(n))

@@ -161,7 +161,7 @@ func compareAnswers(t *testing.T, got, want *rule.Set, e *event.Event) {
 func TestASetThatTookRulesOverIsTheOneBuiltAnew(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	repositories := 10
+	repositories := 6
 	if testing.Short() {
 		repositories = 3
 	}
@@ -169,7 +169,7 @@ func TestASetThatTookRulesOverIsTheOneBuiltAnew(t *testing.T) {
 	for n := range repositories {
 		r := newRepository(maker{rand.New(rand.NewPCG(seed, uint64(n)))})
 		var before *rule.Set
-		for range 40 {
+		for range 25 {
 			for range r.IntN(3) {
 				r.edit()
 			}

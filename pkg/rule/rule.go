@@ -253,7 +253,7 @@ type Verdict struct {
 // else of it need be read.
 func (s *Set) Selects(e *event.Event) bool {
 	var room [4]*group
-	return len(s.index.triggered(room[:0], e)) > 0 || len(s.parts.index.triggered(room[:0], e)) > 0
+	return len(s.index.triggered(room[:0], e)) > 0 || len(s.parts.triggered(room[:0], e)) > 0
 }
 
 // Matches is what the rules of a set say of one event.
