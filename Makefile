@@ -7,10 +7,10 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # Programs that `go install` put somewhere are found too.
 export PATH := $(PATH):$(shell $(GO) env GOPATH)/bin
 
-.PHONY: help build run test e2e bench lint fmt fuzz generate clean
+.PHONY: help build run test e2e e2e-cluster bench lint fmt fuzz generate clean
 
 help: ## explain the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/riposte
 	$(GO) build -trimpath -tags timetzdata -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/riposte
@@ -24,6 +24,9 @@ test: ## unit and integration tests under the race detector
 
 e2e: build ## tests against real outside programs; those that are missing are skipped and named
 	$(GO) test -tags e2e -count=1 -timeout 20m -v -run "^TestE2E" ./cmd/riposte/
+
+e2e-cluster: ## tests on the disposable Kubernetes cluster that KUBECONFIG names, such as one of kind
+	$(GO) test -tags e2e -count=1 -timeout 20m -v -run "^TestCluster" ./pkg/action/kubernetes/
 
 bench: build ## measure; BENCH=regexp chooses figures, BENCH_JSON=FILE writes them as JSON lines
 	$(GO) run ./cmd/bench -binary $(BIN) -run '$(BENCH)' -json '$(BENCH_JSON)'

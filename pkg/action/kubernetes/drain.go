@@ -204,7 +204,7 @@ func (d *drain) round(ctx context.Context) ([]string, error) {
 			d.gone[name] = true
 			say(d.action, "%s is evicted", name)
 		case kube.Is(err, kube.NotFound):
-		case kube.Is(err, kube.Blocked):
+		case kube.Is(err, kube.Blocked), kube.Is(err, kube.Denied): // by a budget, a webhook, or since its namespace goes
 			d.held = append(d.held, err.Error())
 		case ctx.Err() != nil:
 			return left, nil
