@@ -906,5 +906,5 @@ func TestClusterFailuresInWords(t *testing.T) {
 			t.Error("what is forbidden is tried again")
 		}
 	}
-	says(t, attempt(withToken, c.ns+"/kubernetes-restart"), "may not impersonate serviceaccounts in namespace "+c.ns, "act as the service account that the grant names")
+	says(t, attempt(withToken, c.ns+"/kubernetes-restart"), ":poor may not act as the service account "+c.ns+"/kubernetes-restart", "resourceNames: [kubernetes-restart], verbs: [impersonate]")
 }
