@@ -12,8 +12,8 @@ export PATH := $(PATH):$(shell $(GO) env GOPATH)/bin
 help: ## explain the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## build bin/riposte
-	$(GO) build -trimpath -tags timetzdata -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/riposte
+build: ## build bin/riposte, a static program
+	CGO_ENABLED=0 $(GO) build -trimpath -tags timetzdata -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/riposte
 
 run: build ## start a server with this repository's rules and examples on ./data, and say what to try
 	@examples/hello/make-repository.sh data/hello-repository # where push.json says that it is
