@@ -26,7 +26,7 @@ e2e: build ## tests against real outside programs; those that are missing are sk
 	$(GO) test -tags e2e -count=1 -timeout 20m -v -run "^TestE2E" ./cmd/riposte/
 
 e2e-cluster: ## tests on the disposable Kubernetes cluster that KUBECONFIG names, such as one of kind
-	$(GO) test -tags e2e -count=1 -timeout 20m -v -run "^TestCluster" ./pkg/action/kubernetes/
+	$(GO) test -tags e2e -count=1 -timeout 20m -v -run "^TestCluster" ./pkg/action/kubernetes/ ./pkg/action/helm/
 
 bench: build ## measure; BENCH=regexp chooses figures, BENCH_JSON=FILE writes them as JSON lines
 	$(GO) run ./cmd/bench -binary $(BIN) -run '$(BENCH)' -json '$(BENCH_JSON)'

@@ -15,6 +15,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/action/flow"
 	actforge "github.com/riposte-dev/riposte/pkg/action/forge"
 	"github.com/riposte-dev/riposte/pkg/action/git"
+	"github.com/riposte-dev/riposte/pkg/action/helm"
 	"github.com/riposte-dev/riposte/pkg/action/http"
 	"github.com/riposte-dev/riposte/pkg/action/kubernetes"
 	"github.com/riposte-dev/riposte/pkg/action/notify"
@@ -60,6 +61,9 @@ func (a *App) actions(runner *command.Runner) (action.Registry, func(context.Con
 	a.differ, a.hosts = differ, a.newHosts(ofGit)
 	client := outbound.New(outbound.Options{AllowPrivate: c.Outbound.AllowPrivate})
 	sender := notify.New(notify.Options{Client: client, Logger: a.log, Now: time.Now})
+	cluster := kube.New(kube.Options{
+		Kubeconfig: c.Kubernetes.Kubeconfig, Context: c.Kubernetes.Context, Timeout: c.Kubernetes.Timeout, QPS: c.Kubernetes.QPS, Version: a.o.Version,
+	})
 	return action.NewRegistry(
 		pull,
 		terraform.Definitions(terraform.Options{
@@ -73,9 +77,10 @@ func (a *App) actions(runner *command.Runner) (action.Registry, func(context.Con
 		webhook.Definitions(webhook.Options{Client: client}),
 		prometheus.Definitions(prometheus.Options{Server: a.server(c.Prometheus), Client: client}),
 		silence.Definitions(silence.Options{Server: a.server(c.Alertmanager)}),
-		kubernetes.Definitions(kubernetes.Options{Cluster: kube.New(kube.Options{
-			Kubeconfig: c.Kubernetes.Kubeconfig, Context: c.Kubernetes.Context, Timeout: c.Kubernetes.Timeout, QPS: c.Kubernetes.QPS, Version: a.o.Version,
-		})}),
+		kubernetes.Definitions(kubernetes.Options{Cluster: cluster}),
+		helm.Definitions(helm.Options{
+			Runner: runner, Binary: c.Helm.Binary, Kubeconfig: c.Kubernetes.Kubeconfig, Context: c.Kubernetes.Context, User: cluster.User,
+		}),
 		actforge.Definitions(actforge.Options{Forge: a.hosts.forge, Redact: a.redactor.String, Version: a.o.Version}),
 	), sender.Close
 }
