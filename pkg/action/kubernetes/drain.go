@@ -89,24 +89,24 @@ func (a actions) mark(ctx context.Context, call *action.Call, node string, unsch
 	if err != nil {
 		return nil, false, err
 	}
-	const tries = 5 // kubelets write into nodes all the time
-	for range tries {
-		var o *unstructured.Unstructured
-		if o, err = r.Get(ctx, node); err != nil {
-			return nil, false, err
+	changed := false
+	err = fenced(ctx, func() error {
+		o, err := r.Get(ctx, node)
+		if err != nil {
+			return err
 		}
 		if is, _, _ := unstructured.NestedBool(o.Object, "spec", "unschedulable"); is == unschedulable {
-			return client, false, nil
+			return nil
 		}
 		var value any
 		if unschedulable {
 			value = true
 		}
-		if _, err = r.Fenced(ctx, o, note(call), map[string]any{"spec": map[string]any{"unschedulable": value}}); !kube.Is(err, kube.Changed) {
-			break
-		}
-	}
-	return client, err == nil, err
+		_, err = r.Fenced(ctx, o, note(call), map[string]any{"spec": map[string]any{"unschedulable": value}})
+		changed = err == nil
+		return err
+	})
+	return client, changed, err
 }
 
 func (a actions) drainDefinition() action.Definition {
