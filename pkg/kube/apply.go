@@ -345,7 +345,7 @@ func sameManaged(a, b *unstructured.Unstructured) bool {
 	of := func(o *unstructured.Unstructured) string {
 		for _, m := range o.GetManagedFields() {
 			if m.Manager == Manager && m.Operation == metav1.ManagedFieldsOperationApply && m.FieldsV1 != nil {
-				return string(m.FieldsV1.Raw)
+				return m.FieldsV1.GetRawString()
 			}
 		}
 		return ""

@@ -67,8 +67,27 @@ func TestClusterHelm(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = runner.Close() })
 	defs := action.NewRegistry(helm.Definitions(helm.Options{
-		Runner: runner, Kubeconfig: os.Getenv("KUBECONFIG"), User: func(string) (string, error) { return "", nil },
+		Runner: runner, Kubeconfig: os.Getenv("KUBECONFIG"), User: func(string) (string, error) { return "system:serviceaccount:" + ns.GetName() + ":healer", nil },
 	}))
+	// helm acts as a service account that has the rights that the actions say they need, and no others.
+	var rules []any
+	for _, r := range defs["helm.upgrade"].Rights {
+		rules = append(rules, map[string]any{"apiGroups": []any{r.APIGroup}, "resources": list(r.Resources), "verbs": list(r.Verbs)})
+	}
+	rbac := schema.GroupVersion{Group: "rbac.authorization.k8s.io", Version: "v1"}
+	for resource, o := range map[schema.GroupVersionResource]map[string]any{
+		{Version: "v1", Resource: "serviceaccounts"}: {"kind": "ServiceAccount", "apiVersion": "v1"},
+		rbac.WithResource("roles"):                   {"kind": "Role", "apiVersion": rbac.String(), "rules": rules},
+		rbac.WithResource("rolebindings"): {
+			"kind": "RoleBinding", "apiVersion": rbac.String(), "roleRef": map[string]any{"apiGroup": rbac.Group, "kind": "Role", "name": "healer"},
+			"subjects": []any{map[string]any{"kind": "ServiceAccount", "name": "healer", "namespace": ns.GetName()}},
+		},
+	} {
+		o["metadata"] = map[string]any{"name": "healer"}
+		if _, err := api.Resource(resource).Namespace(ns.GetName()).Create(t.Context(), &unstructured.Unstructured{Object: o}, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	run := func(name string, params any) (action.Outputs, string, error) {
 		t.Helper()
 		call, log := actiontest.Call(t, actiontest.Case{Params: params, Secrets: map[string]string{"db": "hunter22"}})
@@ -128,4 +147,12 @@ func TestClusterHelm(t *testing.T) {
 	if _, _, err := run("helm.rollback", &helm.RollbackParams{Release: "nobody", Namespace: ns.GetName()}); err == nil || !strings.Contains(err.Error(), "no such release") {
 		t.Error(err)
 	}
+}
+
+func list(texts []string) []any {
+	out := make([]any, len(texts))
+	for i, t := range texts {
+		out[i] = t
+	}
+	return out
 }

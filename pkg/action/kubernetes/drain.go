@@ -69,7 +69,7 @@ func (a actions) marking(name, doc string, unschedulable bool) action.Definition
 		RetryInterrupted: true,
 		Target:           func(c *action.Call) string { return nodeTarget(c.Params.(*NodeParams).Node) },
 		TargetDoc:        "`kubernetes:node/NAME`",
-		Rights:           []action.Right{clusterRight("", verbs("get", "patch"), "nodes")},
+		Rights:           []action.Right{clusterRight(verbs("get", "patch"), "nodes")},
 		Fenced:           "by the node's resourceVersion",
 		Run: wrapped(name, func(ctx context.Context, call *action.Call) (action.Outputs, error) {
 			node := call.Params.(*NodeParams).Node
@@ -122,7 +122,7 @@ func (a actions) drainDefinition() action.Definition {
 		TargetDoc:        "`kubernetes:node/NAME`",
 		Replaces:         []string{"pod", "instance", "container_id", "uid"},
 		Rights: []action.Right{
-			clusterRight("", verbs("get", "patch"), "nodes"), clusterRight("", verbs("get", "list"), "pods"), clusterRight("", verbs("create"), "pods/eviction"),
+			clusterRight(verbs("get", "patch"), "nodes"), clusterRight(verbs("get", "list"), "pods"), clusterRight(verbs("create"), "pods/eviction"),
 		},
 		Fenced: "by the node's resourceVersion and each pod's uid: a stale owner can only evict what is still on the node",
 		Check: func(params any) error {
@@ -180,7 +180,7 @@ func (d *drain) round(ctx context.Context) ([]string, error) {
 	list, err := d.pods.List(ctx, "", fields.OneTermEqualSelector("spec.nodeName", d.params.Node).String())
 	if err != nil {
 		if ctx.Err() != nil {
-			return []string{"unknown"}, nil
+			return []string{"unknown"}, nil //nolint:nilerr // the caller says that the time is over
 		}
 		return nil, err
 	}
@@ -207,7 +207,7 @@ func (d *drain) round(ctx context.Context) ([]string, error) {
 		case kube.Is(err, kube.Blocked), kube.Is(err, kube.Denied): // by a budget, a webhook, or since its namespace goes
 			d.held = append(d.held, err.Error())
 		case ctx.Err() != nil:
-			return left, nil
+			return left, nil //nolint:nilerr // likewise
 		default:
 			return nil, err
 		}
