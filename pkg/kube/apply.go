@@ -647,7 +647,7 @@ func (c *Client) WaitAll(ctx context.Context, set Set, changes []Change) ([]Chan
 	var last map[Ref]*unstructured.Unstructured
 	for {
 		there, err := p.there(ctx, waits)
-		if err != nil && ctx.Err() == nil {
+		if err != nil && !Late(ctx) {
 			return nil, err
 		}
 		var ill []Change

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -61,8 +62,16 @@ func (c *Client) words(err error, what string) error {
 		return c.answered(status.Status(), what)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded) && !isNet(err):
 		return &Error{Other, false, fmt.Errorf("%s: %w", what, err)}
+	case strings.Contains(err.Error(), "would exceed context deadline"): // client-go's limit of requests has no error value for it
+		return &Error{Other, false, fmt.Errorf("%s: no time was left for the request: %w", what, context.DeadlineExceeded)}
 	}
 	return &Error{Unreachable, false, fmt.Errorf("%s: the API server at %s can't be reached: %w: check its address, and that the network lets the server through", what, c.host, unwrapURL(err))}
+}
+
+// Late reports whether a context has ended, or does so this moment: a request that fails then says nothing.
+func Late(ctx context.Context) bool {
+	deadline, bound := ctx.Deadline()
+	return ctx.Err() != nil || bound && !time.Now().Before(deadline)
 }
 
 func isNet(err error) bool {

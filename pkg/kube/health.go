@@ -183,7 +183,7 @@ func (r *Resource) Wait(ctx context.Context, name string) (*unstructured.Unstruc
 			return o, &Error{Other, true, fmt.Errorf("%s/%s has failed: %s", r.GVR.Resource, name, r.client.Why(ctx, o))}
 		case err == nil:
 			last = o
-		case ctx.Err() == nil:
+		case !Late(ctx):
 			return last, err
 		}
 		select {

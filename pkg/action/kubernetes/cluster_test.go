@@ -157,11 +157,16 @@ func (c *cluster) settled(name string) {
 
 func (c *cluster) pod(app string) string {
 	c.t.Helper()
-	l, err := c.of("v1", "pods", c.ns).List(c.t.Context(), metav1.ListOptions{LabelSelector: "app=" + app})
-	if err != nil || len(l.Items) == 0 {
-		c.t.Fatal("no pod of", app, err)
-	}
-	return l.Items[0].GetName()
+	name := ""
+	eventually(c.t, func() error {
+		l, err := c.of("v1", "pods", c.ns).List(c.t.Context(), metav1.ListOptions{LabelSelector: "app=" + app})
+		if err != nil || len(l.Items) == 0 {
+			return fmt.Errorf("there is no pod of %s: %v", app, err)
+		}
+		name = l.Items[0].GetName()
+		return nil
+	})
+	return name
 }
 
 func eventually(t *testing.T, done func() error) {

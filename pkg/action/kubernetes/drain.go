@@ -179,7 +179,7 @@ type drain struct {
 func (d *drain) round(ctx context.Context) ([]string, error) {
 	list, err := d.pods.List(ctx, "", fields.OneTermEqualSelector("spec.nodeName", d.params.Node).String())
 	if err != nil {
-		if ctx.Err() != nil {
+		if kube.Late(ctx) {
 			return []string{"unknown"}, nil //nolint:nilerr // the caller says that the time is over
 		}
 		return nil, err
@@ -206,7 +206,7 @@ func (d *drain) round(ctx context.Context) ([]string, error) {
 		case kube.Is(err, kube.NotFound):
 		case kube.Is(err, kube.Blocked), kube.Is(err, kube.Denied): // by a budget, a webhook, or since its namespace goes
 			d.held = append(d.held, err.Error())
-		case ctx.Err() != nil:
+		case kube.Late(ctx):
 			return left, nil //nolint:nilerr // likewise
 		default:
 			return nil, err

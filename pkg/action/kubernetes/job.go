@@ -249,7 +249,7 @@ func (w *watcher) follow(ctx context.Context, job *unstructured.Unstructured) er
 	why := "no pod has been made"
 	for {
 		pods, err := w.client.Pods(ctx, job)
-		if err != nil && ctx.Err() == nil {
+		if err != nil && !kube.Late(ctx) {
 			return err
 		}
 		for i := range pods {
@@ -259,7 +259,7 @@ func (w *watcher) follow(ctx context.Context, job *unstructured.Unstructured) er
 			why = cmp.Or(kube.Waiting(pods), "it runs still")
 		}
 		now, err := w.jobs.Get(ctx, w.name)
-		if err != nil && ctx.Err() == nil {
+		if err != nil && !kube.Late(ctx) {
 			return err
 		}
 		if err == nil {
