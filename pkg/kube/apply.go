@@ -345,7 +345,7 @@ func sameManaged(a, b *unstructured.Unstructured) bool {
 	of := func(o *unstructured.Unstructured) string {
 		for _, m := range o.GetManagedFields() {
 			if m.Manager == Manager && m.Operation == metav1.ManagedFieldsOperationApply && m.FieldsV1 != nil {
-				return string(m.FieldsV1.Raw)
+				return m.FieldsV1.GetRawString()
 			}
 		}
 		return ""
@@ -647,7 +647,7 @@ func (c *Client) WaitAll(ctx context.Context, set Set, changes []Change) ([]Chan
 	var last map[Ref]*unstructured.Unstructured
 	for {
 		there, err := p.there(ctx, waits)
-		if err != nil && ctx.Err() == nil {
+		if err != nil && !Late(ctx) {
 			return nil, err
 		}
 		var ill []Change
