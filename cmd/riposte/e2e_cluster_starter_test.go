@@ -4,6 +4,7 @@ package main_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -234,38 +235,64 @@ func TestClusterStarterRollout(t *testing.T) {
 	p.until("registry.k8s.io/pause:3.10", "get", "deployment", "web", "-o", "jsonpath={.spec.template.spec.containers[0].image}")
 }
 
+// starterKubelet keeps what only plays kubelets from calling a node ready: there it is the user kwok.
+const starterKubelet = `apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: NODE}
+spec:
+  failurePolicy: Fail
+  matchConstraints:
+    resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [UPDATE], resources: [nodes/status], resourceNames: [NODE]}]
+  validations: [{expression: "request.userInfo.username != 'kwok'", message: this node has no kubelet}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: NODE}
+spec: {policyName: NODE, validationActions: [Deny]}
+---
+apiVersion: v1
+kind: Node
+metadata: {name: NODE}
+spec: {taints: [{key: starter, effect: NoSchedule}]}
+`
+
 func TestClusterStarterNode(t *testing.T) {
 	p := serveStarterPack(t)
-	node := "starter-" + p.namespace
-	p.apply(fmt.Sprintf(`apiVersion: v1
-kind: Node
-metadata: {name: %s, labels: {starter: %s}}
-spec: {taints: [{key: starter, effect: NoSchedule}]}
-`, node, p.namespace), "create", "-f", "-")
-	t.Cleanup(func() { _ = exec.Command("kubectl", "delete", "node", node).Run() })
-	ready := func(status string) {
-		p.kubectl("patch", "node", node, "--subresource=status", "--type=merge", "-p", fmt.Sprintf(`{"status": {"conditions": [{"type": "Ready", "status": %q, "reason": "Test", "lastHeartbeatTime": %q}]}}`, status, time.Now().UTC().Format(time.RFC3339)))
+	node := p.namespace
+	p.apply(strings.ReplaceAll(starterKubelet, "NODE", node), "create", "-f", "-")
+	t.Cleanup(func() {
+		_ = exec.Command("kubectl", "delete", "node/"+node, "validatingadmissionpolicybinding/"+node, "validatingadmissionpolicy/"+node, "--wait=false").Run()
+	})
+	ready := func(status string, args ...string) (string, error) {
+		patch := fmt.Sprintf(`{"status": {"conditions": [{"type": "Ready", "status": %q, "reason": "Test", "message": "kubelet is %s"}]}}`, status, status)
+		return p.run("", "kubectl", append([]string{"patch", "node", node, "--subresource=status", "--type=merge", "-p", patch}, args...)...)
 	}
-	_, _ = p.run("", "kubectl", "wait", "--for=condition=Ready", "node/"+node, "--timeout=5s") // by what only plays kubelets
-	ready("False")
+	waitFor(t, time.Minute, "the policy to hold", func() bool {
+		out, err := ready("True", "--dry-run=server", "--as=kwok", "--as-group=system:masters")
+		return err != nil && strings.Contains(out, "no kubelet")
+	})
+	if out, err := ready("False"); err != nil {
+		t.Fatal(out)
+	}
 	id := p.alert("kubernetes-node", "KubeNodeNotReady", "firing", map[string]string{"node": node})
 	p.waits(id, "cordon")
 	p.until("", "get", "node", node, "-o", "jsonpath={.spec.unschedulable}")
-	done := make(chan struct{})
-	go func() { // somebody repairs it once it is drained
-		defer close(done)
+	repaired := make(chan error, 1)
+	go func() { // somebody sees to it once it is cordoned
 		for range 600 {
 			if out, _ := p.run("", "kubectl", "get", "node", node, "-o", "jsonpath={.spec.unschedulable}"); out == "true" {
-				_, _ = p.run("", "kubectl", "delete", "node", node)
+				_, err := ready("True")
+				repaired <- err
 				return
 			}
 		}
+		repaired <- errors.New("it was never cordoned")
 	}()
 	r := p.healed(id, "drain")
-	<-done
-	if r.step("cordon").State != "succeeded" {
-		t.Errorf("%+v", r.Steps)
+	if err := <-repaired; err != nil || r.step("cordon").State != "succeeded" {
+		t.Errorf("%v %+v", err, r.Steps)
 	}
+	p.until("true", "get", "node", node, "-o", "jsonpath={.spec.unschedulable}")
 }
 
 func TestClusterStarterVolume(t *testing.T) {
@@ -295,7 +322,9 @@ spec:
   storageClassName: %[1]s
   resources: {requests: {storage: 1Gi}}
 `, class), "apply", "-f", "-")
-	t.Cleanup(func() { _ = exec.Command("kubectl", "delete", "storageclass/"+class, "pv/"+class, "--wait=false").Run() })
+	t.Cleanup(func() {
+		_ = exec.Command("kubectl", "delete", "storageclass/"+class, "pv/"+class, "--wait=false").Run()
+	})
 	p.until("Bound", "get", "pvc", "data", "-o", "jsonpath={.status.phase}")
 	id := p.alert("kubernetes-volume", "KubePersistentVolumeFillingUp", "firing", map[string]string{"namespace": p.namespace, "persistentvolumeclaim": "data"})
 	p.waits(id, "grow")
@@ -378,7 +407,9 @@ func TestClusterStarterCertificate(t *testing.T) {
 	p := serveStarterPack(t)
 	if out, err := p.run("", "kubectl", "get", "crd", "certificates.cert-manager.io"); err != nil {
 		p.apply(starterCertificates, "create", "-f", "-")
-		t.Cleanup(func() { _ = exec.Command("kubectl", "delete", "crd", "certificates.cert-manager.io", "--wait=false").Run() })
+		t.Cleanup(func() {
+			_ = exec.Command("kubectl", "delete", "crd", "certificates.cert-manager.io", "--wait=false").Run()
+		})
 		p.kubectl("wait", "--for=condition=Established", "crd/certificates.cert-manager.io", "--timeout=1m")
 	} else if strings.Contains(out, "cert-manager") {
 		t.Log("cert-manager's own definition is there")
