@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// starterPack is the server with the starter pack's own files, beside the disposable cluster of KUBECONFIG. Its pods need not run:
-// troubles are what the API server is told of them.
+// starterPack is the server with the starter pack's own files and the rights that its page asks the chart for, beside the
+// disposable cluster of KUBECONFIG. Pods need not run there: troubles are what the API server is told of them.
 type starterPack struct {
 	*server
 	namespace string
@@ -47,10 +47,41 @@ func serveStarterPack(t *testing.T) *starterPack {
 	rules := strings.Join(documents, "\n---\n")
 	rules = regexp.MustCompile(`(?m)^    within: .*$`).ReplaceAllString(rules, "    within: 1m\n    every: 1s")
 	rules = regexp.MustCompile(`(?m)^    for: .*$`).ReplaceAllString(rules, "    for: 2s")
-	p := &starterPack{server: serve(t, t.TempDir(), rules), namespace: fmt.Sprintf("starter-%d", time.Now().UnixNano()%1e10)}
+	p := &starterPack{server: &server{t: t}, namespace: fmt.Sprintf("starter-%d", time.Now().UnixNano()%1e10)}
 	p.kubectl("create", "namespace", p.namespace)
 	t.Cleanup(func() { _ = exec.Command("kubectl", "delete", "namespace", p.namespace, "--wait=false").Run() })
+	p.server = serve(t, t.TempDir(), rules, "--kubernetes-kubeconfig", p.account())
 	return p
+}
+
+// account makes the chart's service account with the values of the page, and a kubeconfig that acts as it.
+func (p *starterPack) account() string {
+	p.t.Helper()
+	helm := need(p.t, "helm", "go install helm.sh/helm/v4/cmd/helm@latest")
+	page, err := os.ReadFile("../../rules/README.md")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	values := regexp.MustCompile("(?s)```yaml\n(# values.yaml\n.*?)```").FindStringSubmatch(string(page))
+	if values == nil {
+		p.t.Fatal("rules/README.md has no values of the chart")
+	}
+	manifests, err := p.run(values[1], helm, "template", p.namespace, "../../charts/riposte", "--namespace", p.namespace, "--values", "-", "--show-only", "templates/rbac.yaml")
+	if err != nil {
+		p.t.Fatal(manifests)
+	}
+	p.apply(manifests, "create", "-f", "-")
+	p.t.Cleanup(func() {
+		_, _ = p.run("", "kubectl", "delete", "clusterrole,clusterrolebinding", "-l", "app.kubernetes.io/instance="+p.namespace, "--wait=false")
+	})
+	name := p.kubectl("get", "serviceaccount", "-l", "app.kubernetes.io/instance="+p.namespace, "-o", "jsonpath={.items[0].metadata.name}")
+	file := filepath.Join(p.t.TempDir(), "kubeconfig")
+	if err := os.WriteFile(file, []byte(p.kubectl("config", "view", "--minify", "--raw", "--flatten")), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	p.kubectl("--kubeconfig", file, "config", "set-credentials", "starter", "--token="+strings.TrimSpace(p.kubectl("create", "token", name)))
+	p.kubectl("--kubeconfig", file, "config", "set-context", "--current", "--user=starter")
+	return file
 }
 
 func (p *starterPack) run(stdin, name string, args ...string) (string, error) {
