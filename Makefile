@@ -10,10 +10,10 @@ SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 # Programs that `go install` put somewhere are found too.
 export PATH := $(PATH):$(shell $(GO) env GOPATH)/bin
 
-.PHONY: help build run test e2e e2e-cluster bench lint fmt fuzz generate image chart sbom clean
+.PHONY: help build run test e2e e2e-cluster bench lint fmt fuzz generate store-fixture image chart sbom clean
 
 help: ## explain the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/riposte: static, and the same wherever the same version is built with the same Go
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -tags timetzdata -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/riposte
@@ -60,6 +60,11 @@ chart: ## package charts/riposte as bin/riposte-VERSION.tgz, for this version's 
 
 sbom: build ## write what bin/riposte is made of as bin/riposte.cdx.json (CycloneDX)
 	$(GO) run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0 bin -json -noserial -version $(VERSION) -output $(BIN).cdx.json $(BIN)
+
+FORMAT = $(shell sed -n 's/^const Format = //p' pkg/broker/format.go)
+store-fixture: build ## make the store of this format that tests open from then on, for a new format
+	mkdir -p pkg/app/testdata/stores/$(FORMAT)
+	STORE_FIXTURE=$(CURDIR)/pkg/app/testdata/stores/$(FORMAT)/store.tar.gz $(GO) test -tags e2e -count=1 -run '^TestE2EStoreFixture$$' -v ./cmd/riposte/
 
 clean: ## remove what was built; the data directory stays
 	rm -rf bin

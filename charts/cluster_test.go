@@ -354,7 +354,7 @@ func TestClusterRights(t *testing.T) {
 		}
 	}
 
-	c.helm(ns, "upgrade", "rbac: {actions: [kubernetes.get], namespaces: ["+shop+"], impersonate: ["+shop+"/cart]}")
+	c.helm(ns, "upgrade", "rbac: {rules: [{apiGroups: [''], resources: [pods], verbs: [list]}], namespaces: ["+shop+"], impersonate: ["+shop+"/cart]}")
 	pods := func(namespace string) string { return "/api/v1/namespaces/" + namespace + "/pods" }
 	as := func(name string) []string {
 		return []string{"Impersonate-User", "system:serviceaccount:" + shop + ":" + name}
@@ -400,16 +400,7 @@ config: {eventLog: {reserveBytes: 1MiB}}`)
 
 	// The pod, played by hand: what is mounted, below another root and on other ports.
 	root := t.TempDir()
-	mounted := func(dir string, files map[string]string) {
-		if err := os.MkdirAll(filepath.Join(root, dir), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		for name, text := range files {
-			if err := os.WriteFile(filepath.Join(root, dir, name), []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	mounted := func(dir string, files map[string]string) { mountAs(t, filepath.Join(root, dir), files) }
 	spec := at(c.get(ns, "statefulset", "rip-riposte"), "spec.template.spec")
 	for _, v := range items(spec, "volumes") {
 		name := fmt.Sprint(at(v, "name"))
@@ -459,6 +450,27 @@ config: {eventLog: {reserveBytes: 1MiB}}`)
 	}
 	if out, err := exec.Command(binary, "sources", "list", "--data", data, "--token", token+"x").CombinedOutput(); err == nil || !strings.Contains(string(out), "not known") {
 		t.Errorf("%v %s", err, out)
+	}
+}
+
+// mountAs writes a ConfigMap or Secret as kubelets mount them: each file is a link into ..data, which is a link itself and moved
+// when the content changes.
+func mountAs(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	err := os.MkdirAll(filepath.Join(dir, "..1"), 0o700)
+	if err == nil {
+		err = os.Symlink("..1", filepath.Join(dir, "..data"))
+	}
+	for name, text := range files {
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, "..1", name), []byte(text), 0o600)
+		}
+		if err == nil {
+			err = os.Symlink("..data/"+name, filepath.Join(dir, name))
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -118,7 +118,7 @@ func template(t testing.TB, values string) (string, error) {
 	if err := os.WriteFile(file, []byte(values), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(helm(t), "template", "rip", chart, "--namespace", "ns", "--values", file).CombinedOutput()
+	out, err := exec.Command(helm(t), "template", "rip", chart, "--namespace", "ns", "--kube-version", "v1.30.0", "--values", file).CombinedOutput()
 	return string(out), err
 }
 

@@ -530,3 +530,59 @@ func TestDocumentedValuesInstall(t *testing.T) {
 		t.Errorf("only %d blocks of values were found", n)
 	}
 }
+
+// notes are what helm prints at the end of an installation.
+func notes(t *testing.T, values string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "values.yaml")
+	if err := os.WriteFile(file, []byte(values), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(helm(t), "install", "rip", chart, "--namespace", "ns", "--dry-run=client", "--values", file)
+	cmd.Env = append(os.Environ(), "KUBECONFIG=") // no cluster is asked
+	out, err := cmd.CombinedOutput()
+	if strings.Contains(string(out), "cluster unreachable") {
+		t.Skip("helm 3 asks a cluster also in a dry run: go install helm.sh/helm/v4/cmd/helm@v4.3.1")
+	}
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	_, text, found := strings.Cut(string(out), "NOTES:\n")
+	if !found {
+		t.Fatalf("there are no notes in\n%s", out)
+	}
+	return text
+}
+
+// TestNotesSayWhatIsNext: three commands that can be run as they are printed, and what is missing.
+func TestNotesSayWhatIsNext(t *testing.T) {
+	text := notes(t, "admin: {tokens: [{name: ops.team, role: admin}]}")
+	for _, want := range []string{
+		"no rules yet", "no grants", "without a registry",
+		"\n  kubectl -n ns rollout status statefulset/rip-riposte\n",
+		"\n  kubectl -n ns port-forward svc/rip-riposte-admin 8081 &\n",
+		"\n  RIPOSTE_TOKEN=$(kubectl -n ns get secret rip-riposte-tokens -o jsonpath='{.data.ops\\.team}' | base64 -d) riposte rules list --server http://127.0.0.1:8081\n",
+		"Senders post to http://rip-riposte.ns/hooks/SOURCE.",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in\n%s", want, text)
+		}
+	}
+	text = notes(t, `
+image: {repository: registry.example.com/riposte}
+nats: {url: "nats://nats:4222"}
+admin: {tokens: []}
+rules: {configMap: a}
+service: {port: 8080}
+config: {publicURL: "https://hooks.example.com", grants: [{paths: ["**"], allow: everything}]}`)
+	for _, want := range []string{"rollout status deployment/rip-riposte\n", "port-forward deployment/rip-riposte 8081 &\n  riposte rules list --server http://127.0.0.1:8081\n", "Senders post to https://hooks.example.com/hooks/SOURCE."} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in\n%s", want, text)
+		}
+	}
+	for _, not := range []string{"no rules", "no grants", "without a registry"} {
+		if strings.Contains(text, not) {
+			t.Errorf("%q is in\n%s", not, text)
+		}
+	}
+}

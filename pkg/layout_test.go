@@ -33,6 +33,7 @@ func purePackages() []string {
 		"rule",
 		"ruletest",
 		"run",
+		"sealed",
 		"simulate",
 		"source",
 	}

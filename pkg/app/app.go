@@ -56,6 +56,8 @@ type Options struct {
 	LogOutput io.Writer
 	// Started is called once the server listens, with its addresses; optional.
 	Started func(client.Listen)
+	// Now is the clock of all that is stored and decided; nil is time.Now. Tests open stores of long ago with it.
+	Now func() time.Time
 	// Extend changes the registries before they are used; tests add senders and actions with it.
 	Extend func(*Registries)
 }
@@ -99,6 +101,9 @@ type App struct {
 // New opens the store and builds the stages. When it fails, whatever it had opened is closed again.
 func New(ctx context.Context, o Options) (_ *App, err error) {
 	c := o.Config
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	a := &App{o: o, config: c, metrics: prometheus.NewRegistry(), redactor: secret.NewRedactor()}
 	a.log = slog.New(a.redactor.Handler(logHandler(o.LogOutput, c.Log)))
 	a.teardown.log = a.log
@@ -143,23 +148,28 @@ func (a *App) openSecrets(context.Context) (err error) {
 func (a *App) openStore(ctx context.Context) (err error) {
 	c := a.config
 	a.broker, err = broker.Open(ctx, broker.Options{
-		Dir: c.Data, URL: c.NATSURL, ReserveBytes: c.EventLog.ReserveBytes, Logger: a.log, Registerer: a.metrics,
+		Dir: c.Data, URL: c.NATSURL, Monitoring: c.NATSMonitoring, AllowLazySync: c.NATSAllowLazySync, ReserveBytes: c.EventLog.ReserveBytes, Logger: a.log, Registerer: a.metrics,
 	})
 	if err != nil {
 		return fmt.Errorf("open the store: %w", err)
 	}
 	a.teardown.add("store", 30*time.Second, a.broker.Close)
+	defer func() {
+		if broker.Full(err) && !a.broker.Embedded() {
+			err = fmt.Errorf("%w: the NATS servers have less space than the streams reserve: raise max_file_store there, or lower eventLog.maxBytes, stepLogs.maxBytes or audit.maxBytes", err)
+		}
+	}()
 	// One size for all: a quarter is the journals', and the log divides the rest among its parts.
 	a.store, err = runstore.Open(ctx, a.broker, runstore.Options{
 		Partitions: c.Engine.Partitions, MaxBytes: c.EventLog.MaxBytes / 4, History: c.EventLog.MaxAge,
-		Logger: a.log, Registerer: a.metrics,
+		Now: a.o.Now, Logger: a.log, Registerer: a.metrics,
 	})
 	if err != nil {
 		return fmt.Errorf("open the journals: %w", err)
 	}
 	a.events, err = eventlog.Open(ctx, a.broker, eventlog.Options{
 		MaxBytes: c.EventLog.MaxBytes / 4 * 3, MaxAge: c.EventLog.MaxAge, IDWindow: c.EventLog.IDWindow, MaxIDs: c.EventLog.MaxIDs,
-		Refuse: a.refuseWork, Logger: a.log, Registerer: a.metrics,
+		Refuse: a.refuseWork, Now: a.o.Now, Logger: a.log, Registerer: a.metrics,
 	})
 	if err != nil {
 		return fmt.Errorf("open the event log: %w", err)
@@ -202,7 +212,7 @@ func (a *App) openRules(ctx context.Context) error {
 	a.rules.grants, a.rules.pauses = a.config.Grants, a.pauses
 	mark := func(source string) string { return broker.MarkSchedule + "." + source }
 	a.schedule, err = schedule.New(schedule.Options{
-		Sources: a.rules.schedules, Append: a.events.Append, Now: time.Now, Logger: a.log,
+		Sources: a.rules.schedules, Append: a.events.Append, Now: a.o.Now, Logger: a.log,
 		Mark: func(ctx context.Context, source string) (time.Time, error) { return a.events.Mark(ctx, mark(source)) },
 		SetMark: func(ctx context.Context, source string, t time.Time) error {
 			return a.events.SetMark(ctx, mark(source), t)
@@ -260,7 +270,7 @@ func (a *App) buildEngine(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a.orders = &engine.Orders{Append: a.events.Append, Failed: a.history.RunsOf, Now: time.Now}
+	a.orders = &engine.Orders{Append: a.events.Append, Failed: a.history.RunsOf, Now: a.o.Now}
 	a.comments = a.newComments(eventView{a.events, a.rules, a.history}, hearing{a.orders, a.history})
 	watches, watched := a.andComments(a.comments)
 	a.engine, err = engine.New(engine.Options{
@@ -269,7 +279,7 @@ func (a *App) buildEngine(ctx context.Context) (err error) {
 		Revision: a.rules.revision, Activated: a.rules.note, Watches: watches, Watched: watched,
 		Redact: a.redact, Secret: a.secrets.action, RunURL: runURL, ApproveURLs: a.approveURLs, Diff: a.differ.Paths, StepLog: a.logs.Step,
 		Partitions: a.config.Engine.Partitions, Workers: a.config.Engine.Workers, StopTimeout: a.config.Engine.StopTimeout,
-		Dir: filepath.Join(a.config.Data, "runs"), Now: time.Now, Random: rand.Float64,
+		Dir: filepath.Join(a.config.Data, "runs"), Now: a.o.Now, Random: rand.Float64,
 		Logger: a.log, Registerer: a.metrics,
 	})
 	return err
@@ -292,7 +302,7 @@ func (a *App) buildServers(ctx context.Context) error {
 	hooks, err := receive.New(receive.Options{
 		Sources: a.rules.endpoint, Log: a.events, Revive: a.orders.Revive,
 		MaxBody: a.config.Limits.MaxBodyBytes, Budget: a.config.Limits.BodyBudget, PerAddress: receive.Rate(a.config.Limits.PerAddress),
-		TrustedProxies: a.config.TrustedProxies, Logger: a.log, Registerer: a.metrics,
+		TrustedProxies: a.config.TrustedProxies, Now: a.o.Now, Logger: a.log, Registerer: a.metrics,
 	})
 	if err != nil {
 		return err

@@ -23,6 +23,8 @@ const (
 	maxHeardComments = 64
 	// commentTime bounds what one comment takes.
 	commentTime = 30 * time.Second
+	// lastComments bounds what those take that wait when the server stops.
+	lastComments = 5 * time.Second
 )
 
 // comments gives the orders that people write on pull requests. A comment proves by its webhook's signature whose it is; it
@@ -83,16 +85,26 @@ func (c *comments) watched(e *event.Event) {
 	}
 }
 
-// run looks at comments, one after the other, until ctx ends.
+// run looks at comments, one after the other, until ctx ends, and then at those that wait, for a while.
 func (c *comments) run(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		select {
 		case e := <-c.queue:
-			c.hearOne(ctx, e)
+			c.hearOne(context.WithoutCancel(ctx), e)
 		case <-ctx.Done():
+		}
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastComments)
+	defer cancel()
+	for last.Err() == nil {
+		select {
+		case e := <-c.queue:
+			c.hearOne(last, e)
+		default:
 			return nil
 		}
 	}
+	return nil
 }
 
 func (c *comments) hearOne(ctx context.Context, e *event.Event) {

@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"errors"
-	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -16,7 +15,7 @@ import (
 // openWatch says how objects of the cluster are watched for the sources that do so. The owner of the first partition watches.
 func (a *App) openWatch(context.Context) (err error) {
 	a.watch, err = watch.New(watch.Options{
-		Sources: a.rules.watchedSources, List: a.listObjects, Watch: a.watchObjects, Append: a.events.Append, Now: time.Now, Logger: a.log,
+		Sources: a.rules.watchedSources, List: a.listObjects, Watch: a.watchObjects, Append: a.events.Append, Now: a.o.Now, Logger: a.log,
 		Mine: func() bool { return a.leases.Owner(0) == a.engine.Owner },
 		Place: func(ctx context.Context, key string) ([]byte, error) {
 			return a.events.Place(ctx, broker.PlaceWatch+"."+key)

@@ -42,6 +42,9 @@ const (
 	KeyBucket   = "KEYS"   // keys: LinkKey
 	LinkKey     = "links"  // what links for approvals are signed with
 
+	FormatBucket = "FORMAT" // keys: FormatKey; in a cluster, where a directory has a file
+	FormatKey    = "format"
+
 	// ProbeBucket takes the writes that find out whether the store answers.
 	ProbeBucket = "PROBE"
 )

@@ -63,6 +63,7 @@ type partition struct {
 	decided  event.Pos // how far the journal answers it; ahead of at while what was not stored is made again
 	windows  windows
 	careful  int             // so many further events are decided one by one, behind a durable note
+	lately   []string        // the last events that the owner before this one decided
 	noted    map[string]int  // by event: notes that no decision followed
 	setAside map[string]bool // events that are quarantined
 
@@ -189,6 +190,9 @@ func (p *partition) replay(seq uint64, en run.Entry) {
 		}
 		p.noted[en.Event]++
 	case run.Decided, run.Deferred, run.Fired:
+		if en.Kind == run.Decided && !Quarantined(en) {
+			p.lately = append(p.lately[max(0, len(p.lately)-suspects+1):], en.Event)
+		}
 		delete(p.noted, en.Event)
 		p.replayDeferred(seq, en)
 		for _, c := range en.Runs {
@@ -249,6 +253,7 @@ func (p *partition) loop(ctx context.Context) {
 	defer tick.Stop()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	p.watchAgain(ctx)
 	p.resume(ctx)
 	p.resumeDeferred()
 	p.startQueued(ctx)

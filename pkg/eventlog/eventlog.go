@@ -93,7 +93,8 @@ type Log struct {
 	room          broker.Room
 	segments      segments
 	buffers       buffers
-	segmentBuffer []byte // the writer's
+	reading       sync.Mutex // held while the index is brought up to date
+	segmentBuffer []byte     // the writer's
 
 	mu       sync.Mutex
 	queue    []*pending
@@ -145,14 +146,15 @@ func Open(ctx context.Context, b *broker.Broker, o Options) (*Log, error) {
 
 func (l *Log) makeStreams(ctx context.Context) error {
 	js, replicas := l.broker.JetStream(), l.broker.Replicas()
+	direct := replicas == 1 // of several servers one that lags behind would say that there is no such message
 	for _, cfg := range []jetstream.StreamConfig{
 		{
 			Name: broker.EventStream, Subjects: []string{broker.EventSubject}, MaxBytes: l.shares.segments,
-			Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage, Replicas: replicas, Duplicates: time.Minute, AllowDirect: true,
+			Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage, Replicas: replicas, Duplicates: time.Minute, AllowDirect: direct,
 		},
 		{
 			Name: broker.IDStream, Subjects: []string{broker.IDSubject}, MaxBytes: l.shares.ids,
-			Storage: jetstream.FileStorage, Replicas: replicas, Duplicates: time.Minute, AllowDirect: true,
+			Storage: jetstream.FileStorage, Replicas: replicas, Duplicates: time.Minute, AllowDirect: direct,
 		},
 	} {
 		if _, err := js.CreateOrUpdateStream(ctx, cfg); err != nil {
@@ -163,8 +165,8 @@ func (l *Log) makeStreams(ctx context.Context) error {
 		{Bucket: broker.BodyBucket, Storage: jetstream.FileStorage, Replicas: replicas, MaxBytes: l.shares.bodies},
 		{Bucket: broker.RuleBucket, Storage: jetstream.FileStorage, Replicas: replicas},
 	} {
-		if _, err := js.CreateOrUpdateObjectStore(ctx, cfg); err != nil {
-			return fmt.Errorf("open object store %s: %w", cfg.Bucket, err)
+		if err := broker.OpenObjects(ctx, js, cfg); err != nil {
+			return err
 		}
 	}
 	for _, bucket := range []string{broker.ActiveBucket, broker.MarkBucket} {

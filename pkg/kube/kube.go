@@ -17,12 +17,8 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/client-go/discovery"
-	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/restmapper"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/util/flowcontrol"
 )
@@ -50,6 +46,7 @@ type Cluster struct {
 	base      *rest.Config // nil before the first use
 	namespace string       // that of the server's own account, or of the kubeconfig's context
 	clients   map[string]*Client
+	kinds     kinds
 }
 
 // New does not connect.
@@ -62,13 +59,13 @@ func New(o Options) *Cluster {
 
 // Client speaks as one account.
 type Client struct {
-	host    string
-	account string // the service account it acts as, NAMESPACE/NAME; empty for the server's own
-	objects dynamic.Interface
-	watches dynamic.Interface // the same, for requests that go on for long
-	streams rest.Interface
-	kinds   meta.RESTMapperWithContext
-	cache   discovery.CachedDiscoveryInterfaceWithContext
+	host     string
+	account  string // the service account it acts as, NAMESPACE/NAME; empty for the server's own
+	objects  dynamic.Interface
+	watches  dynamic.Interface // the same, without a time limit
+	requests rest.Interface    // for what is no object
+	streams  rest.Interface    // without a time limit
+	kinds    *kinds
 }
 
 // As returns the client that acts as a service account, NAMESPACE/NAME, or NAME in the server's own namespace; as the server
@@ -92,6 +89,7 @@ func (c *Cluster) As(account string) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a client of the Kubernetes cluster: %w", err)
 	}
+	client.kinds = &c.kinds
 	c.clients[account] = client // as many as grants name
 	return client, nil
 }
@@ -131,29 +129,25 @@ func newClient(base *rest.Config, account string, timeout time.Duration) (*Clien
 		namespace, name, _ := strings.Cut(account, "/")
 		config.Impersonate.UserName = "system:serviceaccount:" + namespace + ":" + name
 	}
-	streaming := rest.CopyConfig(config)
+	watches, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	config.NegotiatedSerializer = negotiated()
+	streams, err := rest.UnversionedRESTClientFor(config)
+	if err != nil {
+		return nil, err
+	}
 	config.Timeout = timeout
+	requests, err := rest.UnversionedRESTClientFor(config)
+	if err != nil {
+		return nil, err
+	}
 	objects, err := dynamic.NewForConfig(config)
 	if err != nil {
 		return nil, err
 	}
-	found, err := discovery.NewDiscoveryClientForConfig(config)
-	if err != nil {
-		return nil, err
-	}
-	watches, err := dynamic.NewForConfig(streaming)
-	if err != nil {
-		return nil, err
-	}
-	streaming.NegotiatedSerializer = negotiated()
-	streams, err := rest.UnversionedRESTClientFor(streaming)
-	if err != nil {
-		return nil, err
-	}
-	c := &Client{host: config.Host, account: account, objects: objects, watches: watches, streams: streams}
-	c.cache = memory.NewMemCacheClientWithContext(found)
-	c.kinds = restmapper.NewShortcutExpanderWithContext(restmapper.NewDeferredDiscoveryRESTMapperWithContext(c.cache), c.cache, nil)
-	return c, nil
+	return &Client{host: config.Host, account: account, objects: objects, watches: watches, requests: requests, streams: streams}, nil
 }
 
 // Logs writes what a container of a pod prints into w until it ends, and returns when it has.

@@ -1,12 +1,12 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -46,56 +46,26 @@ type Resource struct {
 
 // Resolve asks the server what a kind means; what it says is kept, and asked for anew where something is not known.
 func (c *Client) Resolve(ctx context.Context, ref Ref) (*Resource, error) {
-	m, err := c.mapping(ctx, ref)
-	if meta.IsNoMatchError(err) {
-		c.cache.InvalidateWithContext(ctx) // it may be of a CustomResourceDefinition that is newer
-		if reset, ok := c.kinds.(interface{ ResetWithContext(context.Context) }); ok {
-			reset.ResetWithContext(ctx)
-		}
-		m, err = c.mapping(ctx, ref)
+	if _, err := schema.ParseGroupVersion(ref.APIVersion); err != nil {
+		return nil, &Error{Malformed, true, fmt.Errorf("apiVersion %q is not of the form group/version: %w", ref.APIVersion, err)}
 	}
-	if meta.IsNoMatchError(err) {
-		return nil, &Error{Reason: KindMissing, Final: true, Err: fmt.Errorf(
-			"the cluster has no kind %s: check its spelling, or install its CustomResourceDefinition first", strings.Trim(ref.APIVersion+" "+ref.Kind, " "))}
+	k, ok, err := c.kinds.find(ctx, c, ref, false)
+	if err == nil && !ok { // it may be of a CustomResourceDefinition that is newer
+		k, ok, err = c.kinds.find(ctx, c, ref, true)
 	}
-	if err != nil {
-		return nil, c.words(err, "find the kind "+ref.Kind)
-	}
-	return c.resource(m, ref.Namespace), nil
-}
-
-func (c *Client) resource(m *meta.RESTMapping, namespace string) *Resource {
-	r := &Resource{client: c, GVR: m.Resource, GVK: m.GroupVersionKind, Namespaced: m.Scope.Name() == meta.RESTScopeNameNamespace}
-	r.api = c.objects.Resource(m.Resource)
-	if r.Namespaced {
-		if r.Namespace = namespace; namespace == "" {
-			r.Namespace = DefaultNamespace
-		}
-		r.api = c.objects.Resource(m.Resource).Namespace(r.Namespace)
-	}
-	return r
-}
-
-func (c *Client) mapping(ctx context.Context, ref Ref) (*meta.RESTMapping, error) {
-	version, err := schema.ParseGroupVersion(ref.APIVersion)
-	if err != nil {
-		return nil, &Error{Reason: Malformed, Final: true, Err: fmt.Errorf("apiVersion %q is not of the form group/version: %w", ref.APIVersion, err)}
-	}
-	if kind := version.WithKind(ref.Kind); ref.APIVersion != "" {
-		if m, err := c.kinds.RESTMappingWithContext(ctx, kind.GroupKind(), kind.Version); err == nil {
-			return m, nil
-		}
-	}
-	name, group, _ := strings.Cut(strings.ToLower(ref.Kind), ".")
-	partial := schema.GroupVersionResource{Group: group, Resource: name}
-	if ref.APIVersion != "" {
-		partial.Group, partial.Version = version.Group, version.Version
-	}
-	gvk, err := c.kinds.KindForWithContext(ctx, partial)
 	if err != nil {
 		return nil, err
 	}
-	return c.kinds.RESTMappingWithContext(ctx, gvk.GroupKind(), gvk.Version)
+	if !ok {
+		return nil, &Error{KindMissing, true, fmt.Errorf(
+			"the cluster has no kind %s: check its spelling, or install its CustomResourceDefinition first", strings.Trim(ref.APIVersion+" "+ref.Kind, " "))}
+	}
+	r := &Resource{client: c, GVR: k.gvr, GVK: k.gvk, Namespaced: k.namespaced, api: c.objects.Resource(k.gvr)}
+	if r.Namespaced {
+		r.Namespace = cmp.Or(ref.Namespace, DefaultNamespace)
+		r.api = c.objects.Resource(k.gvr).Namespace(r.Namespace)
+	}
+	return r, nil
 }
 
 // All returns the resource in all namespaces.
@@ -178,7 +148,7 @@ func (r *Resource) Evict(ctx context.Context, pod *unstructured.Unstructured) er
 		"deleteOptions": map[string]any{"preconditions": map[string]any{"uid": string(uid)}},
 	}}
 	// Not through the dynamic client, which waits and tries again where the server answers 429.
-	req := r.client.streams.Post().AbsPath("/api/v1").Namespace(pod.GetNamespace()).Resource("pods").Name(pod.GetName()).SubResource("eviction").
+	req := r.client.requests.Post().AbsPath("/api/v1").Namespace(pod.GetNamespace()).Resource("pods").Name(pod.GetName()).SubResource("eviction").
 		MaxRetries(0).SetHeader("Content-Type", "application/json")
 	body, err := eviction.MarshalJSON()
 	if err != nil {

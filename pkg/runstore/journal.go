@@ -193,7 +193,7 @@ func (j *Journal) try(ctx context.Context, m *outgoing) error {
 		return nil
 	case broker.Full(err):
 		return fmt.Errorf("%w: %w", ErrFull, err)
-	case refused(err):
+	case broker.Refused(err):
 		written, findErr := j.find(ctx, m)
 		if written || findErr != nil {
 			return findErr

@@ -151,7 +151,7 @@ func DecidePaths(ctx context.Context, set *rule.Set, e *event.Event, paths event
 	if !set.Selects(e) {
 		return Decision{}
 	}
-	return Decision{set.MatchPaths(ctx, e, paths, e.ReceivedAt).Verdicts, set.Joins(ctx, e, e.ReceivedAt)}
+	return Decision{set.MatchPaths(ctx, e, paths, e.ReceivedAt).Verdicts, set.Joins(ctx, e, e.ReceivedAt).List}
 }
 
 // Event decides an event whose views are made, at its ReceivedAt; time never goes back.

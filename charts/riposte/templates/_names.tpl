@@ -18,7 +18,7 @@ app.kubernetes.io/component: server
 {{- define "riposte.labels" -}}
 app.kubernetes.io/name: {{ include "riposte.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | replace "+" "_" | trunc 63 | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- with .Values.labels }}
@@ -65,6 +65,7 @@ capabilities:
 
 {{- define "riposte.podSecurity" -}}
 runAsNonRoot: true
+fsGroupChangePolicy: OnRootMismatch
 seccompProfile:
   type: RuntimeDefault
 {{- range $name, $id := .Values.security }}

@@ -23,9 +23,10 @@ import (
 )
 
 const (
-	// RunAnnotation names, on an object, the run that changed it last; Manager is the manager of fields by which that is done.
+	// RunAnnotation names, on an object, the run that changed it last.
 	RunAnnotation = "riposte.dev/run"
-	Manager       = "riposte"
+	// Manager is the manager of fields by which runs change objects.
+	Manager = "riposte"
 	// ours is how long after such a change further changes of the object count as its doing: what a controller does about it.
 	ours = 5 * time.Minute
 )
