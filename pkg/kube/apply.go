@@ -580,6 +580,15 @@ func Diff(was, is *unstructured.Unstructured) []Field {
 	return out
 }
 
+// DiffStatus lists the fields of the status that are not the same in both.
+func DiffStatus(was, is *unstructured.Unstructured) []Field {
+	var out []Field
+	compare("status", was.Object["status"], is.Object["status"], func(path string, from, to any) {
+		out = append(out, Field{path, from, to})
+	})
+	return out
+}
+
 func hide(v any) any {
 	if v == nil {
 		return nil
