@@ -29,7 +29,8 @@ e2e: build ## tests against real outside programs; those that are missing are sk
 	$(GO) test -tags e2e -count=1 -timeout 20m -v -run "^TestE2E" ./cmd/riposte/
 
 e2e-cluster: build ## the same on the disposable Kubernetes cluster of KUBECONFIG, as kind makes one
-	$(GO) test -tags e2e -count=1 -timeout 20m -v -run "^TestCluster" ./...
+	$(GO) build ./...
+	$(GO) test -p 1 -tags e2e -count=1 -timeout 20m -v -run "^TestCluster" ./... # one package at a time: some drain nodes
 
 bench: build ## measure; BENCH=regexp chooses figures, BENCH_JSON=FILE writes them as JSON lines
 	$(GO) run ./cmd/bench -binary $(BIN) -run '$(BENCH)' -json '$(BENCH_JSON)'

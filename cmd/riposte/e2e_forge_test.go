@@ -44,7 +44,11 @@ type exampleForge struct {
 	statuses    []string // context and state
 	files       []string // of the pull request
 	head        string   // of the pull request
+	proposed    []proposal
 }
+
+// proposal is a pull request that was opened through the API.
+type proposal struct{ head, base, title, body string }
 
 type comment struct {
 	ID   int64             `json:"id"`
@@ -123,6 +127,15 @@ func (f *exampleForge) push(message string, files map[string]string) string {
 	commit := f.commit(message, files)
 	f.git(f.work, "push", "--quiet", "origin", "HEAD:main")
 	return commit
+}
+
+// merge merges a branch into main as a person does who agrees to it.
+func (f *exampleForge) merge(branch string) {
+	f.t.Helper()
+	f.git(f.work, "fetch", "--quiet", "origin")
+	f.git(f.work, "reset", "--quiet", "--hard", "origin/main")
+	f.git(f.work, "merge", "--quiet", "--no-ff", "-m", "Merge "+branch, "origin/"+branch)
+	f.git(f.work, "push", "--quiet", "origin", "HEAD:main")
 }
 
 // at is where a branch is; empty if it is nowhere.
@@ -298,6 +311,22 @@ func (f *exampleForge) api(mux *http.ServeMux) {
 	})
 	handle("GET /pulls/{number}", func(w http.ResponseWriter, _ *http.Request, _ map[string]any) {
 		answer(w, http.StatusOK, map[string]any{"number": 7, "state": "open", "head": map[string]any{"sha": f.head}})
+	})
+	handle("GET /pulls", func(w http.ResponseWriter, _ *http.Request, _ map[string]any) {
+		answer(w, http.StatusOK, []any{})
+	})
+	handle("POST /pulls", func(w http.ResponseWriter, _ *http.Request, in map[string]any) {
+		p := proposal{fmt.Sprint(in["head"]), fmt.Sprint(in["base"]), fmt.Sprint(in["title"]), fmt.Sprint(in["body"])}
+		head := f.branches()["refs/heads/"+p.head]
+		if head == "" {
+			answer(w, http.StatusUnprocessableEntity, map[string]any{"message": "Validation Failed"})
+			return
+		}
+		f.proposed = append(f.proposed, p)
+		answer(w, http.StatusCreated, map[string]any{
+			"number": len(f.proposed), "state": "open", "title": p.title, "body": p.body, "user": map[string]any{"login": "riposte"},
+			"html_url": fmt.Sprintf("%s/%s/pull/%d", f.url, f.repo, len(f.proposed)), "head": map[string]any{"ref": p.head, "sha": head},
+		})
 	})
 	handle("POST /statuses/{commit}", func(w http.ResponseWriter, _ *http.Request, in map[string]any) {
 		f.statuses = append(f.statuses, fmt.Sprint(in["context"], " ", in["state"]))
