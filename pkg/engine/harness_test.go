@@ -461,6 +461,9 @@ func essence(r *run.Run) string {
 		if c.Steps[i].Uses == "local" {
 			c.Steps[i].Outputs = nil
 		}
+		if text := c.Steps[i].Error; len(text) > shortText { // a record that is too large has the most of it no more
+			c.Steps[i].Error = text[:shortText] + " …"
+		}
 	}
 	text, _ := json.Marshal(c)
 	return string(text)

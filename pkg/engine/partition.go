@@ -629,9 +629,7 @@ func (p *partition) checkpoint(ctx context.Context) {
 	c := run.Checkpoint{Decided: p.decided, Revision: p.revision, LogTime: p.windows.log, Replay: p.journal.Seq() + 1, EventsFrom: p.windows.oldestWaiting(p.decided)}
 	for _, a := range p.runs {
 		if p.journal.Seq()-a.first > carryAfter {
-			record := *a.run
-			p.entries = append(p.entries, run.Entry{At: p.e.Now(), Kind: run.Carried, Run: a.run.ID, Record: &record})
-			p.touched = append(p.touched, a)
+			p.carry(a)
 		}
 	}
 	p.carryDeferred()
@@ -667,6 +665,18 @@ func (p *partition) checkpoint(ctx context.Context) {
 		}
 	}
 	p.saved = c
+}
+
+// carry writes a run again. One whose record is too large keeps its entries from being purged until it ends.
+func (p *partition) carry(a *active) {
+	record, err := carried(a.run)
+	if err != nil {
+		p.log.Warn("run can't be written again, so that the journal keeps all since it began", "run", a.run.ID, "error", err)
+		return
+	}
+	*a.run = snapshot(record) // as whoever reads the entry has it
+	p.entries = append(p.entries, run.Entry{At: p.e.Now(), Kind: run.Carried, Run: a.run.ID, Record: record})
+	p.touched = append(p.touched, a)
 }
 
 type timer struct {
