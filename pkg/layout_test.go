@@ -33,6 +33,7 @@ func purePackages() []string {
 		"rule",
 		"ruletest",
 		"run",
+		"sealed",
 		"simulate",
 		"source",
 	}
@@ -41,7 +42,7 @@ func purePackages() []string {
 // layers says what each kind of package may import of ours. Data flows one way: receive → normalise → log → decide → run →
 // act → report; only app knows all of it.
 func allowed(from, to string) (bool, string) {
-	stages := map[string]bool{"schedule": true, "catchup": true, "receive": true, "engine": true, "api": true}
+	stages := map[string]bool{"schedule": true, "catchup": true, "watch": true, "receive": true, "engine": true, "api": true}
 	adapters := map[string]bool{"broker": true, "eventlog": true, "runstore": true, "command": true, "kube": true, "secret": true, "rulesync": true, "outbound": true, "steplog": true, "auditlog": true}
 	pure := map[string]bool{}
 	for _, name := range purePackages() {

@@ -16,7 +16,7 @@ func main() {
 			fail(err)
 		}
 	}
-	for _, measure := range []func(reporter) error{loading, many, large, paths, absent} {
+	for _, measure := range []func(reporter) error{loading, many, large, paths, absent, correlating} {
 		if err := measure(report); err != nil {
 			fail(err)
 		}

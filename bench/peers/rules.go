@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -50,12 +51,15 @@ func condition(i int) string {
 }
 
 // ruleDocs writes rules with conditions, as people do.
-func ruleDocs(n int, when func(i int) string) []rule.File {
+func ruleDocs(n int, when func(i int) string) []rule.File { return moreRuleDocs(n, when, "") }
+
+// moreRuleDocs are ruleDocs with more lines in each rule.
+func moreRuleDocs(n int, when func(i int) string, more string) []rule.File {
 	files := []rule.File{{Path: "source.yaml", Data: []byte(sourceDoc)}}
 	var b strings.Builder
 	for i := range n {
 		fmt.Fprintf(&b, "---\napiVersion: riposte.dev/v1\nkind: Rule\nmetadata:\n  name: rule-%d\n  labels: {team: team-%d}\nspec:\n", i, i%20)
-		fmt.Fprintf(&b, "  trigger: {source: github, type: push}\n  when: '%s'\n", when(i))
+		fmt.Fprintf(&b, "  trigger: {source: github, type: push}\n  when: '%s'\n%s", when(i), more)
 		b.WriteString("  steps:\n    - uses: nothing\n      with: {text: \"${{ event.data.repository.full_name }} was pushed\"}\n")
 		if i%100 == 99 || i == n-1 {
 			files = append(files, rule.File{Path: fmt.Sprintf("rules-%d.yaml", i), Data: []byte(b.String())})
@@ -65,8 +69,12 @@ func ruleDocs(n int, when func(i int) string) []rule.File {
 	return files
 }
 
-func load(files []rule.File) (*rule.Set, error) {
+func load(files []rule.File) (*rule.Set, error) { return reload(files, nil) }
+
+// reload loads files after a set of which most are.
+func reload(files []rule.File, before *rule.Set) (*rule.Set, error) {
 	return rule.Load(files, rule.Options{
+		Before:  before,
 		Sources: source.NewRegistry(github.Type()),
 		Actions: action.NewRegistry([]action.Definition{{Name: "nothing", Params: &nothing{}}}),
 		Now:     time.Now,
@@ -156,7 +164,37 @@ func loading(report reporter) error {
 	report("rules_load_10k", best, "ms", 0, "")
 	report("rules_load_10k_processor", leastProcessor, "ms", 0, "")
 	report("rules_memory", perRule, "KiB/rule", 0, "")
+	if err := reloading(report, files); err != nil {
+		return err
+	}
 	return swapping(report, files)
+}
+
+// reloading measures what a set costs of which one rule has changed.
+func reloading(report reporter, files []rule.File) error {
+	other := slices.Clone(files)
+	last := &other[len(other)-1]
+	last.Data = bytes.Replace(last.Data, []byte("user-7"), []byte("user-8"), 1)
+	before, err := load(files)
+	if err != nil {
+		return err
+	}
+	best, least := 0.0, 0.0
+	for i := range 6 {
+		began, spent := time.Now(), processor()
+		if before, err = reload([][]rule.File{other, files}[i%2], before); err != nil {
+			return err
+		}
+		if took := float64(time.Since(began).Microseconds()) / 1000; best == 0 || took < best {
+			best = took
+		}
+		if took := float64((processor() - spent).Microseconds()) / 1000; least == 0 || took < least {
+			least = took
+		}
+	}
+	report("rules_reload_10k", best, "ms", 0, "")
+	report("rules_reload_10k_processor", least, "ms", 0, "")
+	return nil
 }
 
 // processor is the time of all processors that this process has used: what other work on the machine moves least.
@@ -317,6 +355,35 @@ func absent(report reporter) error {
 	}
 	report("rules_absent_all_10k", us[0], "µs", 0, "")
 	report("rules_absent_one_10k", us[1], "µs", 0, "")
+	return nil
+}
+
+// correlating measures an event against few and many rules that correlate, in one of which it takes part.
+func correlating(report reporter) error {
+	body := push(2300)
+	measure := func(n int) (func() error, error) {
+		set, err := load(moreRuleDocs(n, condition, "  correlate: {count: 3, within: 1h, by: event.data.pusher.name}\n"))
+		return func() error {
+			e := newEvent(body)
+			if j := set.Joins(context.Background(), e, time.Unix(0, 0)); len(j.List) != 1 || j.Triggered != n {
+				return fmt.Errorf("it takes part in %d of %d rules", len(j.List), j.Triggered)
+			}
+			return nil
+		}, err
+	}
+	few, err := measure(100)
+	if err != nil {
+		return err
+	}
+	many, err := measure(10_000)
+	if err != nil {
+		return err
+	}
+	us, err := race(contender{"100", few}, contender{"10000", many})
+	if err != nil {
+		return err
+	}
+	report("rules_correlating_10k", us[1], "µs", us[1]/us[0], "of 100 rules")
 	return nil
 }
 

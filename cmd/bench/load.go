@@ -128,59 +128,81 @@ func parseWrk(out string) (wrkResult, error) {
 func (r wrkResult) rate() float64 { return float64(r.requests-r.failed) / r.seconds }
 
 // send posts signed bodies first to first+n-1 over 64 connections, and returns when the first was answered.
-func send(hooks string, first, n int) (time.Time, error) {
+func send(hooks string, first, n int) (time.Time, error) { return sendTo([]string{hooks}, first, n) }
+
+// sendTo is send to several servers in turn.
+func sendTo(hooks []string, first, n int) (time.Time, error) {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: time.Minute}
 	defer client.CloseIdleConnections()
 	var mu sync.Mutex
 	var began time.Time
-	var failed error
 	body := bodies()
+	err := inParallel(n, func(i int) error {
+		_, err := post(client, hooks[i%len(hooks)], body(first+i))
+		mu.Lock()
+		defer mu.Unlock()
+		if began.IsZero() {
+			began = time.Now()
+		}
+		return err
+	})
+	return began, err
+}
+
+// inParallel calls do for 0 to n-1, up to 64 at once, and returns the first error.
+func inParallel(n int, do func(i int) error) (failed error) {
+	var mu sync.Mutex
 	work := make(chan int)
 	var wg sync.WaitGroup
 	for range 64 {
 		wg.Go(func() {
 			for i := range work {
-				_, err := post(client, hooks, body(i))
-				mu.Lock()
-				if began.IsZero() {
-					began = time.Now()
+				if err := do(i); err != nil {
+					mu.Lock()
+					if failed == nil {
+						failed = err
+					}
+					mu.Unlock()
 				}
-				if err != nil && failed == nil {
-					failed = err
-				}
-				mu.Unlock()
 			}
 		})
 	}
 	for i := range n {
-		work <- first + i
+		work <- i
 	}
 	close(work)
 	wg.Wait()
-	return began, failed
+	return failed
 }
 
-// post sends one signed body and returns the event's id.
+// post sends one signed push and returns the event's id.
 func post(client *http.Client, hooks string, b []byte) (string, error) {
-	req, err := http.NewRequest(http.MethodPost, "http://"+hooks+"/hooks/github", bytes.NewReader(b))
+	var answer struct{ ID string }
+	text, err := postAs(client, hooks, "push", b)
 	if err != nil {
 		return "", err
 	}
+	err = json.Unmarshal(text, &answer)
+	return answer.ID, err
+}
+
+// postAs sends one signed event of a type and returns the answer.
+func postAs(client *http.Client, hooks, kind string, b []byte) ([]byte, error) {
+	req, err := http.NewRequest(http.MethodPost, "http://"+hooks+"/hooks/github", bytes.NewReader(b))
+	if err != nil {
+		return nil, err
+	}
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("X-GitHub-Event", "push")
+	req.Header.Set("X-GitHub-Event", kind)
 	req.Header.Set("X-Hub-Signature-256", signature(b))
 	resp, err := client.Do(req)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return "", err
+	if err == nil && resp.StatusCode != http.StatusAccepted {
+		err = fmt.Errorf("answer %s: %s", resp.Status, strings.TrimSpace(string(text)))
 	}
-	if resp.StatusCode != http.StatusAccepted {
-		return "", fmt.Errorf("answer %s: %s", resp.Status, strings.TrimSpace(string(text)))
-	}
-	var answer struct{ ID string }
-	return answer.ID, json.Unmarshal(text, &answer)
+	return text, err
 }

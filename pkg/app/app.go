@@ -34,13 +34,16 @@ import (
 	"github.com/riposte-dev/riposte/pkg/consent"
 	"github.com/riposte-dev/riposte/pkg/document"
 	"github.com/riposte-dev/riposte/pkg/engine"
+	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/eventlog"
+	"github.com/riposte-dev/riposte/pkg/kube"
 	"github.com/riposte-dev/riposte/pkg/receive"
 	"github.com/riposte-dev/riposte/pkg/rulesync"
 	"github.com/riposte-dev/riposte/pkg/runstore"
 	"github.com/riposte-dev/riposte/pkg/schedule"
 	"github.com/riposte-dev/riposte/pkg/secret"
 	"github.com/riposte-dev/riposte/pkg/steplog"
+	"github.com/riposte-dev/riposte/pkg/watch"
 )
 
 // DevSecretFile is where, below the data directory, `serve --dev` keeps the secret of every source whose secret is not configured.
@@ -53,6 +56,8 @@ type Options struct {
 	LogOutput io.Writer
 	// Started is called once the server listens, with its addresses; optional.
 	Started func(client.Listen)
+	// Now is the clock of all that is stored and decided; nil is time.Now. Tests open stores of long ago with it.
+	Now func() time.Time
 	// Extend changes the registries before they are used; tests add senders and actions with it.
 	Extend func(*Registries)
 }
@@ -84,6 +89,8 @@ type App struct {
 	lister   *git.Lister
 	schedule *schedule.Driver
 	catchUp  *catchup.Driver
+	cluster  *kube.Cluster
+	watch    *watch.Driver
 	hosts    *hosts
 	servers  []*server
 	runner   *command.Runner
@@ -94,6 +101,9 @@ type App struct {
 // New opens the store and builds the stages. When it fails, whatever it had opened is closed again.
 func New(ctx context.Context, o Options) (_ *App, err error) {
 	c := o.Config
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	a := &App{o: o, config: c, metrics: prometheus.NewRegistry(), redactor: secret.NewRedactor()}
 	a.log = slog.New(a.redactor.Handler(logHandler(o.LogOutput, c.Log)))
 	a.teardown.log = a.log
@@ -112,7 +122,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory: %w: make its parent writable for this user, or name another directory with --data", err)
 	}
-	for _, step := range []func(context.Context) error{a.openSecrets, a.openStore, a.openPauses, a.openLinks, a.openRules, a.buildEngine, a.openCatchUp, a.buildServers} {
+	for _, step := range []func(context.Context) error{a.openSecrets, a.openStore, a.openPauses, a.openLinks, a.openRules, a.buildEngine, a.openCatchUp, a.openWatch, a.buildServers} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -138,28 +148,33 @@ func (a *App) openSecrets(context.Context) (err error) {
 func (a *App) openStore(ctx context.Context) (err error) {
 	c := a.config
 	a.broker, err = broker.Open(ctx, broker.Options{
-		Dir: c.Data, URL: c.NATSURL, ReserveBytes: c.EventLog.ReserveBytes, Logger: a.log, Registerer: a.metrics,
+		Dir: c.Data, URL: c.NATSURL, Monitoring: c.NATSMonitoring, AllowLazySync: c.NATSAllowLazySync, ReserveBytes: c.EventLog.ReserveBytes, Logger: a.log, Registerer: a.metrics,
 	})
 	if err != nil {
 		return fmt.Errorf("open the store: %w", err)
 	}
 	a.teardown.add("store", 30*time.Second, a.broker.Close)
+	defer func() {
+		if broker.Full(err) && !a.broker.Embedded() {
+			err = fmt.Errorf("%w: the NATS servers have less space than the streams reserve: raise max_file_store there, or lower eventLog.maxBytes, stepLogs.maxBytes or audit.maxBytes", err)
+		}
+	}()
 	// One size for all: a quarter is the journals', and the log divides the rest among its parts.
+	a.store, err = runstore.Open(ctx, a.broker, runstore.Options{
+		Partitions: c.Engine.Partitions, MaxBytes: c.EventLog.MaxBytes / 4, History: c.EventLog.MaxAge,
+		Now: a.o.Now, Logger: a.log, Registerer: a.metrics,
+	})
+	if err != nil {
+		return fmt.Errorf("open the journals: %w", err)
+	}
 	a.events, err = eventlog.Open(ctx, a.broker, eventlog.Options{
 		MaxBytes: c.EventLog.MaxBytes / 4 * 3, MaxAge: c.EventLog.MaxAge, IDWindow: c.EventLog.IDWindow, MaxIDs: c.EventLog.MaxIDs,
-		Logger: a.log, Registerer: a.metrics,
+		Refuse: a.refuseWork, Now: a.o.Now, Logger: a.log, Registerer: a.metrics,
 	})
 	if err != nil {
 		return fmt.Errorf("open the event log: %w", err)
 	}
 	a.teardown.add("event log", 10*time.Second, a.events.Close)
-	a.store, err = runstore.Open(ctx, a.broker, runstore.Options{
-		Partitions: c.Engine.Partitions, MaxBytes: c.EventLog.MaxBytes / 4, History: c.EventLog.MaxAge,
-		Logger: a.log, Registerer: a.metrics,
-	})
-	if err != nil {
-		return fmt.Errorf("open the journals: %w", err)
-	}
 	if a.history, err = runstore.NewHistory(a.store, runstore.HistoryOptions{}); err != nil {
 		return err
 	}
@@ -176,6 +191,14 @@ func (a *App) openStore(ctx context.Context) (err error) {
 	return err
 }
 
+// refuseWork says why the journals have no room for new work.
+func (a *App) refuseWork() error {
+	if a.store.Tight() {
+		return fmt.Errorf("%w: the runs that have not ended fill their journals: wait until some end, or raise eventLog.maxBytes", event.ErrLogFull)
+	}
+	return nil
+}
+
 func (a *App) openRules(ctx context.Context) error {
 	registries, stop, err := a.registries(ctx)
 	if err != nil {
@@ -187,10 +210,13 @@ func (a *App) openRules(ctx context.Context) error {
 	}
 	a.rules = newRules(registries, a.secrets, a.events, a.audit, a.log, a.config.Dev)
 	a.rules.grants, a.rules.pauses = a.config.Grants, a.pauses
+	mark := func(source string) string { return broker.MarkSchedule + "." + source }
 	a.schedule, err = schedule.New(schedule.Options{
-		Sources: a.rules.schedules, Append: a.events.Append, Now: time.Now, Logger: a.log,
-		Mark:    func(ctx context.Context) (time.Time, error) { return a.events.Mark(ctx, broker.MarkSchedule) },
-		SetMark: func(ctx context.Context, t time.Time) error { return a.events.SetMark(ctx, broker.MarkSchedule, t) },
+		Sources: a.rules.schedules, Append: a.events.Append, Now: a.o.Now, Logger: a.log,
+		Mark: func(ctx context.Context, source string) (time.Time, error) { return a.events.Mark(ctx, mark(source)) },
+		SetMark: func(ctx context.Context, source string, t time.Time) error {
+			return a.events.SetMark(ctx, mark(source), t)
+		},
 	})
 	if err != nil {
 		return err
@@ -244,7 +270,7 @@ func (a *App) buildEngine(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a.orders = &engine.Orders{Append: a.events.Append, Failed: a.history.RunsOf, Now: time.Now}
+	a.orders = &engine.Orders{Append: a.events.Append, Failed: a.history.RunsOf, Now: a.o.Now}
 	a.comments = a.newComments(eventView{a.events, a.rules, a.history}, hearing{a.orders, a.history})
 	watches, watched := a.andComments(a.comments)
 	a.engine, err = engine.New(engine.Options{
@@ -253,7 +279,7 @@ func (a *App) buildEngine(ctx context.Context) (err error) {
 		Revision: a.rules.revision, Activated: a.rules.note, Watches: watches, Watched: watched,
 		Redact: a.redact, Secret: a.secrets.action, RunURL: runURL, ApproveURLs: a.approveURLs, Diff: a.differ.Paths, StepLog: a.logs.Step,
 		Partitions: a.config.Engine.Partitions, Workers: a.config.Engine.Workers, StopTimeout: a.config.Engine.StopTimeout,
-		Dir: filepath.Join(a.config.Data, "runs"), Now: time.Now, Random: rand.Float64,
+		Dir: filepath.Join(a.config.Data, "runs"), Now: a.o.Now, Random: rand.Float64,
 		Logger: a.log, Registerer: a.metrics,
 	})
 	return err
@@ -276,7 +302,7 @@ func (a *App) buildServers(ctx context.Context) error {
 	hooks, err := receive.New(receive.Options{
 		Sources: a.rules.endpoint, Log: a.events, Revive: a.orders.Revive,
 		MaxBody: a.config.Limits.MaxBodyBytes, Budget: a.config.Limits.BodyBudget, PerAddress: receive.Rate(a.config.Limits.PerAddress),
-		TrustedProxies: a.config.TrustedProxies, Logger: a.log, Registerer: a.metrics,
+		TrustedProxies: a.config.TrustedProxies, Now: a.o.Now, Logger: a.log, Registerer: a.metrics,
 	})
 	if err != nil {
 		return err
@@ -327,6 +353,7 @@ func (a *App) Run(ctx context.Context) error {
 		parts.start("proposals of rules", func() error { return a.proposals.Run(working) })
 	}
 	parts.start("catching up", func() error { return a.catchUp.Run(working) })
+	parts.start("watches", func() error { return a.watch.Run(working) })
 	parts.start("schedules", func() error { return a.schedule.Run(working) })
 	parts.start("active rules", func() error { return a.rules.follow(working, a.log) })
 	parts.start("engine", func() error {

@@ -98,12 +98,16 @@ func launch(t *testing.T, c *config.Config, actions ...action.Definition) *serve
 
 func launchWith(t *testing.T, c *config.Config, extend func(*app.Registries)) *server {
 	t.Helper()
-	s := &server{t: t, data: c.Data, log: &lockedBuffer{}}
+	return launchOptions(t, app.Options{Config: c, Extend: extend})
+}
+
+// launchOptions starts a server with more than a configuration.
+func launchOptions(t *testing.T, o app.Options) *server {
+	t.Helper()
+	s := &server{t: t, data: o.Config.Data, log: &lockedBuffer{}}
 	started := make(chan client.Listen, 1)
-	a, err := app.New(t.Context(), app.Options{
-		Config: c, Version: "test", LogOutput: s.log, Started: func(l client.Listen) { started <- l },
-		Extend: extend,
-	})
+	o.Version, o.LogOutput, o.Started = "test", s.log, func(l client.Listen) { started <- l }
+	a, err := app.New(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,7 +42,7 @@ func (a *App) openCatchUp(context.Context) (err error) {
 	}
 	key := func(source string) string { return broker.MarkCatchUp + "." + source }
 	a.catchUp, err = catchup.New(catchup.Options{
-		Askers: askers, Append: a.events.Append, Interval: c.Interval, Now: time.Now, Logger: a.log,
+		Askers: askers, Append: a.events.Append, Interval: c.Interval, Now: a.o.Now, Logger: a.log,
 		Mine: func() bool { return a.leases.Owner(0) == a.engine.Owner },
 		Mark: func(ctx context.Context, source string) (time.Time, error) { return a.events.Mark(ctx, key(source)) },
 		SetMark: func(ctx context.Context, source string, t time.Time) error {

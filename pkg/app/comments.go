@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/api"
@@ -22,6 +23,8 @@ const (
 	maxHeardComments = 64
 	// commentTime bounds what one comment takes.
 	commentTime = 30 * time.Second
+	// lastComments bounds what those take that wait when the server stops.
+	lastComments = 5 * time.Second
 )
 
 // comments gives the orders that people write on pull requests. A comment proves by its webhook's signature whose it is; it
@@ -82,16 +85,26 @@ func (c *comments) watched(e *event.Event) {
 	}
 }
 
-// run looks at comments, one after the other, until ctx ends.
+// run looks at comments, one after the other, until ctx ends, and then at those that wait, for a while.
 func (c *comments) run(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		select {
 		case e := <-c.queue:
-			c.hearOne(ctx, e)
+			c.hearOne(context.WithoutCancel(ctx), e)
 		case <-ctx.Done():
+		}
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastComments)
+	defer cancel()
+	for last.Err() == nil {
+		select {
+		case e := <-c.queue:
+			c.hearOne(last, e)
+		default:
 			return nil
 		}
 	}
+	return nil
 }
 
 func (c *comments) hearOne(ctx context.Context, e *event.Event) {
@@ -132,6 +145,9 @@ func (c *comments) answer(ctx context.Context, e *event.Event, said consent.Comm
 	}
 	if said.At.Before(r.Approval.RequestedAt.Truncate(time.Second)) {
 		return who, r.ID, errors.New("the comment is older than what it would answer: look at that, and comment again")
+	}
+	if !strings.HasPrefix(r.Approval.Digest, said.Digest) {
+		return who, r.ID, errors.New("what the comment answers is not what the run waits for now: look at that, and comment again")
 	}
 	heard, ok, err := c.hear.consent(ctx, said.Order, r.ID, api.Consent{
 		Who: person.Name, Groups: person.Groups, Via: "comment of " + e.Source + ":" + said.Account, Comment: said.Text, Digest: r.Approval.Digest,

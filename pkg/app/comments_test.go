@@ -86,6 +86,8 @@ func TestACommentOnThePullRequestAnswers(t *testing.T) {
 	refused("the comment is older than what it would answer")
 	comment("octocat", "/riposte approve NONE", 7, now)
 	refused("event not found")
+	comment("octocat", "/riposte approve "+id+" 0123456789abcdef", 7, now.Add(time.Second))
+	refused("what the comment answers is not what the run waits for now")
 	if s.get("runs/"+id, &r); len(r.Approval.By) > 0 {
 		t.Fatalf("one of them counted: %+v", r.Approval)
 	}

@@ -92,7 +92,7 @@ func (a *App) withLinks(hooks *receive.Receiver, events eventView, h hearing) ht
 		return hooks
 	}
 	page := hooks.Limited(api.Links(api.LinkOptions{
-		Open: a.signer.Link, Run: a.history.Run, Event: events.Get, Consent: h.consent, Audit: a.audit, Now: time.Now, Logger: a.log,
+		Open: a.signer.Link, Run: a.history.Run, Event: events.Get, Consent: h.consent, Audit: a.audit, Now: a.o.Now, Logger: a.log,
 		Groups: func(name string) ([]string, bool) {
 			p, ok := a.config.Approvals.Person(name)
 			return p.Groups, ok && len(p.Links) > 0

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -328,4 +329,42 @@ func TestALinkIsForOneAttempt(t *testing.T) {
 	if got := s.waiting(r.ID); len(got.Approval.By) > 0 {
 		t.Errorf("it counted: %+v", got.Approval)
 	}
+}
+
+// TestAStoreFullOfWorkThatWaitsForConsentCanBeEmptied: senders are told to come again, and a yes still finds room.
+func TestAStoreFullOfWorkThatWaitsForConsentCanBeEmptied(t *testing.T) {
+	dir := t.TempDir()
+	(&server{t: t, rules: dir}).write(githubSource + ruleDoc("r", "  mode: approve\n  steps: [{id: fix, uses: change, with: {text: \"${{ event.data.text }}\"}}]\n"))
+	c := testConfig(t, t.TempDir())
+	c.Rules.Dirs, c.EventLog.MaxBytes = []string{dir}, 32<<20
+	s := launch(t, c, change("change"))
+	body := func(n int) string {
+		return fmt.Sprintf(`{"text":"%d","padding":"%s"}`, n, strings.Repeat("x", 200<<10))
+	}
+	var ids []string
+	for n := 0; ; n++ {
+		a := s.push(body(n))
+		if a.Status == http.StatusServiceUnavailable {
+			break
+		}
+		if a.Status != http.StatusAccepted || n > 1000 {
+			t.Fatalf("event %d: %+v", n, a)
+		}
+		ids = append(ids, a.ID+"-r")
+	}
+	for _, id := range ids {
+		s.wait("run "+id+" to ask", func() bool {
+			var r api.Run
+			return s.get("runs/"+id, &r) && r.Approval != nil
+		})
+	}
+	for _, id := range ids {
+		if status, says := s.as("", http.MethodPost, "runs/"+id+"/approve", nil, nil); status != http.StatusOK {
+			t.Fatalf("%s: %d %s", id, status, says)
+		}
+		if r := s.over("", id); r.State != run.Succeeded {
+			t.Fatalf("%+v", r)
+		}
+	}
+	s.wait("room for more", func() bool { return s.push(body(-1)).Status == http.StatusAccepted })
 }

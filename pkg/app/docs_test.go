@@ -26,8 +26,8 @@ func options() rule.Options {
 	return rule.Options{Sources: r.Sources, Actions: r.Actions}
 }
 
-// TestDocumentedYAMLIsRight checks every YAML block of the pages there are: documents as rules, all others as the server's
-// configuration. Only what a block leaves out may be missing.
+// TestDocumentedYAMLIsRight checks every YAML block of the pages there are: what is titled as values of a chart as these,
+// documents as rules, all others as the server's configuration. Only what a block leaves out may be missing.
 func TestDocumentedYAMLIsRight(t *testing.T) {
 	pages := []string{"../../README.md"}
 	for _, dir := range []string{"docs", "rules", "examples"} {
@@ -48,6 +48,10 @@ func TestDocumentedYAMLIsRight(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, m := range regexp.MustCompile("(?s)```ya?ml\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
+			if strings.HasPrefix(m[1], "# ") {
+				checkTitled(t, page, m[1])
+				continue
+			}
 			if strings.Contains(m[1], "apiVersion: riposte.dev/v1") {
 				documents++
 				checkDocuments(t, page, m[1])

@@ -54,8 +54,12 @@ func (s *server) explained(id, query string) explain.Explanation {
 	return x
 }
 
+// behind says that a rule's windows are not known up to the event: a partition has not read it, or had no time to answer.
 func behind(v explain.Verdict) bool {
-	return v.Correlate != nil && v.Correlate.Windows != nil && v.Correlate.Windows.Behind
+	if v.Correlate == nil || v.Correlate.Windows == nil {
+		return false
+	}
+	return v.Correlate.Windows.Behind || len(v.Correlate.Windows.Elsewhere) > 0
 }
 
 // verdict writes a rule's part of an explanation in a line.

@@ -36,6 +36,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/source/gitea"
 	"github.com/riposte-dev/riposte/pkg/source/github"
 	"github.com/riposte-dev/riposte/pkg/source/gitlab"
+	sourcekubernetes "github.com/riposte-dev/riposte/pkg/source/kubernetes"
 	"github.com/riposte-dev/riposte/pkg/source/schedule"
 	"github.com/riposte-dev/riposte/pkg/source/standardwebhooks"
 )
@@ -43,7 +44,7 @@ import (
 // Sources lists the presets there are.
 func Sources() source.Registry {
 	return source.NewRegistry(
-		alertmanager.Type(), generic.Type(), gitea.Type(), github.Type(), gitlab.Type(), schedule.Type(), standardwebhooks.Type(),
+		alertmanager.Type(), generic.Type(), gitea.Type(), github.Type(), gitlab.Type(), schedule.Type(), sourcekubernetes.Type(), standardwebhooks.Type(),
 	)
 }
 
@@ -59,11 +60,11 @@ func (a *App) actions(runner *command.Runner) (action.Registry, func(context.Con
 	ofGit := a.gitOptions(runner)
 	pull, differ := git.Open(ofGit)
 	a.differ, a.hosts = differ, a.newHosts(ofGit)
-	client := outbound.New(outbound.Options{AllowPrivate: c.Outbound.AllowPrivate})
-	sender := notify.New(notify.Options{Client: client, Logger: a.log, Now: time.Now})
-	cluster := kube.New(kube.Options{
+	a.cluster = kube.New(kube.Options{
 		Kubeconfig: c.Kubernetes.Kubeconfig, Context: c.Kubernetes.Context, Timeout: c.Kubernetes.Timeout, QPS: c.Kubernetes.QPS, Version: a.o.Version,
 	})
+	client := outbound.New(outbound.Options{AllowPrivate: c.Outbound.AllowPrivate})
+	sender := notify.New(notify.Options{Client: client, Logger: a.log, Now: time.Now})
 	return action.NewRegistry(
 		pull,
 		terraform.Definitions(terraform.Options{
@@ -77,9 +78,9 @@ func (a *App) actions(runner *command.Runner) (action.Registry, func(context.Con
 		webhook.Definitions(webhook.Options{Client: client}),
 		prometheus.Definitions(prometheus.Options{Server: a.server(c.Prometheus), Client: client}),
 		silence.Definitions(silence.Options{Server: a.server(c.Alertmanager)}),
-		kubernetes.Definitions(kubernetes.Options{Cluster: cluster}),
+		kubernetes.Definitions(kubernetes.Options{Cluster: a.cluster}),
 		helm.Definitions(helm.Options{
-			Runner: runner, Binary: c.Helm.Binary, Kubeconfig: c.Kubernetes.Kubeconfig, Context: c.Kubernetes.Context, User: cluster.User,
+			Runner: runner, Binary: c.Helm.Binary, Kubeconfig: c.Kubernetes.Kubeconfig, Context: c.Kubernetes.Context, User: a.cluster.User,
 		}),
 		actforge.Definitions(actforge.Options{Forge: a.hosts.forge, Redact: a.redactor.String, Version: a.o.Version}),
 	), sender.Close

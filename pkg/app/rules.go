@@ -21,6 +21,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/runstore"
 	"github.com/riposte-dev/riposte/pkg/schedule"
 	"github.com/riposte-dev/riposte/pkg/source"
+	"github.com/riposte-dev/riposte/pkg/watch"
 )
 
 // Registries are the senders and the actions that rules can name.
@@ -44,14 +45,22 @@ type rules struct {
 	activated  chan *rule.Set          // the newest that a partition decides with
 	watches    func(*event.Event) bool // the events that may be about the rules' own repository
 	watched    func(*event.Event)
-	changed    func() // told when other rules are received with; it may not wait
+	changed    func()                    // told when other rules are received with; it may not wait
+	problem    func(source string) error // why nothing comes of a source that is watched
 
 	// activating is held while this replica activates a set, so that follow does not show it before it is said to be active.
 	activating sync.Mutex
 
+	// restoring is held while a set is loaded from the store, so that partitions that want the same one at once share it. Files
+	// that are loaded for the first time may take long, and nobody waits for them.
+	restoring sync.Mutex
+
 	mu        sync.Mutex
 	set       *rule.Set
 	endpoints map[string]*receive.Endpoint
+	// checked is the last set that was loaded with every check, latest the last with or without: what has not changed since is
+	// not compiled again.
+	checked, latest *rule.Set
 }
 
 // ruleSync brings rules from where they are written.
@@ -75,8 +84,22 @@ func (r *rules) options() rule.Options {
 func (r *rules) load(ctx context.Context, files []rule.File, revision string) (*rule.Set, error) {
 	o := r.options()
 	o.Revision = revision
+	o.Before, _ = r.before()
 	o.Stop = func() error { return context.Cause(ctx) }
-	return rule.Load(files, o)
+	set, err := rule.Load(files, o)
+	if err == nil {
+		r.mu.Lock()
+		r.checked, r.latest = set, set
+		r.mu.Unlock()
+	}
+	return set, err
+}
+
+// before returns the sets that others can follow.
+func (r *rules) before() (checked, latest *rule.Set) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.checked, r.latest
 }
 
 // loadProposal builds a set from files that anybody may have written: with every check, and without what could reach the
@@ -91,6 +114,11 @@ func (r *rules) loadProposal(ctx context.Context, files []rule.File, revision st
 // revision builds the set of a revision from the store. It was checked when it was activated; a secret that was removed
 // since fails where it is used, and what is not granted any more is refused there.
 func (r *rules) revision(ctx context.Context, name string) (*rule.Set, error) {
+	r.restoring.Lock()
+	defer r.restoring.Unlock()
+	if set := r.loaded(ctx, name); set != nil {
+		return set, nil
+	}
 	text, err := r.events.Revision(ctx, name)
 	if err != nil {
 		return nil, err
@@ -101,7 +129,28 @@ func (r *rules) revision(ctx context.Context, name string) (*rule.Set, error) {
 	}
 	o := r.options()
 	o.Revision, o.CheckSecret, o.WasActive = name, nil, true
-	return rule.Load(files, o)
+	_, o.Before = r.before()
+	set, err := rule.Load(files, o)
+	if err == nil {
+		r.mu.Lock()
+		r.latest = set
+		r.mu.Unlock()
+	}
+	return set, err
+}
+
+// loaded returns the set that was loaded last, if it is the active one and has the name: each partition asks for it once it
+// has read the activation. It returns nil otherwise, and where the store can't be asked.
+func (r *rules) loaded(ctx context.Context, name string) *rule.Set {
+	_, set := r.before()
+	if set == nil || set.Revision != name {
+		return nil
+	}
+	active, err := r.events.Active(ctx)
+	if err != nil || active != (eventlog.Active{Revision: name, Digest: set.Digest}) {
+		return nil
+	}
+	return set
 }
 
 // activation returns what activates a set that is read from now on, unless others are activated meanwhile.
@@ -237,8 +286,8 @@ func (r *rules) use(set *rule.Set) {
 	}
 	endpoints := make(map[string]*receive.Endpoint, len(set.Sources))
 	for name, s := range set.Sources {
-		if _, scheduled := s.Source.(source.Scheduled); scheduled {
-			continue // nobody sends to it
+		if !sentTo(s.Source) {
+			continue
 		}
 		endpoints[name] = &receive.Endpoint{Name: name, Type: s.Type, Source: s.Source, MaxBody: s.MaxBodyBytes, Rate: receive.Rate(s.Rate), Batch: s.Type.Batch, Usable: func() error { return r.secrets.problemOf(s) }}
 	}
@@ -286,18 +335,39 @@ func (r *rules) sources() []api.Source {
 	var out []api.Source
 	for name, s := range r.current().Sources {
 		item := api.Source{Name: name, Type: s.Type.Name, Path: "/hooks/" + name}
-		if at, scheduled := s.Source.(source.Scheduled); scheduled {
+		if !sentTo(s.Source) {
 			item.Path = ""
+		}
+		if at, scheduled := s.Source.(source.Scheduled); scheduled {
 			if next := at.Next(time.Now()); !next.IsZero() {
 				item.Next = &next
 			}
 		}
-		if err := r.secrets.problemOf(s); err != nil {
+		if err := errors.Join(r.secrets.problemOf(s), r.problem(name)); err != nil {
 			item.Problem = err.Error()
 		}
 		out = append(out, item)
 	}
 	return out
+}
+
+// sentTo reports whether somebody sends to a source: the events of some come of the time, or of a cluster that is watched.
+func sentTo(s source.Source) bool {
+	_, scheduled := s.(source.Scheduled)
+	_, watched := s.(source.Watched)
+	return !scheduled && !watched
+}
+
+// watchedSources are the active ones whose objects are watched; ok is false while no rules are loaded.
+func (r *rules) watchedSources() (out map[string]watch.Source, ok bool) {
+	set := r.current()
+	out = map[string]watch.Source{}
+	for name, s := range set.Sources {
+		if w, watched := s.Source.(source.Watched); watched && s.Denied == nil {
+			out[name] = watch.Source{Type: s.Type.Name, Source: w, Account: s.Account}
+		}
+	}
+	return out, set.Revision != ""
 }
 
 // schedules are the active sources that nobody sends to; ok is false while no rules are loaded.

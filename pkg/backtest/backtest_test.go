@@ -182,6 +182,7 @@ func TestComparisons(t *testing.T) {
       - {as: push, trigger: {type: push}, when: event.git.branch == "release"}
       - {as: alert, trigger: {type: alert.firing}}
   limits: [{runs: 1, per: 1h, by: correlated.alert.alert.name}]`)
+	alone := func(rule string) string { return strings.ReplaceAll(rule, ", by: event.alert.name", "") }
 	at := func(minute int) time.Time {
 		return start().Add(time.Duration(minute)*time.Minute + 20*time.Millisecond)
 	}
@@ -200,6 +201,7 @@ func TestComparisons(t *testing.T) {
 		{name: "only observed", candidate: []string{strings.ReplaceAll(deploy, "  trigger", "  mode: observe\n  trigger")}, against: []string{deploy}, want: []string{"change deploy B is only observed", "change deploy F is only observed"}},
 		{name: "a window that began before", candidate: []string{sequence}, against: nil, decided: []backtest.Start{{Rule: "after", Event: name("D"), At: at(7)}}, same: 1},
 		{name: "another number of events", candidate: []string{two}, against: []string{three}, want: []string{"change two E starts on account of another event than " + name("H")}},
+		{name: "another number of events, without by", candidate: []string{alone(two)}, against: []string{alone(three)}, want: []string{"change two E starts on account of another event than " + name("H")}},
 		{name: "windows end between events", candidate: []string{silent}, against: []string{two}, want: []string{"disappear two E", "appear silent A"}},
 		{name: "what was decided then", candidate: []string{deploy}, decided: []backtest.Start{
 			{Rule: "deploy", Event: name("A"), At: at(0)}, {Rule: "deploy", Event: name("B"), At: at(5)}, {Rule: "old", Event: name("C"), At: at(6)},

@@ -180,7 +180,7 @@ func (c *comparison) report(unreceived map[string]int) *Report {
 		}
 		all = c.compare(all, k, p, rules[k.rule])
 	}
-	all = moved(all, rules)
+	all = moved(all, rules, c.o.Candidate)
 	slices.SortFunc(all, func(a, b Difference) int {
 		return cmp.Or(a.At.Compare(b.At), strings.Compare(a.Rule, b.Rule), strings.Compare(a.Event, b.Event), strings.Compare(a.Key, b.Key), strings.Compare(a.Kind, b.Kind))
 	})
@@ -258,12 +258,12 @@ func (c *comparison) asks(set *rule.Set, name string) bool {
 }
 
 // moved joins a run that disappears with one that appears for the same group of the same rule: it is one run that starts
-// on account of another event.
-func moved(all []Difference, rules map[string]*RuleReport) []Difference {
+// on account of another event. All runs of a rule that correlates without by are of one group.
+func moved(all []Difference, rules map[string]*RuleReport, candidate *rule.Set) []Difference {
 	type group struct{ rule, key string }
 	lost := map[group][]int{}
 	for i, d := range all {
-		if d.Kind == Disappear && d.Key != "" {
+		if r := candidate.Rule(d.Rule); d.Kind == Disappear && (d.Key != "" || r != nil && r.Correlation() != nil) {
 			lost[group{d.Rule, d.Key}] = append(lost[group{d.Rule, d.Key}], i)
 		}
 	}

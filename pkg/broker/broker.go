@@ -30,6 +30,10 @@ import (
 type Options struct {
 	Dir string // data directory; the embedded store is below it
 	URL string // of a NATS cluster; empty embeds a server
+	// Monitoring are addresses of the cluster's HTTP monitoring, which tell whether its servers sync. They may be left out.
+	Monitoring []string
+	// AllowLazySync takes servers that are known not to sync each write; what was accepted can then be lost with a machine.
+	AllowLazySync bool
 	// ReserveBytes of free space are left on the disk; 0 is the larger of 1 GiB and 5 % of the disk. Embedded only.
 	ReserveBytes int64
 	Logger       *slog.Logger
@@ -97,7 +101,7 @@ func Open(ctx context.Context, o Options) (_ *Broker, err error) {
 			err = errors.Join(err, b.lock.Close())
 		}
 	}()
-	if err = checkFormat(o.Dir); err != nil {
+	if err = checkFormat(o.Dir, Format); err != nil {
 		return nil, err
 	}
 	b.space = &space{path: o.Dir, reserve: o.ReserveBytes, ask: o.FreeSpace}
@@ -155,7 +159,10 @@ func (b *Broker) use(conn *nats.Conn) error {
 	return nil
 }
 
-// connect connects to a cluster, and finds out how many copies it can keep.
+// openTime bounds what is asked of a cluster at the start; an election there takes seconds.
+const openTime = 30 * time.Second
+
+// connect connects to a cluster, and finds out whether and how it keeps what is stored.
 func (b *Broker) connect(ctx context.Context) error {
 	conn, err := nats.Connect(b.opts.URL, nats.Name("riposte"), nats.MaxReconnects(-1), nats.ReconnectWait(500*time.Millisecond),
 		nats.PingInterval(2*time.Second), nats.MaxPingsOutstanding(2), nats.Timeout(5*time.Second))
@@ -165,16 +172,21 @@ func (b *Broker) connect(ctx context.Context) error {
 	if err := b.use(conn); err != nil {
 		return fmt.Errorf("connect to NATS at %s: %w", redactURL(b.opts.URL), err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, openTime)
 	defer cancel()
+	for _, check := range []func(context.Context) error{patiently(b.askJetStream), b.checkSync, patiently(b.useCluster)} {
+		if err := check(ctx); err != nil {
+			conn.Close()
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Broker) askJetStream(ctx context.Context) error {
 	if _, err := b.js.AccountInfo(ctx); err != nil {
-		conn.Close()
 		return fmt.Errorf("ask NATS at %s for JetStream (is it enabled there?): %w", redactURL(b.opts.URL), err)
 	}
-	if len(conn.DiscoveredServers())+1 >= 3 || conn.ConnectedClusterName() != "" && len(conn.Servers()) >= 3 {
-		b.replicas = 3
-	}
-	b.checkSync(ctx)
 	return nil
 }
 

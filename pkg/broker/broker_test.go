@@ -218,3 +218,118 @@ func TestNothingIsPurgedWhileABackupIsMade(t *testing.T) {
 		t.Errorf("purged %d times with %d writes of a backup; want once before and once after", purged, writes)
 	}
 }
+
+// TestReadGoesOnWhenItsReaderIsLost: a server that is gone takes its readers along, whatever they have read.
+func TestReadGoesOnWhenItsReaderIsLost(t *testing.T) {
+	b := open(t, options(t.TempDir()))
+	s := stream(t, b, "RUNS")
+	publish := func(n int) {
+		if _, err := b.JetStream().Publish(t.Context(), "runs", fmt.Append(nil, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lose := func() {
+		for name := range s.ConsumerNames(t.Context()).Name() {
+			if err := s.DeleteConsumer(t.Context(), name); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	const all = 200
+	for n := range all / 2 {
+		publish(n + 1)
+	}
+	stop := errors.New("enough")
+	want := uint64(3)
+	err := broker.Read(t.Context(), b.JetStream(), broker.From{Stream: "RUNS", Subject: "runs", Seq: want}, func(m broker.Message) error {
+		if m.Seq != want || string(m.Data) != fmt.Sprint(want) || m.Subject != "runs" {
+			t.Errorf("message %d of %s says %q, want %d", m.Seq, m.Subject, m.Data, want)
+		}
+		want++
+		switch {
+		case m.Seq == all:
+			return stop
+		case m.Seq%20 == 0:
+			lose()
+		case m.Seq == all/2+1:
+			for n := m.Seq + 1; n <= all; n++ {
+				publish(int(n))
+			}
+		}
+		if m.Seq == all/2 {
+			publish(all/2 + 1)
+		}
+		return nil
+	})
+	if !errors.Is(err, stop) || want != all+1 {
+		t.Errorf("it read up to %d and says %v", want-1, err)
+	}
+	short, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err = broker.Read(short, b.JetStream(), broker.From{Stream: "RUNS", Seq: all}, func(broker.Message) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("with little time it says %v", err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	err = broker.Read(ended, b.JetStream(), broker.From{Stream: "RUNS", Seq: all}, func(broker.Message) error { cancel(); return nil })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("told to end, it says %v", err)
+	}
+	if err := broker.Read(t.Context(), b.JetStream(), broker.From{Stream: "NONE"}, nil); err == nil {
+		t.Error("a stream that is not there is read")
+	}
+}
+
+// TestObjectsAreReadAsTheClientStoresThem: what nats.go's object store has written is read, and nothing else is taken for it.
+func TestObjectsAreReadAsTheClientStoresThem(t *testing.T) {
+	b := open(t, options(t.TempDir()))
+	js := b.JetStream()
+	if err := broker.OpenObjects(t.Context(), js, jetstream.ObjectStoreConfig{Bucket: "THINGS", Storage: jetstream.FileStorage, Replicas: 1}); err != nil {
+		t.Fatal(err)
+	}
+	store, err := js.ObjectStore(t.Context(), "THINGS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, size := range map[string]int{"empty": 0, "one byte": 1, "a chunk": 128 << 10, "a chunk and a byte": 128<<10 + 1, "many.chunks/é": 3 << 20} {
+		want := bytes.Repeat([]byte("0123456789"), size/10+1)[:size]
+		if _, err := store.PutBytes(t.Context(), name, want); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := broker.ReadObject(t.Context(), js, "THINGS", name); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: %d bytes of %d, %v", name, len(got), len(want), err)
+		}
+	}
+	if _, err := store.PutBytes(t.Context(), "one byte", []byte("new")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := broker.ReadObject(t.Context(), js, "THINGS", "one byte"); err != nil || string(got) != "new" {
+		t.Errorf("after it was replaced: %q, %v", got, err)
+	}
+	if err := store.Delete(t.Context(), "a chunk"); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a chunk", "none"} {
+		if _, err := broker.ReadObject(t.Context(), js, "THINGS", name); !errors.Is(err, jetstream.ErrObjectNotFound) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	info, err := store.GetInfo(t.Context(), "empty")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), broker.ObjectStream("THINGS"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, description := broker.ObjectSubjects("THINGS", "empty", info.NUID)
+	last, err := stream.GetLastMsgForSubject(t.Context(), description)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish(t.Context(), description, bytes.Replace(last.Data, []byte("47DEQpj8HBSa"), []byte("AAAAAAAAAAAA"), 1)); err != nil { // of SHA-256 of nothing
+		t.Fatal(err)
+	}
+	if _, err := broker.ReadObject(t.Context(), js, "THINGS", "empty"); !errors.Is(err, jetstream.ErrDigestMismatch) {
+		t.Errorf("what was changed is read: %v", err)
+	}
+}

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,14 +15,6 @@ import (
 
 	"github.com/riposte-dev/riposte/pkg/event"
 )
-
-// Format is the layout of the data directory that this version reads and writes.
-const Format = 1
-
-// format is the content of the file that says which layout a directory has.
-type format struct {
-	Format int `json:"format"`
-}
 
 // lockDir makes the directory this process's own, until the file is closed or the process ends.
 func lockDir(dir string) (*os.File, error) {
@@ -62,33 +53,6 @@ func flock(f *os.File) (err error) {
 // unusable says that a data directory can't be written, and what to do about it.
 func unusable(dir string, err error) error {
 	return fmt.Errorf("data directory %s can't be written: %w: make it writable for this user, or name another directory with --data", dir, err)
-}
-
-// checkFormat refuses a directory that another version laid out, and marks a new one.
-func checkFormat(dir string) error {
-	name := filepath.Join(dir, "format.json")
-	text, err := os.ReadFile(name)
-	if errors.Is(err, os.ErrNotExist) {
-		text, _ := json.Marshal(format{Format})
-		if err := os.WriteFile(name+".new", append(text, '\n'), 0o600); err != nil { // renamed: half a file would be refused for good
-			return unusable(dir, err)
-		}
-		return os.Rename(name+".new", name)
-	}
-	if err != nil {
-		return fmt.Errorf("read the data directory: %w", err)
-	}
-	var f format
-	if err := json.Unmarshal(text, &f); err != nil {
-		return fmt.Errorf("%s is damaged: %w", name, err)
-	}
-	if f.Format > Format {
-		return fmt.Errorf("data directory %s has format %d, and this version of riposte knows formats up to %d: use the newer version that wrote it", dir, f.Format, Format)
-	}
-	if f.Format < 1 {
-		return fmt.Errorf("%s names format %d, which never existed: restore the directory from a backup", name, f.Format)
-	}
-	return nil
 }
 
 // space knows whether the disk has room to spare. It asks the system at most every askEvery.

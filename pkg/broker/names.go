@@ -18,9 +18,10 @@ const (
 	ActiveBucket = "ACTIVE"    // keys: ActiveRules
 	ActiveRules  = "rules"     // the key that names the set that was activated last
 
-	MarkBucket   = "MARKS" // keys: MarkSchedule and MarkCatchUp
+	MarkBucket   = "MARKS" // keys: MarkSchedule, MarkCatchUp and PlaceWatch, each with a dot and the name of a source
 	MarkSchedule = "schedule"
 	MarkCatchUp  = "catchUp"
+	PlaceWatch   = "watch"
 
 	// The run store; the subject of a partition is RunSubject's.
 	RunStream        = "RUNS"
@@ -40,6 +41,9 @@ const (
 	PauseBucket = "PAUSES" // keys: PauseKey
 	KeyBucket   = "KEYS"   // keys: LinkKey
 	LinkKey     = "links"  // what links for approvals are signed with
+
+	FormatBucket = "FORMAT" // keys: FormatKey; in a cluster, where a directory has a file
+	FormatKey    = "format"
 
 	// ProbeBucket takes the writes that find out whether the store answers.
 	ProbeBucket = "PROBE"

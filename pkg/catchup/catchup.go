@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/event"
@@ -82,20 +83,27 @@ func (d *Driver) Run(ctx context.Context) error {
 	}
 }
 
+// round asks those whose time has come, at once: one that does not answer holds up no other.
 func (d *Driver) round(ctx context.Context) {
+	var asked sync.WaitGroup
+	defer asked.Wait()
 	for name, ask := range d.Askers {
 		now := d.Now()
 		if now.Before(d.next[name]) || ctx.Err() != nil {
 			continue
 		}
 		d.next[name] = now.Add(d.Interval)
-		n, err := d.ask(ctx, name, ask, now)
-		switch {
-		case err != nil && ctx.Err() == nil:
-			d.Logger.Warn("a sender could not be asked for what was missed; it is tried again", "source", name, "in", d.Interval, "error", err)
-		case n > 0:
-			d.Logger.Info("events that were missed are taken", "source", name, "events", n)
-		}
+		asked.Go(func() { d.askOne(ctx, name, ask, now) })
+	}
+}
+
+func (d *Driver) askOne(ctx context.Context, name string, ask Asker, now time.Time) {
+	n, err := d.ask(ctx, name, ask, now)
+	switch {
+	case err != nil && ctx.Err() == nil:
+		d.Logger.Warn("a sender could not be asked for what was missed; it is tried again", "source", name, "in", d.Interval, "error", err)
+	case n > 0:
+		d.Logger.Info("events that were missed are taken", "source", name, "events", n)
 	}
 }
 

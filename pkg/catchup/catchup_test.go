@@ -92,3 +92,37 @@ func TestOptionsAreNeeded(t *testing.T) {
 		t.Error("a driver without anything is made")
 	}
 }
+
+// TestASenderThatDoesNotAnswerHoldsUpNoOther: both are asked in one round.
+func TestASenderThatDoesNotAnswerHoldsUpNoOther(t *testing.T) {
+	asked := make(chan struct{})
+	d, err := New(Options{
+		Askers: map[string]Asker{
+			"hangs": func(ctx context.Context, _ time.Time, _ func([]event.Record) error) error {
+				<-ctx.Done()
+				return ctx.Err()
+			},
+			"answers": func(context.Context, time.Time, func([]event.Record) error) error { close(asked); return nil },
+		},
+		Interval: time.Hour, Mine: func() bool { return true },
+		Append:  func(context.Context, []event.Record) ([]event.Appended, error) { return nil, nil },
+		Mark:    func(context.Context, string) (time.Time, error) { return time.Time{}, nil },
+		SetMark: func(context.Context, string, time.Time) error { return nil },
+		Now:     time.Now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	select {
+	case <-asked:
+	case <-time.After(20 * time.Second):
+		t.Error("the other one was not asked")
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

@@ -65,7 +65,7 @@ func newRoot(version string) *cobra.Command {
 			SilenceUsage:  true,
 			SilenceErrors: true,
 		},
-		newServe(version), newCheck(), newTest(), newExplain(), newSend(), newRun(), newEvents(), newRuns(), newRules(), newPause(), newResume(), newSources(), newBacktest(), newAudit(),
+		newServe(version), newCheck(), newTest(), newExplain(), newSend(), newRun(), newEvents(), newRuns(), newRules(), newPause(), newResume(), newHealth(), newSources(), newBacktest(), newAudit(),
 		newBackup(), newRestore(), newSchema(), newVersion(version),
 	)
 	root.SetVersionTemplate("riposte {{.Version}}\n")

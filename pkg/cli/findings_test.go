@@ -76,7 +76,7 @@ func TestSARIF(t *testing.T) {
 	want := []string{
 		`{"level":"error","locations":[{"physicalLocation":{"artifactLocation":{"uri":"a%20b/100%25,c:d.yaml"},"region":{"startColumn":7,"startLine":3}}}],"message":{"text":"50% of\nit\nhint: write\rmore"},"ruleId":"invalid","ruleIndex":0}`,
 		`{"level":"error","locations":[{"physicalLocation":{"artifactLocation":{"uri":"big.yaml"}}}],"message":{"text":"too large"},"ruleId":"invalid","ruleIndex":0}`,
-		`{"level":"warning","locations":[{"physicalLocation":{"artifactLocation":{"uri":"rules/a.yaml"},"region":{"startColumn":1,"startLine":1}}}],"message":{"text":"a < b & c"},"ruleId":"loop","ruleIndex":3}`,
+		`{"level":"warning","locations":[{"physicalLocation":{"artifactLocation":{"uri":"rules/a.yaml"},"region":{"startColumn":1,"startLine":1}}}],"message":{"text":"a < b & c"},"ruleId":"loop","ruleIndex":4}`,
 	}
 	if len(run.Results) != len(want) {
 		t.Fatalf("%d results", len(run.Results))

@@ -36,7 +36,7 @@ func PaceGarbage(ctx context.Context) {
 		metrics.Read(samples)
 		live, allocated := samples[0].Value.Uint64(), samples[1].Value.Uint64()
 		want := percentFor(live, allocated-before)
-		if quiet++; live < manyLive || allocated-before > leastRoom {
+		if quiet++; allocated-before > leastRoom {
 			quiet = 0
 		}
 		before = allocated

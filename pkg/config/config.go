@@ -35,6 +35,10 @@ type Config struct {
 	Rules   Rules
 	Data    string // directory of the embedded store and of everything else kept on this machine
 	NATSURL string // a NATS cluster instead of the embedded store; several servers separated by commas
+	// NATSMonitoring are addresses of the NATS servers' HTTP monitoring, which tell whether they sync each write.
+	NATSMonitoring []string
+	// NATSAllowLazySync takes NATS servers that are known not to.
+	NATSAllowLazySync bool
 
 	Secrets     map[string]Secret // by the name that rules use
 	Credentials []Credential

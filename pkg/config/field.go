@@ -50,6 +50,8 @@ func (c *Config) Fields() []Field {
 		{"rules.git.backtest.failOn", "rules-git-backtest-fail-on", "differences that make the status a failure, as of riposte backtest --fail-on: appear, disappear, change, any, each with :N for more than N", list(&c.Rules.Git.Backtest.FailOn)},
 		{"data", "data", "directory of the store", str(&c.Data)},
 		{"natsURL", "nats-url", "address of a NATS cluster, instead of the embedded store", str(&c.NATSURL)},
+		{"natsMonitoring", "nats-monitoring", "addresses of the NATS servers' HTTP monitoring, like http://nats-0:8222, to ask at the start whether they sync each write to the disk", list(&c.NATSMonitoring)},
+		{"natsAllowLazySync", "nats-allow-lazy-sync", "use NATS servers that are known not to sync each write to the disk: accepted events can be lost with a machine", flag(&c.NATSAllowLazySync)},
 		{"limits.maxBodyBytes", "max-body-bytes", "largest request body, where a source says nothing else", size(&c.Limits.MaxBodyBytes)},
 		{"limits.bodyBudget", "body-budget", "memory for the bodies of all unfinished requests together", size(&c.Limits.BodyBudget)},
 		{"limits.perAddress.requests", "per-address-requests", "unproven requests of one remote address in each `per`; 0 for no bound", number(&c.Limits.PerAddress.Requests)},

@@ -92,6 +92,10 @@ func (c *Config) checkListeners(k *checks) {
 			k.require(err == nil && slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme) && u.Host != "", "natsURL", "must be addresses like nats://nats-0:4222, separated by commas")
 		}
 	}
+	for _, address := range c.NATSMonitoring {
+		u, err := url.Parse(address)
+		k.require(err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "", "natsMonitoring", "must be addresses like http://nats-0:8222")
+	}
 }
 
 func checkAddress(addr string) error {

@@ -15,6 +15,7 @@ import (
 type Comment struct {
 	Order   string // run.CommandApprove or run.CommandReject
 	Run     string // the beginning of its id; empty for the one of the pull request that waits
+	Digest  string // the beginning of the digest of what is answered; empty for what waited when the comment was made
 	Text    string // what else was said
 	Account string
 	// At is when the comment was made, as the forge says, or else when it arrived.
@@ -32,8 +33,8 @@ func IsComment(typ string) bool {
 	return typ == "issue_comment" || typ == "pull_request_comment" || typ == "note"
 }
 
-// ReadComment reads the order of a comment that has just been made on a pull request: "/riposte approve [RUN]" or "/riposte
-// reject [RUN]" as its first line. The event has its views; kind is the type of its source. What was edited, replayed or
+// ReadComment reads the order of a comment that has just been made on a pull request: "/riposte approve [RUN [DIGEST]]" or
+// "/riposte reject [RUN [DIGEST]]" as its first line. The event has its views; kind is the type of its source. What was edited, replayed or
 // is ambiguous is no order.
 func ReadComment(kind string, e *event.Event) (c Comment, ok bool) {
 	if !IsComment(e.Type) || e.PullRequest == nil || e.Git == nil || e.Git.Repo == "" || e.CausedBy != "" {
@@ -69,8 +70,13 @@ func ReadComment(kind string, e *event.Event) (c Comment, ok bool) {
 func (c *Comment) read(text string) bool {
 	first, rest, _ := strings.Cut(strings.TrimSpace(text), "\n")
 	words := strings.Fields(first)
-	if len(words) < 2 || len(words) > 3 || words[0] != commandWord {
+	if len(words) < 2 || len(words) > 4 || words[0] != commandWord {
 		return false
+	}
+	if len(words) == 4 {
+		if c.Digest = words[3]; !isDigest(c.Digest) {
+			return false
+		}
 	}
 	switch words[1] {
 	case "approve":
@@ -80,7 +86,7 @@ func (c *Comment) read(text string) bool {
 	default:
 		return false
 	}
-	if len(words) == 3 {
+	if len(words) > 2 {
 		c.Run = words[2]
 	}
 	c.Text = strings.TrimSpace(rest)
@@ -88,4 +94,11 @@ func (c *Comment) read(text string) bool {
 		c.Text = strings.ToValidUTF8(c.Text[:min(len(c.Text), maxText)], "")
 	}
 	return true
+}
+
+// minDigest is how much of a digest names one thing and no other that somebody could make.
+const minDigest = 16
+
+func isDigest(word string) bool {
+	return len(word) >= minDigest && strings.Trim(word, "0123456789abcdef") == ""
 }

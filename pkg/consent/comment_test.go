@@ -32,6 +32,8 @@ func TestOrdersByComment(t *testing.T) {
 	}{
 		"GitHub":              {"github", hub("created", "ana", "/riposte approve"), Comment{Order: run.CommandApprove, Account: "ana", At: at}},
 		"with a run":          {"github", hub("created", "ana", "  /riposte   approve  E-r \r\nfine"), Comment{Order: run.CommandApprove, Run: "E-r", Text: "fine", Account: "ana", At: at}},
+		"with a digest":       {"github", hub("created", "ana", "/riposte approve E-r 0123456789abcdef"), Comment{Order: run.CommandApprove, Run: "E-r", Digest: "0123456789abcdef", Account: "ana", At: at}},
+		"a digest too short":  {"github", hub("created", "ana", "/riposte approve E-r 0123456789abcde"), Comment{}},
 		"GitLab":              {"gitlab", commented("note", lab), Comment{Order: run.CommandReject, Run: "E-r", Text: "not on Friday", Account: "ana", At: at}},
 		"Gitea":               {"gitea", commented("pull_request_comment", `{"action":"created","comment":{"user":{"username":"ana"},"body":"/riposte approve"}}`), Comment{Order: run.CommandApprove, Account: "ana", At: time.Unix(1000, 0).UTC()}},
 		"edited":              {"github", hub("edited", "ana", "/riposte approve"), Comment{}},

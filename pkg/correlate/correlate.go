@@ -12,8 +12,8 @@
 // half open, [start, start+Within): an event exactly at its end is outside. A window that ended fires at most once, with
 // its end as the time, however late Advance is called and however far time jumped.
 //
-// Memory is bounded by MaxGroups and MaxEvents of the Spec; beyond them the group that was matched least recently goes,
-// and Stats counts it. A key longer than 1 KiB is cut and hashed.
+// Memory is bounded by MaxGroups, MaxEvents and MaxKeyBytes of the Spec; beyond them the group that was matched least
+// recently goes, and Stats counts it. SetBounds changes them, and is a call as Add is. A key longer than 1 KiB is cut and hashed.
 //
 // # How the engine uses it
 //
@@ -93,8 +93,9 @@ func (f *Firing) Part(name string) (Ref, bool) {
 
 // Stats are figures for metrics.
 type Stats struct {
-	Groups int // that wait
-	Events int // that they refer to, or have room for
-	// Evicted counts the groups that went because there were too many, since the machine began; a restart keeps it.
+	Groups   int // that wait
+	Events   int // that they refer to, or have room for
+	KeyBytes int // of their keys, with the states of flapping
+	// Evicted counts the groups that went because they were beyond a bound, since the machine began; a restart keeps it.
 	Evicted uint64
 }

@@ -18,7 +18,8 @@ type Machine struct {
 	groups  groups
 	clock   int64     // log time
 	last    event.Pos // of the last event
-	events  int       // refs in all groups
+	events  int       // refs in all groups,
+	bytes   int       // and their keys and states
 	evicted uint64
 
 	journal
@@ -81,11 +82,13 @@ func (m *Machine) take(fired []Firing, x *Match, more bool) []Firing {
 		}
 		i = m.groups.make(key)
 		m.groups.at(i).born = m.generation
+		m.holds(m.groups.at(i), 1)
 	}
 	g := m.groups.at(i)
-	size, deadline := len(g.refs), g.deadline
+	deadline := g.deadline
+	m.holds(g, -1)
 	out := m.pattern.take(g, input{newRef(x, m.clock), bounded(x.State), more})
-	m.events += len(g.refs) - size
+	m.holds(g, 1)
 	g.changed = m.generation
 	if out.fired != nil {
 		fired = append(fired, m.firing(g, out.fired, m.clock, x.Pos))
@@ -102,9 +105,25 @@ func (m *Machine) take(fired []Firing, x *Match, more bool) []Firing {
 	return fired
 }
 
+// holds counts what a group holds once more, or, with -1, no more.
+func (m *Machine) holds(g *group, times int) {
+	m.events += times * len(g.refs)
+	m.bytes += times * (len(g.key) + len(g.state))
+}
+
+// SetBounds takes the bounds of a spec, which otherwise means the same. Where they are narrower than what waits, the groups
+// that were matched least recently go at once; it reports whether any did.
+func (m *Machine) SetBounds(s Spec) (evicted bool) {
+	s = s.withDefaults()
+	m.spec.MaxGroups, m.spec.MaxEvents, m.spec.MaxKeyBytes = s.MaxGroups, s.MaxEvents, s.MaxKeyBytes
+	before := m.evicted
+	m.evict(none)
+	return m.evicted > before
+}
+
 // evict makes room, but never of the group that was just matched.
 func (m *Machine) evict(keep uint32) {
-	for len(m.groups.byKey) > m.spec.MaxGroups || m.events > m.spec.MaxEvents {
+	for len(m.groups.byKey) > m.spec.MaxGroups || m.events > m.spec.MaxEvents || m.bytes > m.spec.MaxKeyBytes {
 		i := m.groups.recent.head
 		if i == none || i == keep {
 			return
@@ -116,7 +135,7 @@ func (m *Machine) evict(keep uint32) {
 
 func (m *Machine) remove(i uint32) {
 	g := m.groups.at(i)
-	m.events -= len(g.refs)
+	m.holds(g, -1)
 	if g.born < m.generation {
 		m.removed = append(m.removed, g.key)
 	}
@@ -171,7 +190,9 @@ func (m *Machine) Next() (time.Time, bool) {
 func (m *Machine) Len() int { return len(m.groups.byKey) }
 
 // Stats returns figures for metrics.
-func (m *Machine) Stats() Stats { return Stats{Groups: m.Len(), Events: m.events, Evicted: m.evicted} }
+func (m *Machine) Stats() Stats {
+	return Stats{Groups: m.Len(), Events: m.events, KeyBytes: m.bytes, Evicted: m.evicted}
+}
 
 // Spec returns what the machine was made for, with its defaults.
 func (m *Machine) Spec() Spec { return m.spec }

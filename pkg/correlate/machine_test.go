@@ -124,6 +124,56 @@ func TestEventsAreBoundedTogether(t *testing.T) {
 	}
 }
 
+func TestKeysAreBoundedTogether(t *testing.T) {
+	long := strings.Repeat("k", 1000)
+	m := newMachine(t, correlate.Spec{Kind: correlate.Flapping, Changes: 3, Within: time.Hour, MaxGroups: 1_000_000, MaxKeyBytes: 50_000})
+	for i := range uint64(200) {
+		x := match(i+1, fmt.Sprint(i%90, long), start)
+		x.State = fmt.Sprint(i, long)
+		m.Add(x)
+		if s := m.Stats(); s.KeyBytes > 50_000 {
+			t.Fatalf("%+v", s)
+		}
+	}
+	s := m.Stats()
+	if s.Groups != 24 || s.Evicted != 200-24 {
+		t.Errorf("%+v", s)
+	}
+	if _, ok := m.Group("19" + long); !ok {
+		t.Error("the group that was matched last is gone")
+	}
+	m.Advance(start.Add(2 * time.Hour))
+	if s := m.Stats(); s.KeyBytes != 0 || s.Groups != 0 {
+		t.Errorf("with all windows over: %+v", s)
+	}
+}
+
+func TestOtherBoundsHoldAtOnce(t *testing.T) {
+	spec := correlate.Spec{Kind: correlate.Count, Count: 3, Within: time.Hour}
+	m := newMachine(t, spec)
+	for i := range uint64(10) {
+		m.Add(match(i+1, fmt.Sprint(i), start))
+	}
+	spec.MaxGroups = 3
+	if !m.SetBounds(spec) || m.Len() != 3 || m.Stats().Evicted != 7 {
+		t.Fatalf("%+v", m.Stats())
+	}
+	if m.SetBounds(spec) {
+		t.Error("the same bounds drop more")
+	}
+	if _, ok := m.Group("9"); !ok {
+		t.Error("the group that was matched last is gone")
+	}
+	spec.MaxGroups = 5
+	m.SetBounds(spec)
+	for i := range uint64(10) {
+		m.Add(match(i+11, fmt.Sprint("more", i), start))
+	}
+	if m.Len() != 5 || m.Spec().MaxGroups != 5 {
+		t.Errorf("%+v", m.Stats())
+	}
+}
+
 func TestCollectListsAThousandAndCountsTheRest(t *testing.T) {
 	m := newMachine(t, correlate.Spec{Kind: correlate.Collect, Within: time.Hour})
 	for i := range uint64(1500) {

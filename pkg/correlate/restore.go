@@ -4,14 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"slices"
 
 	"github.com/riposte-dev/riposte/pkg/event"
+	"github.com/riposte-dev/riposte/pkg/sealed"
 )
 
 var (
@@ -74,52 +73,52 @@ func (s *groups) sortEnding() {
 
 // readSection returns the bytes it read, also beside an error.
 func (m *Machine) readSection(in *bufio.Reader, first bool) (int64, error) {
-	u := &unsealer{in: in, table: crc32.MakeTable(crc32.Castagnoli)}
+	u := &unsealer{Reader: sealed.NewReader(in, ErrDamaged)}
 	if err := u.preamble(first); err != nil {
-		return u.read, err
+		return u.Size(), err
 	}
 	want, err := m.readHead(u, first)
 	if err != nil {
-		return u.read, err
+		return u.Size(), err
 	}
 	for {
-		more, err := u.frame()
+		more, err := u.Frame()
 		if err != nil {
-			return u.read, err
+			return u.Size(), err
 		}
 		if !more {
 			break
 		}
-		for len(u.buf) > 0 && !u.bad {
+		for u.Left() > 0 && !u.Bad() {
 			m.readRecord(u)
 		}
-		if u.bad {
-			return u.read, fmt.Errorf("%w: a record makes no sense", ErrDamaged)
+		if u.Bad() {
+			return u.Size(), fmt.Errorf("%w: a record makes no sense", ErrDamaged)
 		}
 	}
 	if uint64(m.Len()) != want {
-		return u.read, fmt.Errorf("%w: %d groups of %d are there", ErrDamaged, m.Len(), want)
+		return u.Size(), fmt.Errorf("%w: %d groups of %d are there", ErrDamaged, m.Len(), want)
 	}
-	m.sum = u.sum
-	return u.read, nil
+	m.sum = u.Sum()
+	return u.Size(), nil
 }
 
 // readHead returns the number of groups that there are after the section.
 func (m *Machine) readHead(u *unsealer, first bool) (groups uint64, err error) {
-	if more, err := u.frame(); err != nil || !more {
+	if more, err := u.Frame(); err != nil || !more {
 		return 0, cmp.Or(err, fmt.Errorf("%w: it has no head", ErrDamaged))
 	}
-	before := u.fixed()
-	if meaning := u.text(maxFrame); !u.bad && meaning != m.spec.meaning() {
+	before := u.Fixed()
+	if meaning := u.Text(sealed.MaxFrame); !u.Bad() && meaning != m.spec.meaning() {
 		return 0, fmt.Errorf("%w: %s, and the rule says %s", ErrOtherSpec, meaning, m.spec.meaning())
 	}
-	m.clock = u.int()
-	m.last = event.Pos{Seq: u.uint(), Index: int(uint32(u.uint()))}
-	m.evicted = u.uint()
-	groups = u.uint()
+	m.clock = u.Int()
+	m.last = event.Pos{Seq: u.Uint(), Index: int(uint32(u.Uint()))}
+	m.evicted = u.Uint()
+	groups = u.Uint()
 	u.clock, u.seq = m.clock, m.last.Seq
 	switch {
-	case u.bad || len(u.buf) > 0:
+	case u.Bad() || u.Left() > 0:
 		return 0, fmt.Errorf("%w: its head makes no sense", ErrDamaged)
 	case !first && before != m.sum:
 		return 0, fmt.Errorf("%w: a delta does not follow what is before it", ErrDamaged)
@@ -130,32 +129,32 @@ func (m *Machine) readHead(u *unsealer, first bool) (groups uint64, err error) {
 }
 
 func (m *Machine) readRecord(u *unsealer) {
-	switch kind := u.byte(); kind {
+	switch kind := u.Byte(); kind {
 	case recordRemoved:
-		if i, ok := m.groups.byKey[string(u.bytes(maxKey))]; ok && !u.bad {
-			m.events -= len(m.groups.at(i).refs)
+		if i, ok := m.groups.byKey[string(u.Bytes(maxKey))]; ok && !u.Bad() {
+			m.holds(m.groups.at(i), -1)
 			m.groups.remove(i)
 		} else {
-			u.bad = true
+			u.Must(false)
 		}
 	case recordGroup:
 		m.readGroup(u)
 	default:
-		u.bad = true
+		u.Must(false)
 	}
 }
 
 func (m *Machine) readGroup(u *unsealer) {
-	key := u.bytes(maxKey)
-	g := group{deadline: u.clock - u.int()}
+	key := u.Bytes(maxKey)
+	g := group{deadline: u.clock - u.Int()}
 	if m.spec.Kind == Flapping {
-		g.state = u.text(maxKey)
-		g.quiet = u.uint() == 1
+		g.state = u.Text(maxKey)
+		g.quiet = u.Uint() == 1
 	}
-	g.rest = uint32(u.uint())
-	n := u.uint()
-	if u.bad || n > uint64(max(m.spec.perGroup(), 0)) {
-		u.bad = true
+	g.rest = uint32(u.Uint())
+	n := u.Uint()
+	if u.Bad() || n > uint64(max(m.spec.perGroup(), 0)) {
+		u.Must(false)
 		return
 	}
 	if n > 0 {
@@ -164,8 +163,8 @@ func (m *Machine) readGroup(u *unsealer) {
 	for i := range g.refs {
 		g.refs[i] = u.ref()
 	}
-	if u.bad || !m.possible(&g) {
-		u.bad = true
+	if u.Bad() || !m.possible(&g) {
+		u.Must(false)
 		return
 	}
 	m.put(string(key), &g)
@@ -189,29 +188,25 @@ func (m *Machine) put(key string, g *group) {
 		m.groups.matched(i)
 	}
 	at := m.groups.at(i)
-	m.events += len(g.refs) - len(at.refs)
+	if ok {
+		m.holds(at, -1)
+	}
 	at.state, at.refs, at.deadline, at.rest, at.quiet = g.state, g.refs, g.deadline, g.rest, g.quiet
+	m.holds(at, 1)
 }
 
-// unsealer reads frames, and the values in them. A value that can't be read sets bad.
+// unsealer reads a section.
 type unsealer struct {
-	in    *bufio.Reader
-	buf   []byte // rest of the frame
-	frm   []byte // the frame
-	sum   uint32
-	table *crc32.Table
-	read  int64
-	bad   bool
+	*sealed.Reader
 	clock int64
 	seq   uint64
 }
 
+// preamble returns io.EOF where nothing follows.
 func (u *unsealer) preamble(first bool) error {
 	var p [len(magic) + 2]byte
-	n, err := io.ReadFull(u.in, p[:])
-	u.read += int64(n)
-	if err != nil {
-		return unexpected(err, n)
+	if err := u.Plain(p[:]); err != nil {
+		return err
 	}
 	kind := byte(kindDelta)
 	if first {
@@ -228,51 +223,8 @@ func (u *unsealer) preamble(first bool) error {
 	return nil
 }
 
-// unexpected leaves an end as it is only before the first byte.
-func unexpected(err error, n int) error {
-	if n > 0 && errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("%w: it is cut off", ErrDamaged)
-	}
-	return err
-}
-
-// frame reads the next one and checks it; false at the section's end.
-func (u *unsealer) frame() (bool, error) {
-	size, err := binary.ReadUvarint(u.in)
-	if err != nil {
-		return false, u.cutOff(err)
-	}
-	if size > maxFrame {
-		return false, fmt.Errorf("%w: a frame is too long", ErrDamaged)
-	}
-	var sum [4]byte
-	if _, err := io.ReadFull(u.in, sum[:]); err != nil {
-		return false, u.cutOff(err)
-	}
-	u.frm = slices.Grow(u.frm[:0], int(size))[:size]
-	if _, err := io.ReadFull(u.in, u.frm); err != nil {
-		return false, u.cutOff(err)
-	}
-	u.read += int64(uvarintLen(size)) + 4 + int64(size)
-	u.sum = crc32.Update(u.sum, u.table, u.frm)
-	if u.sum != binary.LittleEndian.Uint32(sum[:]) {
-		return false, fmt.Errorf("%w: checksum differs", ErrDamaged)
-	}
-	u.buf = u.frm
-	return size > 0, nil
-}
-
-func (u *unsealer) cutOff(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("%w: it is cut off", ErrDamaged)
-	}
-	return err
-}
-
-func uvarintLen(n uint64) int { return len(binary.AppendUvarint(nil, n)) }
-
 func (u *unsealer) ref() ref {
-	r := ref{form: u.byte()}
+	r := ref{form: u.Byte()}
 	if r.none() {
 		return r
 	}
@@ -281,68 +233,13 @@ func (u *unsealer) ref() ref {
 		n = int(r.form - formText)
 	}
 	if n > idBytes || r.form != formPacked && n > maxText {
-		u.bad = true
+		u.Must(false)
 		return ref{}
 	}
-	copy(r.id[:], u.take(n))
-	r.part = u.byte()
-	r.seq = u.seq - uint64(u.int())
-	r.index = uint32(u.uint())
-	r.at = u.clock - u.int()
+	copy(r.id[:], u.Take(n))
+	r.part = u.Byte()
+	r.seq = u.seq - uint64(u.Int())
+	r.index = uint32(u.Uint())
+	r.at = u.clock - u.Int()
 	return r
 }
-
-func (u *unsealer) take(n int) []byte {
-	if n > len(u.buf) {
-		u.bad, u.buf = true, nil
-		return nil
-	}
-	b := u.buf[:n]
-	u.buf = u.buf[n:]
-	return b
-}
-
-func (u *unsealer) byte() byte {
-	if b := u.take(1); b != nil {
-		return b[0]
-	}
-	return 0
-}
-
-func (u *unsealer) fixed() uint32 {
-	if b := u.take(4); b != nil {
-		return binary.LittleEndian.Uint32(b)
-	}
-	return 0
-}
-
-func (u *unsealer) uint() uint64 {
-	n, size := binary.Uvarint(u.buf)
-	if size <= 0 {
-		u.bad, u.buf = true, nil
-		return 0
-	}
-	u.buf = u.buf[size:]
-	return n
-}
-
-func (u *unsealer) int() int64 {
-	n, size := binary.Varint(u.buf)
-	if size <= 0 {
-		u.bad, u.buf = true, nil
-		return 0
-	}
-	u.buf = u.buf[size:]
-	return n
-}
-
-func (u *unsealer) bytes(limit int) []byte {
-	n := u.uint()
-	if n > uint64(limit) {
-		u.bad = true
-		return nil
-	}
-	return u.take(int(n))
-}
-
-func (u *unsealer) text(limit int) string { return string(u.bytes(limit)) }

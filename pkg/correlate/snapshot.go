@@ -23,7 +23,7 @@ const (
 	recordRemoved = 2
 
 	frameBytes = 32 << 10 // a frame is closed once it is longer
-	maxFrame   = 2 << 20  // and never longer than this: one record more, at MaxCount events
+	// and is never longer than sealed.MaxFrame: one record more, at MaxCount events
 
 	// minWhole is a size below which Checkpoint does not care how often it writes everything.
 	minWhole = 64 << 10

@@ -26,8 +26,10 @@ const (
 	MaxCollected = 1_000 // events that a firing of collect lists
 
 	DefaultMaxGroups = 100_000
-	// eventsPerGroup makes the default of MaxEvents.
-	eventsPerGroup = 4
+	// eventsPerGroup makes the default of MaxEvents, keyBytesPerGroup and leastKeyBytes that of MaxKeyBytes.
+	eventsPerGroup   = 4
+	keyBytesPerGroup = 256
+	leastKeyBytes    = 64 << 10
 )
 
 // Spec is one rule's `correlate`.
@@ -43,10 +45,12 @@ type Spec struct {
 	// come; count, collect and flapping have none.
 	Parts []string
 
-	// MaxGroups bounds the groups that wait, MaxEvents the events that they refer to together (some 50 bytes each). Zero
-	// means DefaultMaxGroups, and four times MaxGroups but at least MaxCount.
-	MaxGroups int
-	MaxEvents int
+	// MaxGroups bounds the groups that wait, MaxEvents the events that they refer to together (some 50 bytes each), and
+	// MaxKeyBytes their keys together, with the states of flapping. Zero means DefaultMaxGroups, four times MaxGroups but at
+	// least MaxCount, and 256 bytes times MaxGroups but at least 64 KiB.
+	MaxGroups   int
+	MaxEvents   int
+	MaxKeyBytes int
 }
 
 func (s Spec) withDefaults() Spec {
@@ -55,6 +59,9 @@ func (s Spec) withDefaults() Spec {
 	}
 	if s.MaxEvents == 0 {
 		s.MaxEvents = max(s.MaxGroups*eventsPerGroup, MaxCount)
+	}
+	if s.MaxKeyBytes == 0 {
+		s.MaxKeyBytes = max(s.MaxGroups*keyBytesPerGroup, leastKeyBytes)
 	}
 	return s
 }
@@ -65,6 +72,7 @@ func (s Spec) Validate() []error {
 	p.check(s.Within > 0, "within: must be longer than 0s")
 	p.check(s.MaxGroups >= 0, "maxGroups: must not be negative")
 	p.check(s.MaxEvents >= 0, "maxEvents: must not be negative")
+	p.check(s.MaxKeyBytes >= 0, "maxKeyBytes: must not be negative")
 	p.check(s.Kind == Count || s.Count == 0, "count: belongs to kind count only, this is %s", s.Kind)
 	p.check(s.Kind == Count || !s.Each, "each: belongs to kind count only, this is %s", s.Kind)
 	p.check(s.Kind == Flapping || s.Changes == 0, "changes: belongs to kind flapping only, this is %s", s.Kind)

@@ -89,11 +89,12 @@ func (c cause) place(r *run.Created) {
 	}
 }
 
-// causeOfFired finds out how the event came about on whose account a window fires; read is the event that was read, if any.
-func (p *partition) causeOfFired(ctx context.Context, f fired, read *event.Event) cause {
+// last returns the event on whose account a window fires, with its views; read is the event that was read, if any. It returns
+// nil where that can't be read.
+func (p *partition) last(ctx context.Context, f fired, read *event.Event) *event.Event {
 	id := f.Event().ID
 	if read != nil && read.ID == id {
-		return p.causeOf(ctx, read)
+		return read
 	}
 	var en event.Entry
 	err := patiently(ctx, func() (err error) {
@@ -104,8 +105,16 @@ func (p *partition) causeOfFired(ctx context.Context, f fired, read *event.Event
 		err = normalise(p.set, en.Record.Event)
 	}
 	if err != nil {
-		p.log.Warn("whether a run caused the event of a window is not known", "rule", f.rule.Name, "event", id, "error", err)
-		return cause{}
+		p.log.Warn("the last event of a window can't be read: its run counts as one that another caused", "rule", f.rule.Name, "event", id, "error", err)
+		return nil
 	}
-	return p.causeOf(ctx, en.Record.Event)
+	return en.Record.Event
+}
+
+// causeOfFired finds out how the event came about on whose account a window fires; nil is one that can't be read.
+func (p *partition) causeOfFired(ctx context.Context, last *event.Event) cause {
+	if last == nil {
+		return cause{depth: unknownDepth + 1}
+	}
+	return p.causeOf(ctx, last)
 }

@@ -150,7 +150,7 @@ type question struct {
 	event    *event.Event
 	set      *rule.Set
 	revision string
-	joins    []rule.Join
+	joins    rule.Joins
 	fired    []fired     // windows that the event completes
 	paths    event.Paths // that it changed
 	aside    bool        // it waited for a diff
@@ -186,6 +186,24 @@ func (p *partition) decide(ctx context.Context, r *record) {
 func (p *partition) watch(r *record) {
 	if e := r.Record.Event; p.e.Watches(e) && p.views(r) == nil {
 		p.e.Watched(e)
+	}
+}
+
+// watchAgain tells once more of the events that were decided just before a crash: who was told may not have got to them.
+func (p *partition) watchAgain(ctx context.Context) {
+	ids := p.lately
+	p.lately = nil
+	if p.careful == 0 {
+		return // the owner before left in good order
+	}
+	for _, id := range ids {
+		en, err := p.e.Log.Get(ctx, id)
+		if err != nil || !p.e.Watches(en.Record.Event) {
+			continue
+		}
+		if normalise(p.set, en.Record.Event) == nil {
+			p.e.Watched(en.Record.Event)
+		}
 	}
 }
 

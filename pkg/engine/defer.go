@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,8 +26,12 @@ const (
 	leastDiffTime = time.Minute
 	// A diff that fails waits twice as long each time.
 	firstDiffWait, maxDiffWait = time.Second, 30 * time.Second
-	// maxDiffs is how many diffs this process makes at once, at most one in each repository.
-	maxDiffs = 8
+	// maxDiffs is how many diffs this process makes at once, at most one in each repository, and so many of one host.
+	maxDiffs, maxHostDiffs = 12, 8
+	// An attempt that fails after so long hung; so many repositories of a host in which one did say that the host hangs.
+	hangTime, hangingRepositories = 10 * time.Second, 3
+	// maxHanging bounds the repositories that are known to hang.
+	maxHanging = 1000
 	// maxDeferred is how many events of a partition can wait before it stops reading the log.
 	maxDeferred = 10_000
 
@@ -192,34 +198,50 @@ func (p *partition) diff(ctx context.Context, d deferred) {
 	f := found{id: d.id}
 	limited, cancel := context.WithTimeout(ctx, d.limit())
 	defer cancel()
-	f.event, f.paths, f.err = p.e.look(limited, d.id, d.set)
+	compare, began := p.e.Diff, time.Now()
+	if p.e.diffs.hangs(&d) {
+		compare = unasked
+	}
+	f.event, f.paths, f.err = p.e.look(limited, &d, compare)
 	if f.err != nil {
 		f.cause = context.Cause(ctx)
+	}
+	switch {
+	case f.err == nil:
+		p.e.diffs.answers(d.repository)
+	case f.cause == nil && time.Since(began) >= hangTime:
+		p.e.diffs.hung(d.repository)
 	}
 	p.e.diffs.release(d.repository, d.suspect)
 	p.diffed <- f
 }
 
+// errHangs says why an event whose time is over was not asked for: where a host hangs, each further attempt would take a
+// minute, and the events that wait would be given up one by one.
+var errHangs = errors.New("the Git host does not answer: since the time for it was over, another attempt hung")
+
+func unasked(context.Context, event.Comparison) ([]string, error) { return nil, errHangs }
+
 // look reads an event and finds its changed paths.
-func (e *Engine) look(ctx context.Context, id string, set *rule.Set) (ev *event.Event, paths []string, err error) {
+func (e *Engine) look(ctx context.Context, d *deferred, compare func(context.Context, event.Comparison) ([]string, error)) (ev *event.Event, paths []string, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = action.Permanent(fmt.Errorf("it panicked: %v", v))
 		}
 	}()
-	en, err := e.Log.Get(ctx, id)
+	en, err := e.Log.Get(ctx, d.id)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the event: %w", err)
 	}
 	ev = en.Record.Event
-	if err := normalise(set, ev); err != nil {
+	if err := normalise(d.set, ev); err != nil {
 		return ev, nil, action.Permanent(err)
 	}
 	c, ok := ev.Comparison()
 	if !ok {
 		return ev, nil, action.Permanent(errors.New("the event names no commits to compare"))
 	}
-	paths, err = e.Diff(ctx, c)
+	paths, err = compare(ctx, c)
 	return ev, paths, err
 }
 
@@ -282,7 +304,7 @@ func (p *partition) decideDeferred(ctx context.Context, d *deferred, f found) {
 }
 
 // joinsAgain asks again how the event took part in windows, for the reasons.
-func (q *question) joinsAgain(ctx context.Context) []rule.Join {
+func (q *question) joinsAgain(ctx context.Context) rule.Joins {
 	defer func() { _ = recover() }()
 	return q.set.Joins(ctx, q.event, q.event.ReceivedAt)
 }
@@ -323,30 +345,34 @@ func (p *partition) cancelDiffs(cause error) {
 	}
 }
 
-// flights bounds the diffs of this process: so many at once, one in each repository, and one event that is suspected of
-// having ended the process, since a crash names all that were under way. A partition that must wait is poked when one has
-// ended.
+// flights bounds the diffs of this process: so many at once and of one host, one in each repository, and one event that is
+// suspected of having ended the process, since a crash names all that were under way. A partition that must wait is poked
+// when one has ended. It knows where attempts hung last.
 type flights struct {
 	mu      sync.Mutex
 	free    int
 	busy    map[string]bool
+	hosts   map[string]int
+	hanging map[string]time.Time // by repository: when an attempt hung, since its host answered last
 	suspect bool
 	waiting map[*partition]struct{}
 }
 
 func newFlights(n int) *flights {
-	return &flights{free: n, busy: map[string]bool{}, waiting: map[*partition]struct{}{}}
+	return &flights{free: n, busy: map[string]bool{}, hosts: map[string]int{}, hanging: map[string]time.Time{}, waiting: map[*partition]struct{}{}}
 }
 
 func (f *flights) acquire(p *partition, d *deferred) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.free == 0 || f.busy[d.repository] || f.suspect && d.suspect {
+	host := hostOf(d.repository)
+	if f.free == 0 || f.busy[d.repository] || f.hosts[host] >= maxHostDiffs || f.suspect && d.suspect {
 		f.waiting[p] = struct{}{}
 		return false
 	}
 	f.free--
 	f.busy[d.repository] = true
+	f.hosts[host]++
 	f.suspect = f.suspect || d.suspect
 	return true
 }
@@ -356,9 +382,60 @@ func (f *flights) release(repository string, suspect bool) {
 	defer f.mu.Unlock()
 	f.free++
 	delete(f.busy, repository)
+	host := hostOf(repository)
+	if f.hosts[host]--; f.hosts[host] == 0 {
+		delete(f.hosts, host)
+	}
 	f.suspect = f.suspect && !suspect
 	for p := range f.waiting {
 		p.poke()
 	}
 	clear(f.waiting)
+}
+
+// hung notes that an attempt in a repository failed after a long time.
+func (f *flights) hung(repository string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.hanging) >= maxHanging {
+		clear(f.hanging)
+	}
+	f.hanging[repository] = time.Now()
+}
+
+// answers notes that a repository's host answers.
+func (f *flights) answers(repository string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	host := hostOf(repository)
+	maps.DeleteFunc(f.hanging, func(other string, _ time.Time) bool { return hostOf(other) == host })
+}
+
+// hangs reports whether the time for an event is over, and since then an attempt in its repository hung, or attempts in
+// several repositories of its host.
+func (f *flights) hangs(d *deferred) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	host, repositories := hostOf(d.repository), 0
+	for repository, at := range f.hanging {
+		if at.Before(d.until) || hostOf(repository) != host {
+			continue
+		}
+		if repositories++; repository == d.repository || repositories >= hangingRepositories {
+			return true
+		}
+	}
+	return false
+}
+
+// hostOf returns the host of a repository's address, or the address where it names none.
+func hostOf(repository string) string {
+	if u, err := url.Parse(repository); err == nil && u.Host != "" {
+		return u.Host
+	}
+	if user, rest, ok := strings.Cut(repository, "@"); ok && !strings.Contains(user, "/") {
+		host, _, _ := strings.Cut(rest, ":")
+		return host
+	}
+	return repository
 }

@@ -256,6 +256,81 @@ func TestAHangingDiffEndsInTime(t *testing.T) {
 	})
 }
 
+// TestAHangingHostHoldsUpNobody: where a remote hangs, all events that wait for it are given up soon after their ten
+// minutes, and not one after the other; another host is asked meanwhile.
+func TestAHangingHostHoldsUpNobody(t *testing.T) {
+	set := loadRules(t, strings.ReplaceAll(pushRules, `"push.*"`, `["push.*/*", "push.*/*/*/*", "push.*/*/*/*/*"]`))
+	for name, repository := range map[string]func(i int) string{
+		"one repository":   func(int) string { return "https://git.example.com/acme/shop" },
+		"many of one host": func(i int) string { return fmt.Sprint("https://git.example.com/acme/s", i) },
+		"some, by SSH":     func(i int) string { return fmt.Sprint("git@git.example.com:acme/s", i%10) },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, 3, set)
+			w.diff = func(ctx context.Context, r *replica, c event.Comparison) ([]string, error) {
+				if c.CloneURL == "https://other.example.com/x" {
+					return docs(ctx, r, c)
+				}
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			r := w.boot("a").grantAll()
+			began := time.Now()
+			for i := range 60 {
+				w.append(eventOf("push."+repository(i), i))
+				time.Sleep(time.Second)
+			}
+			other := eventOf("push.https://other.example.com/x", 1)
+			w.append(other)
+			if d := w.decision(other.Event.ID); len(d.Runs) != 1 || time.Since(began) > 2*time.Minute {
+				t.Errorf("%s: another host is asked after %s: %+v", name, time.Since(began), d)
+			}
+			for i := range 60 {
+				d := w.decision(eventOf("push."+repository(i), i).Event.ID)
+				if !strings.Contains(d.Why, "the changed paths could not be found") {
+					t.Errorf("%s: %+v", name, d)
+				}
+			}
+			if took := time.Since(began); took > 14*time.Minute {
+				t.Errorf("%s: the last event was decided after %s", name, took)
+			}
+			r.stop()
+		})
+	}
+}
+
+// A host that answers again is asked for each event, also for one whose time is over.
+func TestAHostThatAnswersAgainIsAsked(t *testing.T) {
+	f := newFlights(maxDiffs)
+	now := time.Now()
+	late := &deferred{repository: "https://a.example.com/x", until: now.Add(-time.Minute)}
+	early := &deferred{repository: late.repository, until: now.Add(time.Hour)}
+	f.hung("https://a.example.com/1")
+	f.hung("https://a.example.com/2")
+	f.hung("https://b.example.com/3")
+	if f.hangs(late) {
+		t.Error("two other repositories say that the host hangs")
+	}
+	f.hung("https://a.example.com/3")
+	if !f.hangs(late) || f.hangs(early) {
+		t.Errorf("three repositories hang: late %t, early %t", f.hangs(late), f.hangs(early))
+	}
+	f.answers("https://a.example.com/9")
+	if f.hangs(late) {
+		t.Error("a host that answered hangs")
+	}
+	f.hung(late.repository)
+	if !f.hangs(late) {
+		t.Error("its own repository hangs")
+	}
+	for i := range 3 * maxHanging {
+		f.hung(fmt.Sprint("https://c.example.com/", i))
+	}
+	if len(f.hanging) > maxHanging {
+		t.Errorf("%d repositories are known to hang", len(f.hanging))
+	}
+}
+
 // TestAServerThatWasDownTriesOnce: its ten minutes are over, but nobody has asked the remote.
 func TestAServerThatWasDownTriesOnce(t *testing.T) {
 	set := loadRules(t, pushRules)

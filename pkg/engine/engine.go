@@ -83,7 +83,7 @@ type Options struct {
 	// Activated is told each set that a partition begins to decide with. It may not wait; nil tells nobody.
 	Activated func(*rule.Set)
 	// Watched is told each event that is decided and that Watches wants by its source and type alone, with its views. It may
-	// neither wait nor change the event; nil for both tells nobody.
+	// neither wait nor change the event; nil for both tells nobody. After a crash it is told of the last ones again.
 	Watches func(*event.Event) bool
 	Watched func(*event.Event)
 	// Quiet says which quiet time holds for a rule with the labels, and until when; nil is never.
@@ -159,6 +159,7 @@ type Engine struct {
 	dirs     *dirs
 	draining chan struct{}
 	ticks    chan struct{}
+	loading  chan struct{} // holds one while a rule set is loaded
 
 	mu       sync.Mutex
 	sets     map[string]*rule.Set
@@ -184,6 +185,7 @@ func New(o Options) (*Engine, error) {
 		dirs:     &dirs{root: o.Dir},
 		draining: make(chan struct{}),
 		ticks:    make(chan struct{}, 1),
+		loading:  make(chan struct{}, 1),
 		sets:     map[string]*rule.Set{},
 		problems: map[int]problem{},
 	}
@@ -343,10 +345,16 @@ func (e *Engine) set(ctx context.Context, revision string) (*rule.Set, error) {
 	if revision == "" {
 		return &rule.Set{}, nil
 	}
-	e.mu.Lock()
-	set := e.sets[revision]
-	e.mu.Unlock()
-	if set != nil {
+	if set := e.loaded(revision); set != nil {
+		return set, nil
+	}
+	select {
+	case e.loading <- struct{}{}:
+		defer func() { <-e.loading }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("load rule revision %.12s: %w", revision, context.Cause(ctx))
+	}
+	if set := e.loaded(revision); set != nil { // all partitions hear of a revision at once: one of them has loaded it meanwhile
 		return set, nil
 	}
 	set, err := e.Revision(ctx, revision)
@@ -360,6 +368,12 @@ func (e *Engine) set(ctx context.Context, revision string) (*rule.Set, error) {
 	}
 	e.sets[revision] = set
 	return set, nil
+}
+
+func (e *Engine) loaded(revision string) *rule.Set {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.sets[revision]
 }
 
 // activated returns the set that an activation names. One commit can be read at another path, and is then another set of

@@ -601,3 +601,34 @@ func TestAnActivationNamesContentToo(t *testing.T) {
 		r.stop()
 	})
 }
+
+// TestWhoWatchesIsToldAgainAfterACrash of the last events, and of none after a stop in good order.
+func TestWhoWatchesIsToldAgainAfterACrash(t *testing.T) {
+	bubble(t, 1, "  - {uses: do}\n", func(t *testing.T, w *world) {
+		var told []string // w.mu's
+		watching := func(o *Options) {
+			o.Watches = func(e *event.Event) bool { return e.Type == "go" }
+			o.Watched = func(e *event.Event) { w.update(func() { told = append(told, e.ID) }) }
+		}
+		id := EventOf(w.send(1))
+		want := func(times int) {
+			t.Helper()
+			w.ended(id + "-r")
+			time.Sleep(time.Second)
+			w.update(func() {
+				if len(told) != times || told[0] != id {
+					t.Errorf("told of %v, want %d times %s", told, times, id)
+				}
+			})
+		}
+		r := w.boot("a", watching).grantAll()
+		want(1)
+		r.kill()
+		r = w.boot("a", watching).grantAll()
+		want(2)
+		r.stop()
+		r = w.boot("a", watching).grantAll()
+		want(2)
+		r.stop()
+	})
+}

@@ -284,7 +284,7 @@ func (p *partition) act(ctx context.Context, at *attempt) (out action.Outputs, r
 		if out, err = p.call(ctx, at, at.phase, at.plan.ID); err != nil || !at.rule.Action(at.phase, at.plan.ID).LocalOutputs {
 			return err
 		}
-		outputs, err := p.outputs(&at.run, result{outputs: out})
+		outputs, _, err := p.keepable(out)
 		if err != nil {
 			return err
 		}
@@ -347,7 +347,7 @@ func (p *partition) rebuild(ctx context.Context, at *attempt) (map[string]run.Va
 		out, err := p.call(ctx, at, s.Phase, s.ID)
 		var outputs run.Values
 		if err == nil {
-			outputs, err = p.outputs(&at.run, result{outputs: out})
+			outputs, _, err = p.keepable(out)
 		}
 		if err == nil {
 			err = p.markLocal(at, s.ID, outputs)
@@ -416,7 +416,10 @@ func (p *partition) finished(ctx context.Context, r result) {
 
 // outcome turns an attempt's result into the entry that records it.
 func (p *partition) outcome(a *active, r result) run.Entry {
-	outputs, err := p.outputs(a.run, r)
+	outputs, err := run.Values(nil), r.err
+	if err == nil {
+		outputs, err = p.outputs(a, r.outputs)
+	}
 	switch {
 	case err == nil:
 	case errors.Is(r.cause, errStopping) || errors.Is(r.cause, errLost):
@@ -432,29 +435,50 @@ func (p *partition) outcome(a *active, r result) run.Entry {
 	return run.Attempted{Plan: r.plan, Attempt: r.attempt, Outputs: outputs, Err: err, Now: p.e.Now(), Random: p.e.Random}.Entry()
 }
 
-// outputs checks and redacts what an action returned for a step of the run.
-func (p *partition) outputs(of *run.Run, r result) (run.Values, error) {
-	if r.err != nil {
-		return nil, r.err
+// keepable redacts what an action returned, and says how many bytes the journal would keep of it.
+func (p *partition) keepable(out action.Outputs) (kept run.Values, size int, err error) {
+	if len(out) == 0 {
+		return run.Values{}, 0, nil
 	}
-	if len(r.outputs) == 0 {
-		return run.Values{}, nil
-	}
-	redacted, _ := p.redact(map[string]any(r.outputs)).(map[string]any)
+	redacted, _ := p.redact(map[string]any(out)).(map[string]any)
 	text, err := json.Marshal(redacted)
 	if err != nil {
-		return nil, action.Permanent(fmt.Errorf("outputs are not JSON: %w", err))
+		return nil, 0, action.Permanent(fmt.Errorf("outputs are not JSON: %w", err))
 	}
 	if len(text) > maxOutputs {
-		return nil, action.Permanent(fmt.Errorf("outputs are %d bytes of JSON, more than the %d that are kept", len(text), maxOutputs))
+		return nil, 0, action.Permanent(fmt.Errorf("outputs are %d bytes of JSON, more than the %d that are kept", len(text), maxOutputs))
 	}
-	if len(of.Steps)*maxOutputs > maxRecord {
-		record, err := json.Marshal(of)
-		if err == nil && len(record)+len(text) > maxRecord {
-			return nil, action.Permanent(fmt.Errorf("outputs are %d bytes of JSON, and with those of the other steps more than the %d that are kept of a run", len(text), maxRecord))
+	return redacted, len(text), nil
+}
+
+// outputs is what the journal keeps of what an action returned for a step of the run.
+func (p *partition) outputs(a *active, out action.Outputs) (run.Values, error) {
+	kept, size, err := p.keepable(out)
+	if err == nil && !a.fits(size) {
+		return nil, action.Permanent(fmt.Errorf("outputs are %d bytes of JSON, and with those of the other steps more than the %d that are kept of a run", size, maxRecord))
+	}
+	return kept, err
+}
+
+// stepBytes is about what the record of a step takes without its outputs.
+const stepBytes = 512
+
+// fits reports whether so many bytes of outputs fit into the run's record. Its size is measured when an estimate, which only
+// grows, says that they might not: there may be thousands of steps, and this is asked at the end of each.
+func (a *active) fits(bytes int) bool {
+	bytes += stepBytes
+	if a.size == 0 || a.size+bytes > maxRecord {
+		record, err := json.Marshal(a.run)
+		if err != nil {
+			return true // as its entry will say
 		}
+		a.size = len(record)
 	}
-	return redacted, nil
+	if a.size+bytes > maxRecord {
+		return false
+	}
+	a.size += bytes
+	return true
 }
 
 func (p *partition) redact(v any) any {

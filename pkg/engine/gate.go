@@ -147,6 +147,9 @@ func (p *partition) mayEnd(ctx context.Context, a *active, en *run.Entry) bool {
 	if !a.gate.freeing {
 		a.gate.freeing = true
 		id := a.run.ID
+		if a.run.Settled == nil { // a new owner must not come to another end: what the run holds may be another's by then
+			p.record(a, run.Entry{At: p.e.Now(), Kind: run.Settled, Run: id, Phase: en.Phase, State: en.State, Reason: en.Reason, Error: en.Error})
+		}
 		p.ask(request{Release: &gate.Release{Run: rule.GateRun(a.run), Attempt: rule.GateAttempt(a.run), Outcome: rule.GateOutcome(en.State)}}, id, func() { p.acknowledge(id) })
 		p.park(a, time.Time{})
 	}

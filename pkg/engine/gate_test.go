@@ -333,3 +333,77 @@ func TestAStoreThatStallsForHalfAMinute(t *testing.T) {
 		r.stop()
 	})
 }
+
+// TestTheEndOfARunStandsThoughItsOwnerDies after what the run held was given back: its time-out is over when the next comes.
+func TestTheEndOfARunStandsThoughItsOwnerDies(t *testing.T) {
+	source := "apiVersion: riposte.dev/v1\nkind: Source\nmetadata: {name: src}\nspec: {type: fake}\n---\n"
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, loadRules(t, source+ruleOf("r", onGo+"  concurrency: {group: g}\n  timeout: 10m\n  steps: [{id: a, uses: do}]\n")))
+		r := w.boot("a")
+		r.fault = func(string) fault {
+			if entries := w.parts[0].entries(); len(entries) > 0 && entries[len(entries)-1].Kind == run.Settled {
+				return crashBefore
+			}
+			return none
+		}
+		r.grantAll()
+		id := w.sendNow("go", "x", 1) + "-r"
+		<-r.done
+		time.Sleep(time.Hour)
+		r = w.boot("b").grantAll()
+		if got := w.ended(id); got.State != run.Succeeded || w.acts[id+"/a"] != 1 {
+			t.Errorf("%s %s %s", got.State, got.Reason, got.Message)
+		}
+		next := w.sendNow("go", "x", 2) + "-r"
+		if got := w.ended(next); got.State != run.Succeeded {
+			t.Errorf("the next of the group: %s %s", got.State, got.Message)
+		}
+		r.stop()
+	})
+}
+
+// TestAPanicEndsItsRunAlone: it is told of, what the run holds is given back, and a restart does not meet it again.
+func TestAPanicEndsItsRunAlone(t *testing.T) {
+	rules(t, 2, ruleOf("r", onGo+`
+  concurrency: {group: g}
+  steps: [{id: a, uses: do}, {id: b, uses: frail, with: {do: "x ${{ event.subject }}", target: t}}]
+  onFailure: [{id: tell, uses: do}, {id: frail, uses: frail, with: {do: "x ${{ event.subject }}", target: t}}]
+  finally: [{id: clean, uses: do}]
+`)+ruleOf("other", onGo+"  concurrency: {group: g}\n  steps: [{id: a, uses: do}]\n"), func(t *testing.T, w *world) {
+		id := w.sendNow("go", "x", 1)
+		got := w.ended(id + "-r")
+		if got.State != run.Failed || got.Reason != run.ReasonInternalError || !strings.Contains(got.Message, "no quote should") {
+			t.Errorf("%s %s %s", got.State, got.Reason, got.Message)
+		}
+		if w.acts[got.ID+"/tell"] != 1 || w.acts[got.ID+"/clean"] != 1 {
+			t.Errorf("done were %v", w.acts)
+		}
+		if other := w.ended(id + "-other"); other.State != run.Succeeded {
+			t.Errorf("the other run of the group: %s %s", other.State, other.Message)
+		}
+	})
+}
+
+// TestAWindowThatAnAlertCompletesIsBoundedAsAnAlertsRuleIs, and its run goes on though that alert is resolved: it was one of several.
+func TestAWindowThatAnAlertCompletesIsBoundedAsAnAlertsRuleIs(t *testing.T) {
+	rules(t, 2, ruleOf("r", `
+  trigger: {type: alert.firing}
+  correlate: {count: 2, within: 1h, by: event.alert.labels.app}
+  steps: [{id: a, uses: fix, with: {do: mend, target: shop}}]
+`), func(t *testing.T, w *world) {
+		w.on["mend"] = func(context.Context, *action.Call) (action.Outputs, error) { time.Sleep(time.Second); return nil, nil }
+		for n := range 8 {
+			alertEvent(w, "firing", "pod", 2*n)
+			alertEvent(w, "resolved", "pod", 2*n+1)
+			time.Sleep(time.Minute)
+		}
+		w.await("four runs", func() bool { return len(w.runs) == 4 && w.settled() })
+		states := map[string]int{}
+		for _, r := range w.runs {
+			states[string(r.State)+" "+r.Reason]++
+		}
+		if states["succeeded "] != 3 || states["refused LimitReached"] != 1 {
+			t.Errorf("they ended as %v", states)
+		}
+	})
+}

@@ -29,7 +29,7 @@ func (p *partition) openGroup(ctx context.Context, a *active, sp run.StepPlan, n
 		err = action.Permanent(fmt.Errorf("with its steps there would be %d, and a run has at most %d", n, maxSteps))
 	}
 	if err == nil {
-		en.Items, en.Inputs, err = p.kept(en.Items, en.Inputs)
+		en.Items, en.Inputs, err = p.kept(a, en.Items, en.Inputs)
 	}
 	if err != nil {
 		en.Items, en.Inputs = nil, nil
@@ -41,12 +41,15 @@ func (p *partition) openGroup(ctx context.Context, a *active, sp run.StepPlan, n
 }
 
 // kept is what the journal keeps of what a group goes on with.
-func (p *partition) kept(items run.List, inputs run.Values) (run.List, run.Values, error) {
+func (p *partition) kept(a *active, items run.List, inputs run.Values) (run.List, run.Values, error) {
 	redactedItems, _ := p.redact([]any(items)).([]any)
 	redactedInputs, _ := p.redact(map[string]any(inputs)).(map[string]any)
 	text, err := json.Marshal([]any{redactedItems, redactedInputs})
 	if err == nil && len(text) > maxOutputs {
 		err = fmt.Errorf("they are %d bytes of JSON, more than the %d that are kept", len(text), maxOutputs)
+	}
+	if err == nil && !a.fits(len(text)) {
+		err = fmt.Errorf("they are %d bytes of JSON, and with the rest of the run more than the %d that are kept of it", len(text), maxRecord)
 	}
 	if err != nil {
 		return nil, nil, action.Permanent(fmt.Errorf("the step's inputs can't be kept: %w", err))
@@ -88,7 +91,7 @@ func (p *partition) groupOutputs(ctx context.Context, a *active, sp run.StepPlan
 			return nil, err
 		}
 	}
-	return p.outputs(a.run, result{outputs: action.Outputs(out)})
+	return p.outputs(a, action.Outputs(out))
 }
 
 // attempted records what an attempt came to that needed no worker.

@@ -169,7 +169,8 @@ func (sender) Normalise(e *event.Event) {
 }
 
 // loadRules compiles a repository whose actions are those that the tests know: do and harm differ in what becomes
-// of them when they are cut off, the outputs of local are worth nothing on another machine, and fix changes a target.
+// of them when they are cut off, the outputs of local are worth nothing on another machine, fix changes a target, and frail
+// has a defect that shows before it begins.
 func loadRules(t testing.TB, text string) *rule.Set {
 	t.Helper()
 	def := action.Definition{Name: "do", Params: &params{}, Outputs: outputs{}, RetryInterrupted: true, Run: perform}
@@ -179,9 +180,11 @@ func loadRules(t testing.TB, text string) *rule.Set {
 	fix := def
 	fix.Name, fix.Changes, fix.Replaces = "fix", true, []string{"pod"}
 	fix.Target = func(c *action.Call) string { return c.Params.(*params).Target }
+	frail := fix
+	frail.Name, frail.Quote = "frail", map[string]func(string, string) (string, error){"do": func(string, string) (string, error) { panic("no quote should") }}
 	set, err := rule.Load([]rule.File{{Path: "r.yaml", Data: []byte(text)}}, rule.Options{
 		Sources: source.NewRegistry(source.Type{Name: "fake", Spec: &struct{}{}, New: func(func(any) error, source.Env) (source.Source, error) { return sender{}, nil }}),
-		Actions: action.NewRegistry([]action.Definition{def, harm, local, fix}),
+		Actions: action.NewRegistry([]action.Definition{def, harm, local, fix, frail}),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -422,6 +425,9 @@ func (w *world) auditRun(r *run.Run, e run.Entry) {
 	again := e.Kind == run.Commanded && e.Record != nil
 	if r.State.Ended() != again {
 		w.wrong(e, "the run is %s", r.State)
+	}
+	if end := (run.Settlement{Next: e.Phase, State: e.State, Reason: e.Reason, Message: e.Error}); e.Kind == run.Ended && r.Settled != nil && *r.Settled != end {
+		w.wrong(e, "what the run holds was given back for another end: %+v", *r.Settled)
 	}
 	s := r.Step(e.Phase, e.Step)
 	switch {

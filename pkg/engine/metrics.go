@@ -14,7 +14,7 @@ import (
 type metrics struct {
 	decisions, absent, errors, runs *prometheus.CounterVec
 	steps                           *prometheus.HistogramVec
-	evicted, diffs, notices         *prometheus.CounterVec
+	evicted, diffs, notices, lost   *prometheus.CounterVec
 	groups                          *prometheus.GaugeVec
 }
 
@@ -34,7 +34,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 11),
 		}, []string{"uses"}),
 	}
-	m.evicted = counter("riposte_correlate_evicted_total", "Groups that waited and were dropped because there were too many, by rule.", "rule")
+	m.evicted = counter("riposte_correlate_evicted_total", "Groups that waited and were dropped because there were too many or their keys too long, by rule.", "rule")
+	m.lost = counter("riposte_correlate_lost_total", "Stored windows that were gone or could not be read, so that they started anew: of a rule, or of all rules of a partition.", "of")
 	m.diffs = counter("riposte_changed_diffs_total", "Attempts to find an event's changed paths by a diff, by what came of them.", "result")
 	m.notices = counter("riposte_bounds_total", "Times that a storm began or ended and that a rule's breaker opened or closed.", "type")
 	m.groups = prometheus.NewGaugeVec(prometheus.GaugeOpts{

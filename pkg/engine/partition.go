@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -62,6 +63,7 @@ type partition struct {
 	decided  event.Pos // how far the journal answers it; ahead of at while what was not stored is made again
 	windows  windows
 	careful  int             // so many further events are decided one by one, behind a durable note
+	lately   []string        // the last events that the owner before this one decided
 	noted    map[string]int  // by event: notes that no decision followed
 	setAside map[string]bool // events that are quarantined
 
@@ -102,6 +104,7 @@ type active struct {
 	first  uint64         // journal sequence of its oldest entry; 0 while that is being written
 	queued bool
 	dir    bool // it may have a directory here
+	size   int  // about what its record takes, in bytes of JSON; 0 while that is not known
 	cancel map[stepKey]context.CancelCauseFunc
 
 	wakes   time.Time // the hour it is woken at, or zero
@@ -187,6 +190,9 @@ func (p *partition) replay(seq uint64, en run.Entry) {
 		}
 		p.noted[en.Event]++
 	case run.Decided, run.Deferred, run.Fired:
+		if en.Kind == run.Decided && !Quarantined(en) {
+			p.lately = append(p.lately[max(0, len(p.lately)-suspects+1):], en.Event)
+		}
 		delete(p.noted, en.Event)
 		p.replayDeferred(seq, en)
 		for _, c := range en.Runs {
@@ -247,6 +253,7 @@ func (p *partition) loop(ctx context.Context) {
 	defer tick.Stop()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	p.watchAgain(ctx)
 	p.resume(ctx)
 	p.resumeDeferred()
 	p.startQueued(ctx)
@@ -422,8 +429,29 @@ func (p *partition) startQueued(ctx context.Context) {
 	}
 }
 
-// move returns false when a worker is needed and none is free.
-func (p *partition) move(ctx context.Context, a *active) bool {
+// move returns false when a worker is needed and none is free. A panic in it is the run's end and no one else's.
+func (p *partition) move(ctx context.Context, a *active) (moved bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			p.breakOff(a, v)
+			moved = true
+		}
+	}()
+	return p.moveOn(ctx, a)
+}
+
+// breakOff ends the part of a run that Riposte can't go on with, so that onFailure tells of it.
+func (p *partition) breakOff(a *active, v any) {
+	p.log.Error("going on with a run panicked", "run", a.run.ID, "panic", v, "stack", string(debug.Stack()))
+	if a.run.Settled != nil && a.run.Settled.Next == run.Main {
+		panic(v) // not even ending it works
+	}
+	p.record(a, run.BreakOff(a.run, &a.rule.Plan, p.e.Now(), clip(p.e.Redact(fmt.Sprintf("going on with the run panicked: %v: a defect of Riposte, whose log has the details", v)))))
+	p.cancel(a, errCancelled)
+	p.askAgain(a, time.Time{}, 0)
+}
+
+func (p *partition) moveOn(ctx context.Context, a *active) bool {
 	for !p.leaving {
 		m := run.Next(a.run, &a.rule.Plan, p.e.Now())
 		p.stopOverdue(a, m.Stop)

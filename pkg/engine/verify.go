@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/action"
@@ -54,7 +56,10 @@ func (p *partition) lookNow(ctx context.Context, at attempt) {
 	})
 	r.cause = context.Cause(ctx)
 	var outputs run.Values
-	if outputs, r.err = p.outputs(&at.run, r); r.err == nil {
+	if r.err == nil {
+		outputs, _, r.err = p.keepable(r.outputs)
+	}
+	if r.err == nil {
 		r.err = p.guarded(&at, func() error {
 			scope := p.moment(at.rule, &at.run, at.event, at.joined).ScopeOf(at.phase, at.plan.ID)
 			r.look.verdict, r.look.note = at.rule.Expect(limited, scope, outputs)
@@ -74,6 +79,10 @@ func (p *partition) looked(ctx context.Context, a *active, r result) {
 	a.looking = false
 	delete(a.cancel, stepKey{r.phase, r.plan.ID})
 	if a.run.Phase == run.Verification && !a.run.State.Ended() && r.cause == nil {
+		if text, err := json.Marshal(r.outputs); err == nil && !a.fits(len(text)) {
+			r.outputs, r.look.verdict = nil, run.Unknown
+			r.look.note = fmt.Sprintf("the probe's outputs are %d bytes of JSON, and with the rest of the run more than the %d that are kept", len(text), maxRecord)
+		}
 		note := clip(p.e.Redact(r.look.note))
 		p.record(a, run.Look(a.run, &a.rule.Plan, r.look.began, p.e.Now(), r.look.verdict, note, run.Values(r.outputs)))
 	}
@@ -91,7 +100,7 @@ type alike struct {
 }
 
 func (w watched) add(a *active) {
-	if a.run.Alert == nil || a.rule == nil {
+	if a.run.Alert == nil || a.rule == nil || a.rule.Correlation() != nil { // of those windows the last alert is not all that is amiss
 		return
 	}
 	kind := a.rule.AlertKind()
@@ -130,8 +139,7 @@ func (p *partition) hearAlert(ctx context.Context, r *record) {
 	}
 	for _, group := range p.alerts {
 		for a := range group.byKey[group.of.AlertKey(e)] {
-			ending := a.gate.freeing || a.gate.released // what it holds may be another's by now
-			if !ending && r.Pos.Compare(a.run.Alert.Seen) > 0 && r.Pos.Compare(a.run.EventPos) > 0 {
+			if a.run.Settled == nil && r.Pos.Compare(a.run.Alert.Seen) > 0 && r.Pos.Compare(a.run.EventPos) > 0 {
 				p.record(a, run.Entry{
 					At: p.e.Now(), Kind: run.Heard, Run: a.run.ID, Fingerprint: e.Alert.Fingerprint, Firing: e.Alert.Status == "firing", Seen: r.Pos,
 				})

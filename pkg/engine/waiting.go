@@ -193,11 +193,10 @@ func (p *partition) waiting(at event.Pos, queries []WaitingQuery, some []int) []
 }
 
 func (p *partition) waitingOf(q WaitingQuery) Waiting {
-	i := slices.IndexFunc(p.windows.machines, func(m *machine) bool { return m.rule.Name == q.Rule.Name })
-	if i < 0 || p.windows.machines[i].rule.Correlation().Identity != q.Rule.Correlation().Identity {
+	m := p.windows.byRule[q.Rule.Name]
+	if m == nil || m.rule.Correlation().Identity != q.Rule.Correlation().Identity {
 		return Waiting{Changed: true}
 	}
-	m := p.windows.machines[i]
 	if len(q.Keys) == 0 {
 		return Waiting{Groups: m.Groups(maxGroups), Total: m.Len()}
 	}

@@ -2,11 +2,13 @@ package engine
 
 import (
 	"bytes"
+	"container/heap"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -41,9 +43,10 @@ type States interface {
 // Its state is a function of the log up to a position, so what was not stored is made again by reading from there.
 type windows struct {
 	log      time.Time // log time: the greatest that a record had
-	due      time.Time // when the next window ends whose end fires; zero if none does
+	due      dueQueue  // the machines with windows whose ends fire
 	asked    time.Time // when a tick was asked for last
 	machines []*machine
+	byRule   map[string]*machine
 
 	parts  []string // what the stored state consists of
 	whole  bool     // the next part must hold everything
@@ -55,6 +58,59 @@ type machine struct {
 	rule    *rule.Rule
 	dirty   bool
 	evicted uint64
+	shown   int // groups in the metric
+
+	order int       // place in the set
+	next  time.Time // when its next window ends whose end fires,
+	queue int       // and its place in the queue by that, from 1; 0 without
+}
+
+// dueQueue is a heap of machines by when their next windows end.
+type dueQueue []*machine
+
+func (q dueQueue) Len() int           { return len(q) }
+func (q dueQueue) Less(i, j int) bool { return q[i].next.Before(q[j].next) }
+func (q dueQueue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].queue, q[j].queue = i+1, j+1
+}
+
+// Push and Pop are heap's.
+func (q *dueQueue) Push(x any) {
+	m := x.(*machine)
+	*q = append(*q, m)
+	m.queue = len(*q)
+}
+
+func (q *dueQueue) Pop() any {
+	last := len(*q) - 1
+	m := (*q)[last]
+	(*q)[last], *q = nil, (*q)[:last]
+	m.queue = 0
+	return m
+}
+
+// update puts a machine where it belongs.
+func (q *dueQueue) update(m *machine) {
+	next, ends := m.Next()
+	switch {
+	case !ends && m.queue > 0:
+		heap.Remove(q, m.queue-1)
+	case ends && m.queue == 0:
+		m.next = next
+		heap.Push(q, m)
+	case ends && !next.Equal(m.next):
+		m.next = next
+		heap.Fix(q, m.queue-1)
+	}
+}
+
+// first is when the next window ends; zero if none does.
+func (q dueQueue) first() time.Time {
+	if len(q) == 0 {
+		return time.Time{}
+	}
+	return q[0].next
 }
 
 // stored is a machine's state as it was loaded, until the rule it belongs to is known.
@@ -74,25 +130,26 @@ func groupID(rule, key string) string { return event.ID("correlate "+rule, key) 
 
 // use makes the machines those of the set. A rule whose `correlate` is the same keeps its state; any other starts anew.
 func (p *partition) useMachines(set *rule.Set) error {
-	before := map[string]*machine{}
-	for _, m := range p.windows.machines {
-		before[m.rule.Name] = m
-	}
-	p.windows.machines = nil
+	machines, byRule := make([]*machine, 0, len(set.Correlating())), map[string]*machine{}
 	for _, r := range set.Correlating() {
-		m := before[r.Name]
-		if m != nil && m.rule.Correlation().Identity == r.Correlation().Identity {
-			m.rule = r
-		} else {
+		m := p.windows.byRule[r.Name]
+		if m == nil || m.rule.Correlation().Identity != r.Correlation().Identity {
 			next, err := p.newMachine(r, m != nil)
 			if err != nil {
 				return err
 			}
 			m = next
 		}
-		p.windows.machines = append(p.windows.machines, m)
+		machines = append(machines, m)
+		byRule[r.Name] = m
 	}
-	p.windows.stored = nil
+	for i, r := range set.Correlating() { // now that nothing can fail
+		m := machines[i]
+		m.rule, m.order = r, i
+		m.dirty = m.SetBounds(r.Correlation().Spec) || m.dirty
+	}
+	p.forget(byRule)
+	p.windows.machines, p.windows.byRule, p.windows.stored = machines, byRule, nil
 	p.windows.schedule()
 	return nil
 }
@@ -113,30 +170,35 @@ func (p *partition) newMachine(r *rule.Rule, changed bool) (*machine, error) {
 			return &machine{Machine: restored, rule: r, evicted: restored.Stats().Evicted}, nil
 		}
 		p.log.Error("the stored windows of a rule can't be read: they start anew", "rule", r.Name, "error", err)
+		p.e.metrics.lost.WithLabelValues("rule").Inc()
 	case there || changed:
 		p.log.Warn("the windows of a rule start anew: its correlate changed", "rule", r.Name)
 	}
 	return &machine{Machine: m, rule: r, dirty: true}, nil
 }
 
-// schedule finds when the next window ends.
-func (w *windows) schedule() {
-	w.due = time.Time{}
-	for _, m := range w.machines {
-		w.sooner(m)
+// forget removes the rules that are gone from the metric.
+func (p *partition) forget(stay map[string]*machine) {
+	for name := range p.windows.byRule {
+		if stay[name] == nil {
+			p.e.metrics.groups.DeleteLabelValues(name, strconv.Itoa(p.id))
+		}
 	}
 }
 
-func (w *windows) sooner(m *machine) {
-	if next, ok := m.Next(); ok && (w.due.IsZero() || next.Before(w.due)) {
-		w.due = next
+// schedule finds when the next windows end.
+func (w *windows) schedule() {
+	w.due = nil
+	for _, m := range w.machines {
+		m.queue = 0
+		w.due.update(m)
 	}
 }
 
 // untilTick returns how long the partition can sleep before it must ask for a tick: because a window ends, or the gate has
 // something to do.
 func (p *partition) untilTick(now time.Time) (time.Duration, bool) {
-	w, due := &p.windows, p.windows.due
+	w, due := &p.windows, p.windows.due.first()
 	if p.gate != nil {
 		if next, ok := p.gate.Next(); ok && (due.IsZero() || next.Before(due)) {
 			due = next
@@ -153,17 +215,19 @@ func (w *windows) moveTo(at time.Time) []fired {
 	if at.After(w.log) {
 		w.log = at
 	}
-	if w.due.IsZero() || w.log.Before(w.due) {
-		return nil
+	var ended []*machine
+	for len(w.due) > 0 && !w.log.Before(w.due.first()) {
+		ended = append(ended, heap.Pop(&w.due).(*machine))
 	}
+	slices.SortFunc(ended, func(a, b *machine) int { return a.order - b.order })
 	var out []fired
-	for _, m := range w.machines {
+	for _, m := range ended {
 		for _, f := range m.Advance(w.log) {
 			m.dirty = true
 			out = append(out, fired{m.rule, f})
 		}
+		w.due.update(m)
 	}
-	w.schedule()
 	return out
 }
 
@@ -174,7 +238,7 @@ func (w *windows) take(m *machine, matches []correlate.Match) []fired {
 		out = append(out, fired{m.rule, f})
 	}
 	m.dirty = true
-	w.sooner(m)
+	w.due.update(m)
 	return out
 }
 
@@ -182,7 +246,7 @@ func (w *windows) take(m *machine, matches []correlate.Match) []fired {
 func (p *partition) correlate(ctx context.Context, r *record) []fired {
 	w := &p.windows
 	out := w.moveTo(r.Record.Event.ReceivedAt)
-	for _, j := range p.joins(ctx, r) {
+	for _, j := range p.joins(ctx, r).List {
 		var mine []correlate.Match
 		for _, match := range j.Matches {
 			if PartitionOf(groupID(j.Rule.Name, match.Key), p.e.Partitions) == p.id {
@@ -190,8 +254,8 @@ func (p *partition) correlate(ctx context.Context, r *record) []fired {
 				mine = append(mine, match)
 			}
 		}
-		if i := slices.IndexFunc(w.machines, func(m *machine) bool { return m.rule.Name == j.Rule.Name }); len(mine) > 0 && i >= 0 {
-			out = append(out, w.take(w.machines[i], mine)...)
+		if m := w.byRule[j.Rule.Name]; len(mine) > 0 && m != nil {
+			out = append(out, w.take(m, mine)...)
 		}
 	}
 	return out
@@ -202,14 +266,14 @@ type shared struct {
 	views  sync.Once
 	unmade error // why there are no views
 	asked  sync.Once
-	joins  []rule.Join
+	joins  rule.Joins
 }
 
 // joins asks the correlating rules, once for all partitions: at one place of the log all have the same revision. What an
 // event makes panic is the event's own fault: it takes part in nothing.
-func (p *partition) joins(ctx context.Context, r *record) []rule.Join {
+func (p *partition) joins(ctx context.Context, r *record) rule.Joins {
 	if len(p.windows.machines) == 0 || ByHand(r.Record.Event) {
-		return nil
+		return rule.Joins{}
 	}
 	r.asked.Do(func() {
 		defer func() {
@@ -261,54 +325,66 @@ func (p *partition) createFired(ctx context.Context, f fired, read *event.Event)
 	if over := len(refs) - maxRefs; over > 0 {
 		refs, c.Rest = refs[over:], c.Rest+over
 	}
-	c.Gated = f.rule.Gated(nil)
+	last := p.last(ctx, f, read)
+	c.Alert = f.rule.AlertOf(last)
+	c.Gated = f.rule.Gated(c.Alert)
 	for _, ref := range refs {
 		c.Events = append(c.Events, run.EventRef{Part: ref.Part, ID: ref.ID, Pos: ref.Pos})
 	}
 	p.hold(&c, f.rule, p.windows.log)
-	p.causeOfFired(ctx, f, read).place(&c)
+	p.causeOfFired(ctx, last).place(&c)
 	return c
 }
 
 // countJoins counts what was absent, for the partition whose the event is.
-func (p *partition) countJoins(joins []rule.Join) {
-	for _, j := range joins {
+func (p *partition) countJoins(joins rule.Joins) {
+	for _, j := range joins.List {
 		for _, v := range j.Verdicts {
 			switch {
 			case v.Truth != expression.Absent:
-			case v.Absent() != "" || v.By == nil:
-				p.e.metrics.absent.WithLabelValues(j.Rule.Name).Inc()
-			default:
+			case v.Failed:
 				p.e.metrics.errors.WithLabelValues(j.Rule.Name).Inc()
+			default:
+				p.e.metrics.absent.WithLabelValues(j.Rule.Name).Inc()
 			}
 		}
 	}
 }
 
 // joinReasons says in words how an event took part in what correlating rules wait for.
-func joinReasons(joins []rule.Join) []string {
+func joinReasons(joins rule.Joins) []string {
 	var out []string
-	for _, j := range joins {
+	for _, j := range joins.List {
 		for _, v := range j.Verdicts {
-			reason := verdictReason(rule.Verdict{Clauses: v.Clauses})
-			switch {
-			case v.Truth == expression.True && v.Key != "":
-				reason = fmt.Sprintf("takes part, by %.64q", v.Key)
-			case v.Truth == expression.True:
-				reason = "takes part"
-			case v.Absent() != "":
-				reason = v.Absent() + " is absent"
-			case v.By != nil:
-				reason = v.By.Error()
-			}
 			name := j.Rule.Name
 			if v.Part != "" {
 				name += "." + v.Part
 			}
-			out = append(out, name+": "+reason)
+			out = append(out, name+": "+joinReason(v))
 		}
 	}
+	untrue := joins.Untrue()
+	if untrue > maxFalse {
+		return append(out, fmt.Sprintf("%d that correlate, whose when is not true", untrue))
+	}
+	for _, name := range joins.False(untrue) {
+		out = append(out, name+": when is not true")
+	}
 	return out
+}
+
+func joinReason(v rule.PartVerdict) string {
+	switch {
+	case v.Truth == expression.True && v.Key != "":
+		return fmt.Sprintf("takes part, by %.64q", v.Key)
+	case v.Truth == expression.True:
+		return "takes part"
+	case v.Absent() != "":
+		return v.Absent() + " is absent"
+	case v.By != nil:
+		return v.By.Error()
+	}
+	return verdictReason(rule.Verdict{Clauses: v.Clauses})
 }
 
 // saveWindows stores what has changed, and returns the parts that the state consists of now.
@@ -341,10 +417,10 @@ func (p *partition) saveWindows(ctx context.Context) ([]string, error) {
 	w.whole, p.gateDirty = false, false
 	for _, m := range w.machines {
 		m.dirty = false
-		p.e.metrics.groups.WithLabelValues(m.rule.Name, fmt.Sprint(p.id)).Set(float64(m.Len()))
+		p.showGroups(m)
 		if n := m.Stats().Evicted; n > m.evicted {
 			p.e.metrics.evicted.WithLabelValues(m.rule.Name).Add(float64(n - m.evicted))
-			p.log.Warn("groups that waited were dropped: there are too many; see maxGroups", "rule", m.rule.Name, "dropped", n-m.evicted)
+			p.log.Warn("groups that waited were dropped: there are too many, or their keys are too long; see maxGroups", "rule", m.rule.Name, "dropped", n-m.evicted)
 			m.evicted = n
 		}
 	}
@@ -355,6 +431,20 @@ func (p *partition) saveWindows(ctx context.Context) ([]string, error) {
 	return w.parts, nil
 }
 
+// showGroups puts what waits into the metric. Rules without any have no figure: they are many, in each partition.
+func (p *partition) showGroups(m *machine) {
+	n, id := m.Len(), strconv.Itoa(p.id)
+	switch n {
+	case m.shown:
+		return
+	case 0:
+		p.e.metrics.groups.DeleteLabelValues(m.rule.Name, id)
+	default:
+		p.e.metrics.groups.WithLabelValues(m.rule.Name, id).Set(float64(n))
+	}
+	m.shown = n
+}
+
 // loadWindows reads the stored state; which of it is of use, the rules will tell.
 func (p *partition) loadWindows(ctx context.Context, parts []string) error {
 	p.windows.parts, p.windows.stored = parts, map[string]stored{}
@@ -362,6 +452,7 @@ func (p *partition) loadWindows(ctx context.Context, parts []string) error {
 		data, err := p.e.States.Load(ctx, name)
 		if errors.Is(err, event.ErrNotFound) {
 			p.log.Error("a part of the stored windows is gone: they start anew", "part", name)
+			p.e.metrics.lost.WithLabelValues("partition").Inc()
 			p.windows.parts, p.windows.stored, p.windows.whole = nil, nil, true
 			return nil
 		}

@@ -1,12 +1,16 @@
 package engine
 
 import (
+	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/run"
@@ -223,6 +227,31 @@ func TestWindowsSurviveAReloadOfTheRules(t *testing.T) {
 	}
 }
 
+// Other bounds hold from the reload on, also for the groups that wait already.
+func TestAReloadChangesHowManyGroupsWait(t *testing.T) {
+	set := loadRules(t, windowRules)
+	next := loadRules(t, strings.Replace(windowRules, "{count: 3, within: 10m, by: event.subject}", "{count: 3, within: 10m, by: event.subject, maxGroups: 2}", 1))
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, set)
+		r := w.boot("a").grantAll()
+		for i := range 5 {
+			w.append(occurs(time.Duration(2*i)*time.Second, "error", fmt.Sprint("s", i)), occurs(time.Duration(2*i+1)*time.Second, "error", fmt.Sprint("s", i)))
+		}
+		w.await("all", w.settled)
+		w.activate(next)
+		w.append(occurs(20*time.Second, "error", "s1"), occurs(21*time.Second, "error", "s4"))
+		w.await("the third of one that was kept", func() bool { return w.settled() && w.byRule()["thrice"] == 1 })
+		w.mu.Lock()
+		for _, run := range w.runs {
+			if run.Rule == "thrice" && run.Key != "s4" {
+				t.Errorf("a group that was dropped fires: %+v", run)
+			}
+		}
+		w.mu.Unlock()
+		r.stop()
+	})
+}
+
 func TestWhatAnEventTookPartInIsSaid(t *testing.T) {
 	set := loadRules(t, windowRules)
 	synctest.Test(t, func(t *testing.T) {
@@ -294,6 +323,77 @@ func TestAStoreThatFailsWhileWindowsAreStoredLosesNothing(t *testing.T) {
 		w.checkIncident()
 		heir.stop()
 	})
+}
+
+// A clock that leaps ends windows early, once; while it is back, log time stands still, so that late events count as of
+// then, in whichever order they come, and a restart finds the same.
+func TestWindowsWhenTheClockJumpsAndEventsAreLate(t *testing.T) {
+	set := loadRules(t, windowRules)
+	const year = 365 * 24 * time.Hour
+	for _, restart := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, 2, set)
+			r := w.boot("a").grantAll()
+			w.append(occurs(time.Second, "deploy", "shop"), occurs(2*time.Second, "error", "cart"))
+			w.append(occurs(year, "other", "leap"))
+			w.await("what ended", func() bool { return w.settled() && w.byRule()["silent"] == 1 && w.byRule()["digest"] == 1 })
+			if restart {
+				time.Sleep(20 * time.Second) // so that checkpoints are written
+				r.stop()
+				r = w.boot("b").grantAll()
+			}
+			// Far from each other by their own times, and backwards; in the log they are together.
+			w.append(occurs(5*time.Hour, "error", "shop"), occurs(3*time.Hour, "error", "shop"), occurs(4*time.Hour, "error", "shop"))
+			w.await("three late ones", func() bool { return w.settled() && w.byRule()["thrice"] == 1 })
+			w.append(occurs(year+time.Hour, "other", "on"))
+			w.await("the second digest", func() bool { return w.settled() && w.byRule()["digest"] == 2 })
+			time.Sleep(time.Hour)
+			w.mu.Lock()
+			if got := w.byRule(); got["silent"] != 1 || got["digest"] != 2 || got["thrice"] != 1 {
+				t.Errorf("runs %v", got)
+			}
+			w.mu.Unlock()
+			r.stop()
+		})
+	}
+}
+
+// Windows that are lost start anew, and a counter says so; what is decided goes on.
+func TestLostWindowsAreCounted(t *testing.T) {
+	set := loadRules(t, windowRules)
+	for name, tt := range map[string]struct {
+		lose func(states map[string][]byte)
+		want map[string]float64
+	}{
+		"gone": {func(states map[string][]byte) { clear(states) }, map[string]float64{"partition": 1}},
+		"damaged": {func(states map[string][]byte) {
+			for name, data := range states {
+				data = bytes.Clone(data)
+				data[bytes.Index(data, []byte("rcorr"))+12] ^= 1 // in the state of the first rule
+				states[name] = data
+			}
+		}, map[string]float64{"rule": 1}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, 1, set)
+			r := w.boot("a").grantAll()
+			w.append(occurs(time.Second, "error", "shop"), occurs(2*time.Second, "error", "shop"))
+			w.await("both", w.settled)
+			time.Sleep(20 * time.Second) // so that checkpoints are written
+			r.stop()
+			w.update(func() { tt.lose(w.states) })
+			metrics := prometheus.NewRegistry()
+			heir := w.boot("b", func(o *Options) { o.Registerer = metrics }).grantAll()
+			for i := range 3 {
+				w.append(occurs(time.Duration(30+i)*time.Second, "error", "shop"))
+			}
+			w.await("a count from zero", func() bool { return w.byRule()["thrice"] == 1 })
+			if got := counts(t, metrics, "riposte_correlate_lost_total"); !maps.Equal(got, tt.want) {
+				t.Errorf("%s: counted %v, want %v", name, got, tt.want)
+			}
+			heir.stop()
+		})
+	}
 }
 
 func FuzzReadStates(f *testing.F) {

@@ -525,3 +525,31 @@ func TestARefusedRunMayCleanUp(t *testing.T) {
 		}
 	})
 }
+
+// TestARecordHoldsWhatFitsIntoOneEntry: the step whose outputs are too much for it fails, as does a look, and what is made
+// again takes the place of what was there.
+func TestARecordHoldsWhatFitsIntoOneEntry(t *testing.T) {
+	const large = 200 << 10
+	rules(t, 1, ruleOf("r", onGo+`
+  steps: [{id: a, uses: do, with: {do: large}}, {id: b, uses: do, with: {do: large}}, {id: c, uses: do, with: {do: large}}, {id: d, uses: do, with: {do: large}}, {id: e, uses: do}]
+`)+ruleOf("looks", onGo+`
+  steps: [{id: a, uses: do, with: {do: large}}, {id: b, uses: do, with: {do: large}}]
+  verify: {uses: do, with: {do: large}, expect: probe.outputs.n == 9, every: 1m, within: 30m}
+`), func(t *testing.T, w *world) {
+		n := 0
+		w.on["large"] = func(context.Context, *action.Call) (action.Outputs, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			n++
+			return action.Outputs{"dir": strings.Repeat("x", large), "n": int64(n)}, nil
+		}
+		id := w.sendNow("go", "x", 1)
+		got := w.ended(id + "-r")
+		if d := got.Step(run.Main, "d"); d == nil || d.State != run.StepFailed || !strings.Contains(d.Error, "kept of a run") || got.Step(run.Main, "c").State != run.StepSucceeded {
+			t.Errorf("%s %s: %+v", got.State, got.Message, d)
+		}
+		if got := w.ended(id + "-looks"); got.State != run.Succeeded || got.Verified.Looks < 2 {
+			t.Errorf("%s %s after %d looks", got.State, got.Message, got.Verified.Looks)
+		}
+	})
+}

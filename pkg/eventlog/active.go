@@ -68,7 +68,7 @@ func (l *Log) Activate(ctx context.Context, set, after Active) error {
 		if c.State == claimTaken {
 			if left := time.Until(entry.Created().Add(claimTime)); left > 0 {
 				if err := pause(ctx, min(left, 100*time.Millisecond)); err != nil {
-					return err
+					return fmt.Errorf("%w: %w", errClaimed, err)
 				}
 				continue
 			}
@@ -90,7 +90,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-t.C:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", errClaimed, context.Cause(ctx))
+		return context.Cause(ctx)
 	}
 }
 
@@ -163,15 +163,10 @@ func (l *Log) setClaim(ctx context.Context, c claim, last uint64) (seq uint64, e
 	switch {
 	case err == nil:
 		return seq, nil
-	case isConflict(err):
+	case broker.Refused(err):
 		return 0, errClaimed
 	}
 	return 0, fmt.Errorf("%w: %w", event.ErrLogUnavailable, err)
-}
-
-func isConflict(err error) bool {
-	var api *jetstream.APIError
-	return errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence
 }
 
 func (l *Log) activeBucket(ctx context.Context) (jetstream.KeyValue, error) {

@@ -33,11 +33,14 @@ const (
 
 // Options configure a Log.
 type Options struct {
-	MaxBytes   int64         // of segments, large bodies, ids and sets of rules together; default 3 GiB, at least 8 MiB
-	MaxAge     time.Duration // age at which records are purged; 0: only MaxBytes bounds the history
-	IDWindow   time.Duration // how long ids are kept; default 7 days
-	MaxIDs     int           // how many ids are kept, as far as an eighth of MaxBytes holds 128 bytes of each; default 1,000,000
-	LargeBody  int           // bytes above which a body is stored apart; default half a segment
+	MaxBytes  int64         // of segments, large bodies, ids and sets of rules together; default 3 GiB, at least 8 MiB
+	MaxAge    time.Duration // age at which records are purged; 0: only MaxBytes bounds the history
+	IDWindow  time.Duration // how long ids are kept; default 7 days
+	MaxIDs    int           // how many ids are kept, as far as an eighth of MaxBytes holds 128 bytes of each; default 1,000,000
+	LargeBody int           // bytes above which a body is stored apart; default half a segment
+	// Refuse says why no new work can be taken for want of room elsewhere, or nil; optional. Then, and while less than a sixteenth of
+	// the segments' room is free, events are refused but for Riposte's own.
+	Refuse     func() error
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 	Now        func() time.Time
@@ -87,9 +90,11 @@ type Log struct {
 	closing chan struct{}
 	done    sync.WaitGroup
 
+	room          broker.Room
 	segments      segments
 	buffers       buffers
-	segmentBuffer []byte // the writer's
+	reading       sync.Mutex // held while the index is brought up to date
+	segmentBuffer []byte     // the writer's
 
 	mu       sync.Mutex
 	queue    []*pending
@@ -124,11 +129,15 @@ func Open(ctx context.Context, b *broker.Broker, o Options) (*Log, error) {
 		wake: make(chan struct{}, 1), save: make(chan struct{}, 1), closing: make(chan struct{}), inflight: map[string]*pending{},
 		keeper: keeper{grace: bodyGrace, now: broker.NewSlowClock(o.Now), saved: o.Now(), revisions: true},
 	}
+	l.room.Max = parts.segments
 	if err := l.makeStreams(ctx); err != nil {
 		return nil, err
 	}
 	if err := l.loadIDs(ctx); err != nil {
 		return nil, fmt.Errorf("read the ids of stored events: %w", err)
+	}
+	if err := l.readRoom(ctx); err != nil {
+		return nil, err
 	}
 	l.done.Go(l.commit)
 	l.done.Go(l.saver)
@@ -137,14 +146,15 @@ func Open(ctx context.Context, b *broker.Broker, o Options) (*Log, error) {
 
 func (l *Log) makeStreams(ctx context.Context) error {
 	js, replicas := l.broker.JetStream(), l.broker.Replicas()
+	direct := replicas == 1 // of several servers one that lags behind would say that there is no such message
 	for _, cfg := range []jetstream.StreamConfig{
 		{
 			Name: broker.EventStream, Subjects: []string{broker.EventSubject}, MaxBytes: l.shares.segments,
-			Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage, Replicas: replicas, Duplicates: time.Minute, AllowDirect: true,
+			Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage, Replicas: replicas, Duplicates: time.Minute, AllowDirect: direct,
 		},
 		{
 			Name: broker.IDStream, Subjects: []string{broker.IDSubject}, MaxBytes: l.shares.ids,
-			Storage: jetstream.FileStorage, Replicas: replicas, Duplicates: time.Minute, AllowDirect: true,
+			Storage: jetstream.FileStorage, Replicas: replicas, Duplicates: time.Minute, AllowDirect: direct,
 		},
 	} {
 		if _, err := js.CreateOrUpdateStream(ctx, cfg); err != nil {
@@ -155,8 +165,8 @@ func (l *Log) makeStreams(ctx context.Context) error {
 		{Bucket: broker.BodyBucket, Storage: jetstream.FileStorage, Replicas: replicas, MaxBytes: l.shares.bodies},
 		{Bucket: broker.RuleBucket, Storage: jetstream.FileStorage, Replicas: replicas},
 	} {
-		if _, err := js.CreateOrUpdateObjectStore(ctx, cfg); err != nil {
-			return fmt.Errorf("open object store %s: %w", cfg.Bucket, err)
+		if err := broker.OpenObjects(ctx, js, cfg); err != nil {
+			return err
 		}
 	}
 	for _, bucket := range []string{broker.ActiveBucket, broker.MarkBucket} {
@@ -210,6 +220,9 @@ func (l *Log) enter(ctx context.Context, r *event.Record) (p *pending, duplicate
 		if p, known := l.known(id); known {
 			return p, true, nil
 		}
+		if err := l.roomFor(r); err != nil {
+			return nil, false, err
+		}
 	}
 	data, err := l.encode(ctx, r)
 	if err != nil {
@@ -229,6 +242,22 @@ func (l *Log) enter(ctx context.Context, r *event.Record) (p *pending, duplicate
 	}
 	l.queue = append(l.queue, p)
 	return p, false, nil
+}
+
+// roomFor says why an event can't be taken. What the engine says of the work it has, and Riposte's own events, may use the
+// last of the room: otherwise a log that is full of work that waits could never be told to go on.
+func (l *Log) roomFor(r *event.Record) error {
+	if r.SourceType == event.OwnSource {
+		return nil
+	}
+	if l.room.Tight() {
+		l.sweepSoon()
+		return fmt.Errorf("%w: what is left of its room is for the work that it holds: wait until that ends, or raise eventLog.maxBytes", event.ErrLogFull)
+	}
+	if l.opts.Refuse != nil {
+		return l.opts.Refuse()
+	}
+	return nil
 }
 
 // known looks an id up among those stored and those under way.
@@ -317,6 +346,7 @@ func (l *Log) publish(segment []byte) (uint64, error) {
 	defer cancel()
 	ack, err := l.broker.JetStream().PublishMsg(ctx, &nats.Msg{Subject: broker.EventSubject, Data: segment}, jetstream.WithRetryAttempts(0))
 	if err == nil {
+		l.room.Wrote(len(segment))
 		return ack.Sequence, nil
 	}
 	if broker.Full(err) {

@@ -330,3 +330,29 @@ func TestAClosedLogTakesNothing(t *testing.T) {
 		t.Errorf("append after close: %v", err)
 	}
 }
+
+// TestAReplicaFindsWhatAnotherOneHasJustStored: who takes a partition over asks for events that its own Follow has not come to.
+func TestAReplicaFindsWhatAnotherOneHasJustStored(t *testing.T) {
+	b := openBroker(t, t.TempDir())
+	t.Cleanup(func() { _ = b.Close(context.Background()) })
+	one, other := openLog(t, b, eventlog.Options{}), openLog(t, b, eventlog.Options{})
+	t.Cleanup(func() {
+		if err := errors.Join(one.Close(context.Background()), other.Close(context.Background())); err != nil {
+			t.Error(err)
+		}
+	})
+	first, second := record("1", []byte(`{}`)), record("2", []byte(`{"n":2}`))
+	add(t, one, first)
+	add(t, one, second)
+	for _, id := range []string{second.Event.ID, first.Event.ID, second.Event.ID[:10]} {
+		if en, err := other.Get(t.Context(), id); err != nil || !strings.HasPrefix(en.Record.Event.ID, id) {
+			t.Errorf("event %s: %v", id, err)
+		}
+	}
+	if _, err := other.Get(t.Context(), event.ID("s", "none")); !errors.Is(err, event.ErrNotFound) {
+		t.Errorf("of an event that nobody stored it says %v", err)
+	}
+	if got := add(t, other, second); !got[0].Duplicate {
+		t.Errorf("what another replica has stored is no duplicate: %+v", got)
+	}
+}

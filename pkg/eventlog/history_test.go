@@ -279,3 +279,58 @@ func TestALowerBound(t *testing.T) {
 		t.Errorf("a log that is over its bound says %v", err)
 	}
 }
+
+// TestAFullLogHearsOfTheWorkThatItHolds: what senders send is refused before the room is gone that runs need to end.
+func TestAFullLogHearsOfTheWorkThatItHolds(t *testing.T) {
+	dir := t.TempDir()
+	o := eventlog.Options{MaxBytes: 16 << 20}
+	l, closeAll := open(t, dir, o)
+	body := bytes.Repeat([]byte("x"), 50<<10)
+	var err error
+	n := 0
+	for ; err == nil && n < 1000; n++ {
+		_, err = l.Append(t.Context(), []event.Record{record(fmt.Sprint(n), body)})
+	}
+	if !errors.Is(err, event.ErrLogFull) {
+		t.Fatalf("after %d events: %v", n, err)
+	}
+	for range 2 { // a restart knows it too
+		for i := range 100 {
+			ask := event.Record{Kind: event.KindAsk, Event: &event.Event{ID: event.RandomID(), Subject: "run", Body: []byte(`{"admit":{}}`), ReceivedAt: time.Now()}}
+			own := record(fmt.Sprint("own", i), nil)
+			own.SourceType = event.OwnSource
+			own.Event.ID = event.RandomID()
+			if _, err := l.Append(t.Context(), []event.Record{ask, own}); err != nil {
+				t.Fatalf("request %d: %v", i, err)
+			}
+		}
+		if _, err := l.Append(t.Context(), []event.Record{record("one more", nil)}); !errors.Is(err, event.ErrLogFull) {
+			t.Fatalf("one more event: %v", err)
+		}
+		if out := add(t, l, record("1", body)); !out[0].Duplicate {
+			t.Error("an event that is there already was not known")
+		}
+		closeAll()
+		l, closeAll = open(t, dir, o)
+	}
+	last, err := l.Last(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Needed(last)
+	if err := l.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	add(t, l, record("one more", nil))
+}
+
+func TestEventsAreRefusedForWantOfRoomElsewhere(t *testing.T) {
+	full := fmt.Errorf("%w: journals", event.ErrLogFull)
+	l, _ := open(t, t.TempDir(), eventlog.Options{Refuse: func() error { return full }})
+	own := record("own", nil)
+	own.SourceType = event.OwnSource
+	add(t, l, own)
+	if _, err := l.Append(t.Context(), []event.Record{record("1", nil)}); !errors.Is(err, full) {
+		t.Errorf("it says %v", err)
+	}
+}

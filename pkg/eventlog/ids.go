@@ -223,16 +223,21 @@ func (l *Log) loadIDs(ctx context.Context) error {
 	return l.coverLog(ctx)
 }
 
-// coverLog reads what the log holds beyond the index.
+// coverLog reads what the log holds beyond the index when it is opened.
 func (l *Log) coverLog(ctx context.Context) error {
-	last, err := l.scan(ctx, broker.EventStream, l.ids.covered+1, func(seq uint64, data []byte) error {
+	last, err := l.coverTo(ctx)
+	l.ids.covered = min(l.ids.covered, last) // it is beyond the log that was restored from an earlier backup
+	return err
+}
+
+// coverTo reads what the log holds beyond the index, and returns the log's last segment.
+func (l *Log) coverTo(ctx context.Context) (last uint64, err error) {
+	return l.scan(ctx, broker.EventStream, l.ids.coveredTo()+1, func(seq uint64, data []byte) error {
 		if raws, err := openSegment(data); err == nil { // a damaged one is reported where it is followed
 			l.coverSegment(seq, openAll(raws))
 		}
 		return nil
 	})
-	l.ids.covered = min(l.ids.covered, last) // it is beyond the log that was restored from an earlier backup
-	return err
 }
 
 // scan calls fn with what a stream holds now from a sequence on, and returns its last sequence. It reads ahead: a request
@@ -247,32 +252,36 @@ func (l *Log) scan(ctx context.Context, name string, from uint64, fn func(seq ui
 	if state.Msgs == 0 || from > state.LastSeq {
 		return state.LastSeq, nil
 	}
-	cons, err := js.OrderedConsumer(ctx, name, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from})
-	if err != nil {
-		return 0, err
+	reading, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	idle := time.AfterFunc(scanIdle, func() {
+		cancel(fmt.Errorf("%w: stream %s gives nothing for %s", event.ErrLogUnavailable, name, scanIdle))
+	})
+	defer idle.Stop()
+	err = broker.Read(reading, js, broker.From{Stream: name, Seq: from}, func(m broker.Message) error {
+		idle.Reset(scanIdle)
+		if err := fn(m.Seq, m.Data); err != nil {
+			return err
+		}
+		if m.Seq >= state.LastSeq { // a server that lags behind has nothing more for now before that
+			return errStop
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, errStop):
+		return state.LastSeq, nil
+	case reading.Err() != nil:
+		return 0, context.Cause(reading)
 	}
-	it, err := cons.Messages(jetstream.PullMaxMessages(readAhead))
-	if err != nil {
-		return 0, err
-	}
-	defer it.Stop()
-	for {
-		msg, err := it.Next(jetstream.NextContext(ctx))
-		if err != nil {
-			return 0, err
-		}
-		meta, err := msg.Metadata()
-		if err != nil {
-			return 0, err
-		}
-		if err := fn(meta.Sequence.Stream, msg.Data()); err != nil {
-			return 0, err
-		}
-		if meta.NumPending == 0 || meta.Sequence.Stream >= state.LastSeq {
-			return state.LastSeq, nil
-		}
-	}
+	return 0, err
 }
+
+// scanIdle is how long a scan waits for a message: what is to come may have been purged meanwhile.
+const scanIdle = 30 * time.Second
+
+// errStop ends a read in good order.
+var errStop = errors.New("read far enough")
 
 // coverSegment takes the ids of a segment into the index.
 func (l *Log) coverSegment(seq uint64, records []opened) {
@@ -326,8 +335,7 @@ func (l *Log) storeIDs(ctx context.Context, covered uint64, list []savedID) erro
 		rest := slices.DeleteFunc(slices.Clone(list), func(s savedID) bool { return s.pos>>16 <= to })
 		_, err = l.broker.JetStream().PublishMsg(ctx, &nats.Msg{Subject: broker.IDSubject, Data: encodeIDs(covered, rest)},
 			jetstream.WithExpectLastSequence(last), jetstream.WithRetryAttempts(0))
-		var api *jetstream.APIError
-		if !errors.As(err, &api) || api.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequence {
+		if !broker.Refused(err) {
 			return err
 		}
 	}

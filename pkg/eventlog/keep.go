@@ -77,6 +77,7 @@ func (l *Log) Sweep(ctx context.Context) error {
 	}
 	state := stream.CachedInfo().State
 	l.metrics.bytes.Set(float64(state.Bytes))
+	l.room.Read(state.Bytes)
 	keep, err := l.spare(ctx, stream, state)
 	if err != nil {
 		return err
@@ -84,7 +85,20 @@ func (l *Log) Sweep(ctx context.Context) error {
 	if err := l.saveDue(ctx, keep); err != nil {
 		return err
 	}
-	return l.broker.Purge(func() error { return l.purge(ctx, stream, state, min(keep, l.ids.savedTo()+1)) })
+	if err := l.broker.Purge(func() error { return l.purge(ctx, stream, state, min(keep, l.ids.savedTo()+1)) }); err != nil {
+		return err
+	}
+	return l.readRoom(ctx)
+}
+
+// readRoom finds out how full the log is.
+func (l *Log) readRoom(ctx context.Context) error {
+	stream, err := l.broker.JetStream().Stream(ctx, broker.EventStream)
+	if err != nil {
+		return fmt.Errorf("%w: %w", event.ErrLogUnavailable, err)
+	}
+	l.room.Read(stream.CachedInfo().State.Bytes)
+	return nil
 }
 
 // spare returns the first segment that must stay for its age, its size or its need.

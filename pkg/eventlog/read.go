@@ -17,41 +17,20 @@ import (
 	"github.com/riposte-dev/riposte/pkg/event"
 )
 
-// readAhead is how many segments are read ahead, at most.
-const readAhead = 64
-
 // Follow calls fn with the records after the position, a segment at a time, then with new ones as they come, until ctx ends
 // or fn fails. Records that were purged are passed over. It returns nil when ctx ended.
 func (l *Log) Follow(ctx context.Context, after event.Pos, fn func([]event.Entry) error) error {
 	// Reading begins where the index of ids ends, if that is earlier, so that duplicates are known by their place.
 	from := min(max(after.Seq, 1), l.ids.coveredTo()+1)
-	cons, err := l.broker.JetStream().OrderedConsumer(ctx, broker.EventStream, jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from,
+	var failed error
+	err := broker.Read(ctx, l.broker.JetStream(), broker.From{Stream: broker.EventStream, Subject: broker.EventSubject, Seq: from}, func(m broker.Message) error {
+		failed = l.deliver(ctx, m.Seq, m.Data, after, fn)
+		return failed
 	})
-	if err != nil {
-		return l.unlessDone(ctx, fmt.Errorf("%w: follow the log: %w", event.ErrLogUnavailable, err))
+	if failed == nil {
+		err = fmt.Errorf("%w: follow the log: %w", event.ErrLogUnavailable, err)
 	}
-	it, err := cons.Messages(jetstream.PullMaxMessages(readAhead))
-	if err != nil {
-		return l.unlessDone(ctx, fmt.Errorf("%w: follow the log: %w", event.ErrLogUnavailable, err))
-	}
-	var once sync.Once
-	stop := func() { once.Do(it.Stop) }
-	defer stop()
-	defer context.AfterFunc(ctx, stop)()
-	for {
-		msg, err := it.Next()
-		if err != nil {
-			return l.unlessDone(ctx, fmt.Errorf("%w: follow the log: %w", event.ErrLogUnavailable, err))
-		}
-		meta, err := msg.Metadata()
-		if err != nil {
-			return fmt.Errorf("follow the log: %w", err)
-		}
-		if err := l.deliver(ctx, meta.Sequence.Stream, msg.Data(), after, fn); err != nil {
-			return l.unlessDone(ctx, err)
-		}
-	}
+	return l.unlessDone(ctx, err)
 }
 
 // unlessDone returns the error, unless it came of the end of ctx, which is no failure.
@@ -100,16 +79,15 @@ const minPrefix = 4
 
 // Get reads an event by its id, or by a beginning of it that no other event shares. Errors wrap event.ErrNotFound.
 func (l *Log) Get(ctx context.Context, id string) (event.Entry, error) {
-	pos, ok := l.ids.find(id)
-	if !ok && len(id) < event.IDLen {
-		full, err := l.expand(strings.ToUpper(id))
-		if err != nil {
-			return event.Entry{}, err
+	pos, err := l.find(id)
+	if errors.Is(err, event.ErrNotFound) {
+		if err := l.readOn(ctx); err != nil {
+			return event.Entry{}, fmt.Errorf("event %s: %w: %w", id, event.ErrLogUnavailable, err)
 		}
-		pos, ok = l.ids.find(full)
+		pos, err = l.find(id)
 	}
-	if !ok {
-		return event.Entry{}, fmt.Errorf("event %s: %w", id, event.ErrNotFound)
+	if err != nil {
+		return event.Entry{}, err
 	}
 	raws, err := l.segment(ctx, pos.Seq)
 	if err != nil {
@@ -123,6 +101,31 @@ func (l *Log) Get(ctx context.Context, id string) (event.Entry, error) {
 		en.Record.Event.Body = bytes.Clone(en.Record.Event.Body) // who keeps one event must not keep its whole segment
 	}
 	return en, err
+}
+
+// find looks up where an event is, as far as this replica has read the log.
+func (l *Log) find(id string) (event.Pos, error) {
+	pos, ok := l.ids.find(id)
+	if !ok && len(id) < event.IDLen {
+		full, err := l.expand(strings.ToUpper(id))
+		if err != nil {
+			return pos, err
+		}
+		pos, ok = l.ids.find(full)
+	}
+	if !ok {
+		return pos, fmt.Errorf("event %s: %w", id, event.ErrNotFound)
+	}
+	return pos, nil
+}
+
+// readOn takes into the index what other replicas have added to the log and Follow has not come to yet: who takes their work
+// over asks for events of theirs at once.
+func (l *Log) readOn(ctx context.Context) error {
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	_, err := l.coverTo(ctx)
+	return err
 }
 
 func (l *Log) expand(prefix string) (string, error) {
@@ -185,6 +188,9 @@ func (l *Log) readSegment(ctx context.Context, seq uint64) ([]raw, error) {
 	}
 	msg, err := stream.GetMsg(ctx, seq)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		if last := stream.CachedInfo().State.LastSeq; seq > last {
+			return nil, fmt.Errorf("%w: segment %d is stored, and the server has only come to %d", event.ErrLogUnavailable, seq, last)
+		}
 		return nil, fmt.Errorf("%w: its body was purged", event.ErrNotFound)
 	}
 	if err != nil {
@@ -303,11 +309,7 @@ func (l *Log) PutRevision(ctx context.Context, digest string, data []byte) error
 
 // Revision reads a set of rules by its digest.
 func (l *Log) Revision(ctx context.Context, digest string) ([]byte, error) {
-	store, err := l.broker.JetStream().ObjectStore(ctx, broker.RuleBucket)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", event.ErrLogUnavailable, err)
-	}
-	data, err := store.GetBytes(ctx, digest)
+	data, err := broker.ReadObject(ctx, l.broker.JetStream(), broker.RuleBucket, digest)
 	if errors.Is(err, jetstream.ErrObjectNotFound) {
 		return nil, fmt.Errorf("revision %.12s: %w", digest, event.ErrNotFound)
 	}

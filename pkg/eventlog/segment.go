@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"sync"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -203,20 +202,13 @@ func (l *Log) putBody(ctx context.Context, name string, body []byte) error {
 }
 
 func (l *Log) getBody(ctx context.Context, h header) ([]byte, error) {
-	store, err := l.broker.JetStream().ObjectStore(ctx, broker.BodyBucket)
-	if err != nil {
-		return nil, fmt.Errorf("%w: read the body of event %s: %w", event.ErrLogUnavailable, h.ID, err)
-	}
-	object, err := store.Get(ctx, bodyName(h))
-	if errors.Is(err, jetstream.ErrObjectNotFound) {
+	body, err := broker.ReadObject(ctx, l.broker.JetStream(), broker.BodyBucket, bodyName(h))
+	switch {
+	case errors.Is(err, jetstream.ErrObjectNotFound):
 		return nil, fmt.Errorf("body of event %s: %w", h.ID, event.ErrNotFound)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: read the body of event %s: %w", event.ErrLogUnavailable, h.ID, err)
-	}
-	defer object.Close()
-	body, err := io.ReadAll(io.LimitReader(object, int64(h.Length)+1))
-	if err != nil {
+	case errors.Is(err, jetstream.ErrDigestMismatch):
+		return nil, fmt.Errorf("body of event %s: %w", h.ID, errDamaged)
+	case err != nil:
 		return nil, fmt.Errorf("%w: read the body of event %s: %w", event.ErrLogUnavailable, h.ID, err)
 	}
 	if sum := sha256.Sum256(body); hex.EncodeToString(sum[:]) != h.Digest {

@@ -62,6 +62,7 @@ func compile(whole string, start, end int, schema *Schema) (p *Program, err erro
 	}()
 	all := toks.strip(span{0, len(src.runes)})
 	top := c.condition(root, all)
+	defer src.compiled()
 	return &Program{
 		source: src, root: top.eval, result: top.kind, slots: c.slots, builds: c.builds, changed: c.changed, refs: c.refs,
 		conjuncts: c.conjuncts(root, all), constraints: c.constraintsOf(root, all), clauses: c.clauses,

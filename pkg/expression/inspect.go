@@ -72,7 +72,7 @@ func (t *Template) Readings() []Reading {
 // Condition returns how the expression is put together as a condition.
 func (p *Program) Condition() *Condition {
 	i := p.inspector()
-	return i.structure(i.root, i.tokens.strip(span{0, len(i.source.runes)}), 0)
+	return i.structure(i.root, i.tokens.strip(span{0, len(i.source.chars())}), 0)
 }
 
 // inspector looks at a tree that was compiled before. Nothing of it is kept in the Program: only tools ask.
@@ -93,7 +93,7 @@ type known struct {
 }
 
 func (p *Program) inspector() *inspector {
-	src, root, toks, err := parse(p.source.whole, p.source.start, p.source.start+len(p.source.text()))
+	src, root, toks, err := parse(p.source.whole, p.source.start, p.source.end)
 	if err != nil { // it was parsed before
 		src, root = p.source, &ast.NilNode{}
 	}

@@ -16,22 +16,42 @@ const (
 
 // source is an expression's text, inside the whole text that holds it: a template, or ${{ }} around it.
 type source struct {
-	whole string
-	start int    // the expression's first byte in whole
-	runes []rune // the expression; the parser counts characters
+	whole      string
+	start, end int    // the expression in whole
+	runes      []rune // the expression while it is compiled: the parser counts characters
 }
 
 func newSource(whole string, start, end int) *source {
-	return &source{whole, start, []rune(whole[start:end])}
+	return &source{whole, start, end, []rune(whole[start:end])}
 }
 
-func (s *source) text() string { return string(s.runes) }
+// compiled frees what is only needed until then: rules are many.
+func (s *source) compiled() { s.runes = nil }
 
-func (s *source) all() file.Location { return file.Location{To: len(s.runes)} }
+func (s *source) chars() []rune {
+	if s.runes == nil {
+		return []rune(s.text())
+	}
+	return s.runes
+}
+
+func (s *source) text() string { return s.whole[s.start:s.end] }
+
+func (s *source) all() file.Location { return file.Location{To: len(s.chars())} }
+
+// cut returns characters of the expression; where each is a byte, they are not copied.
+func (s *source) cut(from, to int) string {
+	chars := s.chars()
+	if len(chars) == s.end-s.start {
+		return s.text()[from:to]
+	}
+	return string(chars[from:to])
+}
 
 // position returns the line and column in the whole text of a character of the expression.
 func (s *source) position(at int) (line, column int) {
-	before := s.whole[:s.start] + string(s.runes[:min(max(at, 0), len(s.runes))])
+	chars := s.chars()
+	before := s.whole[:s.start] + string(chars[:min(max(at, 0), len(chars))])
 	line = 1 + strings.Count(before, "\n")
 	return line, 1 + utf8.RuneCountInString(before[strings.LastIndexByte(before, '\n')+1:])
 }
@@ -112,14 +132,17 @@ func (t tokens) strip(r span) span {
 func (t tokens) text(s *source, r span) string {
 	first, last, ok := t.within(r)
 	if !ok {
-		return string(s.runes[r.from:r.to])
+		return s.cut(r.from, r.to)
 	}
 	var b strings.Builder
 	for i := first; i <= last; i++ {
 		if i > first && t.list[i].From > t.list[i-1].To {
 			b.WriteByte(' ')
 		}
-		b.WriteString(string(s.runes[t.list[i].From:t.list[i].To]))
+		b.WriteString(s.cut(t.list[i].From, t.list[i].To))
+	}
+	if as := s.cut(t.list[first].From, t.list[last].To); as == b.String() {
+		return as // which is part of what is kept anyway
 	}
 	return b.String()
 }

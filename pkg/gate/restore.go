@@ -4,14 +4,14 @@ import (
 	"bufio"
 	"cmp"
 	"container/heap"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"math"
 	"slices"
 	"unique"
+
+	"github.com/riposte-dev/riposte/pkg/sealed"
 )
 
 var (
@@ -29,7 +29,8 @@ func Restore(r io.Reader, o Options) (*Gate, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &unsealer{in: bufio.NewReaderSize(r, 64<<10), table: crc32.MakeTable(crc32.Castagnoli)}
+	in := bufio.NewReaderSize(r, 64<<10)
+	u := unsealer{sealed.NewReader(in, ErrDamaged)}
 	if err := u.preamble(); err != nil {
 		return nil, err
 	}
@@ -47,7 +48,7 @@ func damaged(why string) error { return fmt.Errorf("%w: %s", ErrDamaged, why) }
 
 // restorer puts the parts together. What no gate writes sets bad in the reader.
 type restorer struct {
-	u       *unsealer
+	u       unsealer
 	g       *Gate
 	waits   []*wait
 	trials  []*ticket
@@ -56,14 +57,14 @@ type restorer struct {
 
 func (s *restorer) head() {
 	u, g := s.u, s.g
-	g.clock, g.seq, g.swept = u.int(), u.uint(), u.int()
+	g.clock, g.seq, g.swept = u.Int(), u.Uint(), u.Int()
 	s.must(g.swept <= g.clock)
-	g.limits.crowded, g.storm.on, g.storm.told = u.bool(), u.bool(), u.bool()
+	g.limits.crowded, g.storm.on, g.storm.told = u.Bool(), u.Bool(), u.Bool()
 	g.storm.asks = u.times(MaxRuns+1, g.clock)
 }
 
 func (s *restorer) record() {
-	switch s.u.byte() {
+	switch s.u.Byte() {
 	case recordTicket:
 		s.ticket()
 	case recordWindow:
@@ -73,7 +74,7 @@ func (s *restorer) record() {
 	case recordBreaker:
 		s.breaker()
 	case recordFull:
-		x := s.g.groups[s.u.text(maxText)]
+		x := s.g.groups[s.u.Text(maxText)]
 		s.must(x != nil)
 		if x != nil {
 			x.full = true
@@ -83,24 +84,24 @@ func (s *restorer) record() {
 	}
 }
 
-func (s *restorer) must(ok bool) { s.u.bad = s.u.bad || !ok }
+func (s *restorer) must(ok bool) { s.u.Must(ok) }
 
 func (s *restorer) ticket() {
 	u, g := s.u, s.g
-	t := &ticket{run: u.text(maxText), attempt: u.attempt(), seq: u.uint(), rule: unique.Make(u.text(maxText))}
-	grouped := u.bool()
+	t := &ticket{run: u.Text(maxText), attempt: u.attempt(), seq: u.Uint(), rule: unique.Make(u.Text(maxText))}
+	grouped := u.Bool()
 	group := ""
 	if grouped {
-		group = u.text(maxText)
+		group = u.Text(maxText)
 	}
-	t.policy, t.told = policy(u.byte()), verdict(u.byte())
-	flags := u.byte()
+	t.policy, t.told = policy(u.Byte()), verdict(u.Byte())
+	flags := u.Byte()
 	t.heals, t.admitted, t.trial, t.stopping = flags&flagHeals != 0, flags&flagAdmitted != 0, flags&flagTrial != 0, flags&flagStopping != 0
 	t.limits = u.limits()
 	s.must(int(t.policy) < len(policies) && t.told <= toldNo && (t.admitted || grouped && !t.trial) && g.runs[t.run] == nil)
 	s.must(t.seq > s.lastRun && t.seq <= g.seq)
 	s.lastRun = t.seq
-	if u.bad {
+	if u.Bad() {
 		return
 	}
 	g.runs[t.run] = t
@@ -134,10 +135,10 @@ func (s *restorer) join(t *ticket, name string) {
 
 func (s *restorer) locks(t *ticket) {
 	u := s.u
-	n := u.count(MaxTargets)
+	n := u.Count(MaxTargets)
 	for range n {
-		name := u.text(maxText)
-		if s.must(t.admitted); u.bad {
+		name := u.Text(maxText)
+		if s.must(t.admitted); u.Bad() {
 			return
 		}
 		x := s.g.locks.target(name)
@@ -148,15 +149,15 @@ func (s *restorer) locks(t *ticket) {
 			r.held++
 		}
 	}
-	for range u.count(MaxTargets - n) {
+	for range u.Count(MaxTargets - n) {
 		w := &wait{run: t}
-		name := u.text(maxText)
-		w.seq = u.uint()
-		if u.bool() {
+		name := u.Text(maxText)
+		w.seq = u.Uint()
+		if u.Bool() {
 			l := u.limit()
 			w.limit = &l
 		}
-		if s.must(t.admitted && w.seq <= s.g.seq); u.bad {
+		if s.must(t.admitted && w.seq <= s.g.seq); u.Bad() {
 			return
 		}
 		w.target = s.g.locks.target(name)
@@ -167,14 +168,14 @@ func (s *restorer) locks(t *ticket) {
 
 func (s *restorer) window() {
 	u, g := s.u, s.g
-	w := &window{key: u.text(maxText), times: u.times(MaxRuns, g.clock)}
-	most := u.uint()
-	w.most, w.keep = int32(min(most, MaxRuns)), u.int()
-	if w.told = u.bool(); w.told {
-		w.toldAt, w.toldRun, w.toldTry = u.int(), u.text(maxText), u.attempt()
+	w := &window{key: u.Text(maxText), times: u.times(MaxRuns, g.clock)}
+	most := u.Uint()
+	w.most, w.keep = int32(min(most, MaxRuns)), u.Int()
+	if w.told = u.Bool(); w.told {
+		w.toldAt, w.toldRun, w.toldTry = u.Int(), u.Text(maxText), u.attempt()
 	}
 	s.must(most <= MaxRuns && w.keep > 0 && (!w.told || w.toldAt <= g.clock) && g.limits.keys[w.key] == nil)
-	if u.bad {
+	if u.Bad() {
 		return
 	}
 	g.limits.keys[w.key] = w
@@ -184,34 +185,34 @@ func (s *restorer) window() {
 
 func (s *restorer) memory() {
 	u, g := s.u, s.g
-	run, attempt := u.text(maxText), u.attempt()
-	m := &memory{answer: endedAnswer(run, attempt), seq: u.uint(), at: u.int(), told: verdict(u.byte())}
-	ended := u.bool()
+	run, attempt := u.Text(maxText), u.attempt()
+	m := &memory{answer: endedAnswer(run, attempt), seq: u.Uint(), at: u.Int(), told: verdict(u.Byte())}
+	ended := u.Bool()
 	if !ended {
-		m.answer = Answer{Run: run, Attempt: int(attempt), Verdict: Verdict(u.text(maxText)), Reason: u.text(maxText), Message: u.text(maxMessage),
-			Key: u.text(maxText), First: u.bool(), Behind: u.text(maxText)}
+		m.answer = Answer{Run: run, Attempt: int(attempt), Verdict: Verdict(u.Text(maxText)), Reason: u.Text(maxText), Message: u.Text(maxMessage),
+			Key: u.Text(maxText), First: u.Bool(), Behind: u.Text(maxText)}
 		s.must(m.answer.Verdict == Refused || m.answer.Verdict == Superseded)
 	}
 	q := g.past.queue(m)
 	s.must(m.ended() == ended && m.told <= toldNo && m.seq <= g.seq && m.at <= g.clock && g.past.byRun[run] == nil && g.runs[run] == nil)
 	s.must(len(*q) == 0 || (*q)[len(*q)-1].seq < m.seq)
-	if !u.bad {
+	if !u.Bad() {
 		g.past.add(m)
 	}
 }
 
 func (s *restorer) breaker() {
 	u, g := s.u, s.g
-	rule := u.text(maxText)
-	b := &breaker{open: u.bool(), told: u.bool(), until: u.int()}
-	for range u.count(MaxRuns) {
-		b.ends = append(b.ends, result{u.int(), u.bool()})
-		if u.bad {
+	rule := u.Text(maxText)
+	b := &breaker{open: u.Bool(), told: u.Bool(), until: u.Int()}
+	for range u.Count(MaxRuns) {
+		b.ends = append(b.ends, result{u.Int(), u.Bool()})
+		if u.Bad() {
 			return
 		}
 	}
 	s.must(g.breaker[rule] == nil)
-	if !u.bad {
+	if !u.Bad() {
 		g.breaker[rule] = b
 	}
 }
@@ -264,20 +265,15 @@ func (s *restorer) block() {
 	}
 }
 
-// unsealer reads frames, and the values in them. A value that can't be read sets bad.
-type unsealer struct {
-	in    *bufio.Reader
-	buf   []byte // rest of the frame
-	frm   []byte // the frame
-	sum   uint32
-	table *crc32.Table
-	bad   bool
-}
+// unsealer reads what a sealer wrote.
+type unsealer struct{ *sealed.Reader }
 
-func (u *unsealer) preamble() error {
+func (u unsealer) preamble() error {
 	var p [len(magic) + 1]byte
-	if _, err := io.ReadFull(u.in, p[:]); err != nil {
-		return cutOff(err)
+	if err := u.Plain(p[:]); errors.Is(err, io.EOF) {
+		return damaged("it is cut off")
+	} else if err != nil {
+		return err
 	}
 	switch version := p[len(magic)]; {
 	case string(p[:len(magic)]) != magic || version == 0:
@@ -289,130 +285,40 @@ func (u *unsealer) preamble() error {
 }
 
 // frames reads all of them, the first with head, and each record of the others with record.
-func (u *unsealer) frames(head, record func()) error {
-	if more, err := u.frame(); err != nil || !more {
+func (u unsealer) frames(head, record func()) error {
+	if more, err := u.Frame(); err != nil || !more {
 		return cmp.Or(err, damaged("it has no head"))
 	}
-	if head(); u.bad || len(u.buf) > 0 {
+	if head(); u.Bad() || u.Left() > 0 {
 		return damaged("its head makes no sense")
 	}
 	for {
-		more, err := u.frame()
+		more, err := u.Frame()
 		if err != nil {
 			return err
 		}
 		if !more {
 			break
 		}
-		for len(u.buf) > 0 && !u.bad {
+		for u.Left() > 0 && !u.Bad() {
 			record()
 		}
-		if u.bad {
+		if u.Bad() {
 			return damaged("a record makes no sense")
 		}
 	}
-	if _, err := u.in.ReadByte(); !errors.Is(err, io.EOF) {
-		return cmp.Or(err, damaged("something follows its end"))
-	}
-	return nil
+	return u.End()
 }
 
-// frame reads the next one and checks it; false at the end.
-func (u *unsealer) frame() (bool, error) {
-	size, err := binary.ReadUvarint(u.in)
-	if err != nil {
-		return false, cutOff(err)
-	}
-	if size > maxFrame {
-		return false, damaged("a frame is too long")
-	}
-	var sum [4]byte
-	if _, err := io.ReadFull(u.in, sum[:]); err != nil {
-		return false, cutOff(err)
-	}
-	u.frm = slices.Grow(u.frm[:0], int(size))[:size]
-	if _, err := io.ReadFull(u.in, u.frm); err != nil {
-		return false, cutOff(err)
-	}
-	u.sum = crc32.Update(u.sum, u.table, u.frm)
-	if u.sum != binary.LittleEndian.Uint32(sum[:]) {
-		return false, damaged("a checksum differs")
-	}
-	u.buf = u.frm
-	return size > 0, nil
-}
-
-func cutOff(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return damaged("it is cut off")
-	}
-	return err
-}
-
-func (u *unsealer) take(n int) []byte {
-	if n > len(u.buf) {
-		u.bad, u.buf = true, nil
-		return nil
-	}
-	b := u.buf[:n]
-	u.buf = u.buf[n:]
-	return b
-}
-
-func (u *unsealer) byte() byte {
-	if b := u.take(1); b != nil {
-		return b[0]
-	}
-	return 0
-}
-
-func (u *unsealer) bool() bool {
-	b := u.byte()
-	u.bad = u.bad || b > 1
-	return b == 1
-}
-
-func (u *unsealer) uint() uint64 {
-	n, size := binary.Uvarint(u.buf)
-	if size <= 0 {
-		u.bad, u.buf = true, nil
-		return 0
-	}
-	u.buf = u.buf[size:]
-	return n
-}
-
-func (u *unsealer) int() int64 {
-	n, size := binary.Varint(u.buf)
-	if size <= 0 {
-		u.bad, u.buf = true, nil
-		return 0
-	}
-	u.buf = u.buf[size:]
-	return n
-}
-
-func (u *unsealer) attempt() int32 {
-	n := u.int()
-	u.bad = u.bad || n < math.MinInt32 || n > math.MaxInt32
+func (u unsealer) attempt() int32 {
+	n := u.Int()
+	u.Must(n >= math.MinInt32 && n <= math.MaxInt32)
 	return int32(n)
 }
 
-func (u *unsealer) text(limit int) string { return string(u.take(u.count(limit))) }
-
-// count reads how many of something follow: at most the limit, and not more than the frame has bytes.
-func (u *unsealer) count(limit int) int {
-	n := u.uint()
-	if n > uint64(limit) || n > uint64(len(u.buf)) {
-		u.bad, u.buf = true, nil
-		return 0
-	}
-	return int(n)
-}
-
 // times reads times that do not run backwards, up to the clock.
-func (u *unsealer) times(limit int, clock int64) []int64 {
-	n := u.count(limit)
+func (u unsealer) times(limit int, clock int64) []int64 {
+	n := u.Count(limit)
 	if n == 0 {
 		return nil
 	}
@@ -420,24 +326,24 @@ func (u *unsealer) times(limit int, clock int64) []int64 {
 	at := int64(0)
 	for i := range list {
 		before := at
-		at += u.int()
-		u.bad = u.bad || i > 0 && at < before || at > clock
+		at += u.Int()
+		u.Must((i == 0 || at >= before) && at <= clock)
 		list[i] = at
 	}
 	return list
 }
 
-func (u *unsealer) limit() limit {
-	l := limit{key: unique.Make(u.text(maxText))}
-	runs := u.uint()
-	l.runs, l.per = int32(min(runs, MaxRuns)), u.int()
-	u.bad = u.bad || runs > MaxRuns || l.per < 1
+func (u unsealer) limit() limit {
+	l := limit{key: unique.Make(u.Text(maxText))}
+	runs := u.Uint()
+	l.runs, l.per = int32(min(runs, MaxRuns)), u.Int()
+	u.Must(runs <= MaxRuns && l.per >= 1)
 	return l
 }
 
-func (u *unsealer) limits() []limit {
+func (u unsealer) limits() []limit {
 	var list []limit
-	for range u.count(MaxLimits) {
+	for range u.Count(MaxLimits) {
 		list = append(list, u.limit())
 	}
 	return list

@@ -27,7 +27,7 @@ const (
 	recordFull    = 5 // the name of a group whose queue is full
 
 	frameBytes = 32 << 10 // a frame is closed once it is longer
-	maxFrame   = 2 << 20  // and never longer than this: one record more
+	// and is never longer than sealed.MaxFrame: one record more
 
 	maxMessage = 4 << 10
 )

@@ -30,6 +30,7 @@ const (
 	Denied          Reason = "Denied"          // an admission policy or webhook does not allow it
 	Malformed       Reason = "Malformed"       // the object is not what its kind asks for
 	Blocked         Reason = "Blocked"         // a PodDisruptionBudget does not allow it now, or the server has too much to do
+	Expired         Reason = "Expired"         // the version that was named is too old
 	Other           Reason = "Other"
 )
 
@@ -111,6 +112,8 @@ func (c *Client) answered(s metav1.Status, what string) error {
 		return say(FieldConflict, true, "%s: leave the field to it, or take it over with force: true", strings.Join(conflicts(s), "; "))
 	case s.Code == http.StatusConflict:
 		return say(Changed, false, "it was changed, or made anew, meanwhile: %s", clean(s.Message))
+	case s.Code == http.StatusGone, s.Reason == metav1.StatusReasonExpired:
+		return say(Expired, true, "the API server does not know that version any more: %s", clean(s.Message))
 	case s.Code == http.StatusTooManyRequests:
 		return say(Blocked, false, "%s", blocked(s))
 	case s.Code == http.StatusUnprocessableEntity || s.Code == http.StatusBadRequest:

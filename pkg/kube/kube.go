@@ -62,8 +62,9 @@ type Client struct {
 	host     string
 	account  string // the service account it acts as, NAMESPACE/NAME; empty for the server's own
 	objects  dynamic.Interface
-	requests rest.Interface // for what is no object
-	streams  rest.Interface // without a time limit
+	watches  dynamic.Interface // the same, without a time limit
+	requests rest.Interface    // for what is no object
+	streams  rest.Interface    // without a time limit
 	kinds    *kinds
 }
 
@@ -151,6 +152,10 @@ func newClient(base *rest.Config, account string, timeout time.Duration) (*Clien
 	if account != "" {
 		config.Impersonate.UserName = userOf(account)
 	}
+	watches, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
 	config.NegotiatedSerializer = negotiated()
 	streams, err := rest.UnversionedRESTClientFor(config)
 	if err != nil {
@@ -165,7 +170,7 @@ func newClient(base *rest.Config, account string, timeout time.Duration) (*Clien
 	if err != nil {
 		return nil, err
 	}
-	return &Client{host: config.Host, account: account, objects: objects, requests: requests, streams: streams}, nil
+	return &Client{host: config.Host, account: account, objects: objects, watches: watches, requests: requests, streams: streams}, nil
 }
 
 // Logs writes what a container of a pod prints into w until it ends, and returns when it has.

@@ -49,7 +49,7 @@ type Options struct {
 // Checks lists all there are, by id.
 func Checks() []Check {
 	return []Check{
-		duplicateAction(), duplicateSecret(), loop(), neverMatches(), noSource(), noTimeout(), replacedField(), sharedSecret(),
+		correlatedChanged(), duplicateAction(), duplicateSecret(), loop(), neverMatches(), noSource(), noTimeout(), replacedField(), sharedSecret(),
 		shortResolved(), unknownEventType(), unknownField(), unknownIgnore(), unusedInput(), unusedSource(), unusedTarget(), unusedWorkflow(),
 	}
 }

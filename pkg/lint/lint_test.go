@@ -173,6 +173,19 @@ func TestFindings(t *testing.T) {
 		{rules("correlate:\n  within: 15m\n  sequence:\n    - {as: a, trigger: {source: gh, type: push}, by: event.data.nam}\n    - {as: b, trigger: {source: am}}\nsteps: [{uses: look}]"), "unknown-field: push events of github have no event.data.nam"},
 		{rules("trigger: {source: gh, type: push}\ncorrelate: {count: 3, within: 1h, by: event.data.reff}\nsteps: [{uses: look}]"), "unknown-field: push events of github have no event.data.reff"},
 
+		// correlated-changed
+		{rules(`trigger: {source: gh, type: push}
+when: event.git.branch == "main" && changed("a/**")
+correlate: {count: 2, within: 1h}
+steps: [{uses: look}]`), "correlated-changed: with correlate, changed() knows only the paths that the event lists"},
+		{rules(`correlate: {within: 1h, sequence: [{as: a, trigger: {source: gh, type: push}}, {as: b, trigger: {source: gh, type: push}, by: 'changed("a")'}], by: event.git.repo}
+steps: [{uses: look}]`), "correlated-changed"},
+		{rules(`trigger: {source: gh, type: push}
+correlate: {count: 2, within: 1h, by: event.git.repo}
+steps: [{uses: look, if: 'changed("a")'}]`), "correlated-changed"},
+		{rules(`trigger: {source: gh, type: push}
+correlate: {count: 2, within: 1h, by: event.git.repo}
+steps: [{uses: look}]`), ""},
 		// unknown-event-type
 		{when("pushh", "true"), `unknown-event-type: github sends no events of the type "pushh"; did you mean push?`},
 		{when("pull_request.opened", "true"), `unknown-event-type: github sends no events of the type "pull_request.opened"; write pull_request, and event.data.action == "opened" in when`},

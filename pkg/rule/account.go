@@ -106,9 +106,18 @@ func (p *part) account(ctx context.Context, e *event.Event, scope *expression.Sc
 		a.State = &v
 	}
 	if a.Truth == expression.True {
-		a.Key, _ = groupKey(ctx, p.by, scope) // each of it was there just now
+		a.Key, _ = keyText(a.values()) // each of it is there
 	}
 	return a
+}
+
+// values are what the expressions of `by` came to.
+func (a *PartAccount) values() []any {
+	out := make([]any, len(a.By))
+	for i := range a.By {
+		out[i] = a.By[i].Value
+	}
+	return out
 }
 
 // value evaluates an expression that must be there for the part to take the event.

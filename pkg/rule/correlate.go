@@ -28,7 +28,7 @@ type correlateSpec struct {
 	Within   time.Duration  `yaml:"within" required:"true" doc:"length of the window"`
 	By       *document.Item `yaml:"by,omitempty" doc:"expression, or a list of them, for what is correlated with itself only; parts can have their own"`
 
-	MaxGroups int64 `yaml:"maxGroups,omitempty" doc:"groups that wait at once in one partition; beyond it the one that was matched least recently is dropped"`
+	MaxGroups int64 `yaml:"maxGroups,omitempty" doc:"groups that wait at once in one partition; beyond it, or where the keys of all are longer than 256 bytes times as many, the one that was matched least recently is dropped"`
 }
 
 type partSpec struct {
@@ -66,7 +66,7 @@ type Join struct {
 	Rule *Rule
 	// Matches has a Match for each part that the event matches: part, key and state, without the reference to the event.
 	Matches []correlate.Match
-	// Verdicts tells of each part whose trigger selects the event, in the order of the parts.
+	// Verdicts tells of each part that is true or absent, in the order of the parts.
 	Verdicts []PartVerdict
 }
 
@@ -74,69 +74,145 @@ type Join struct {
 type PartVerdict struct {
 	Part    string
 	Truth   expression.Truth
-	Clauses []expression.Clause // of `when`, where it is not true
+	Failed  bool                // of an absent verdict: an evaluation that failed is the reason, and not an absent field
+	Clauses []expression.Clause // of `when` where that is absent, for the first few verdicts only
 	By      error               // why the key is absent
 	Key     string
+}
+
+// Joins is what the correlating rules of a set say of one event.
+type Joins struct {
+	// List has the rules with a part that is true or absent, in the order of the set.
+	List []Join
+	// Triggered is how many parts have a trigger that selects the event.
+	Triggered int
+
+	set    *Set
+	groups []*group
+	listed []int32 // parts that List tells of, ascending
 }
 
 // Correlating lists the rules that correlate.
 func (s *Set) Correlating() []*Rule { return s.correlating }
 
-// Joins asks the correlating rules with a part whose trigger selects the event.
-func (s *Set) Joins(ctx context.Context, e *event.Event, now time.Time) []Join {
-	var out []Join
-	var scope *expression.Scope
-	for _, r := range s.correlating {
-		if !r.correlation.selects(e) {
-			continue
+// partIndex finds the parts of correlating rules as an index finds rules.
+type partIndex struct {
+	*index
+	parts []partOf
+}
+
+// partOf is the n-th part of a rule.
+type partOf struct {
+	rule *Rule
+	n    int
+}
+
+func (p partOf) part() *part { return &p.rule.correlation.parts[p.n] }
+
+func newPartIndex(rules []*Rule) partIndex {
+	var x partIndex
+	var entries []entry
+	for _, r := range rules {
+		for n := range r.correlation.parts {
+			p := &r.correlation.parts[n]
+			x.parts = append(x.parts, partOf{r, n})
+			entries = append(entries, entry{&p.trigger, p.when, p.when != nil && p.when.CallsChanged()})
 		}
+	}
+	x.index = newIndex(entries)
+	return x
+}
+
+// Joins asks those parts of the correlating rules that the index can't rule out.
+func (s *Set) Joins(ctx context.Context, e *event.Event, now time.Time) Joins {
+	j := Joins{set: s, groups: s.parts.triggered(nil, e)}
+	for _, g := range j.groups {
+		j.Triggered += len(g.rules)
+	}
+	var scope *expression.Scope
+	explained := 0
+	s.parts.candidates(j.groups, e, e.ListedPaths(), func(n int32, _ *reading) bool {
 		if scope == nil {
 			scope = EventScope(e, now)
 		}
-		out = append(out, r.join(ctx, e, scope))
+		p := s.parts.parts[n]
+		v, state := p.ask(ctx, scope)
+		if v.Truth == expression.False {
+			return true
+		}
+		if v.Truth == expression.Absent && v.By == nil && explained < maxExplained {
+			explained++
+			_, v.Clauses = p.part().when.Explain(ctx, scope)
+		}
+		j.listed = append(j.listed, n)
+		j.add(p.rule, v, correlate.Match{Part: p.n, Key: v.Key, State: state, At: e.ReceivedAt})
+		return true
+	})
+	return j
+}
+
+// add notes what a part says; those of one rule come one after the other.
+func (j *Joins) add(r *Rule, v PartVerdict, m correlate.Match) {
+	if n := len(j.List); n == 0 || j.List[n-1].Rule != r {
+		j.List = append(j.List, Join{Rule: r})
+	}
+	last := &j.List[len(j.List)-1]
+	last.Verdicts = append(last.Verdicts, v)
+	if v.Truth == expression.True {
+		last.Matches = append(last.Matches, m)
+	}
+}
+
+// Untrue is how many parts have a trigger that selects the event and a condition that is false.
+func (j *Joins) Untrue() int { return j.Triggered - len(j.listed) }
+
+// False names up to n of those, as RULE or RULE.PART.
+func (j *Joins) False(n int) []string {
+	var out []string
+	for _, g := range j.groups {
+		for _, x := range g.rules {
+			if len(out) == n {
+				return out
+			}
+			if _, listed := slices.BinarySearch(j.listed, x.rule); !listed {
+				out = append(out, j.set.parts.parts[x.rule].name())
+			}
+		}
 	}
 	return out
+}
+
+// name is how a part is told from others.
+func (p partOf) name() string {
+	if part := p.part().name; part != "" {
+		return p.rule.Name + "." + part
+	}
+	return p.rule.Name
 }
 
 func (c *Correlation) selects(e *event.Event) bool {
 	return slices.ContainsFunc(c.parts, func(p part) bool { return p.trigger.matches(e) })
 }
 
-func (r *Rule) join(ctx context.Context, e *event.Event, scope *expression.Scope) Join {
-	j := Join{Rule: r}
-	for i, p := range r.correlation.parts {
-		if !p.trigger.matches(e) {
-			continue
+// ask asks one part: its condition, its key, and the state that flapping compares.
+func (p partOf) ask(ctx context.Context, scope *expression.Scope) (v PartVerdict, state string) {
+	asked := p.part()
+	v = PartVerdict{Part: asked.name, Truth: expression.True}
+	if asked.when != nil {
+		if v.Truth, v.Failed = asked.when.Decide(ctx, scope); v.Truth != expression.True {
+			return v, ""
 		}
-		v := p.ask(ctx, scope)
-		if v.Truth == expression.True {
-			m := correlate.Match{Part: i, Key: v.Key, At: e.ReceivedAt}
-			if m.State, v.By = r.correlation.stateOf(ctx, scope); v.By != nil {
-				v.Truth = expression.Absent
-			} else {
-				j.Matches = append(j.Matches, m)
-			}
-		}
-		j.Verdicts = append(j.Verdicts, v)
 	}
-	return j
+	if v.Key, v.By = groupKey(ctx, asked.by, scope); v.By == nil {
+		state, v.By = p.rule.correlation.stateOf(ctx, scope)
+	}
+	if v.By != nil {
+		v.Truth, v.Failed = expression.Absent, v.Absent() == ""
+	}
+	return v, state
 }
 
-func (p *part) ask(ctx context.Context, scope *expression.Scope) PartVerdict {
-	v := PartVerdict{Part: p.name, Truth: expression.True}
-	if p.when != nil {
-		if v.Truth = p.when.Test(ctx, scope); v.Truth != expression.True {
-			_, v.Clauses = p.when.Explain(ctx, scope)
-			return v
-		}
-	}
-	if v.Key, v.By = groupKey(ctx, p.by, scope); v.By != nil {
-		v.Truth = expression.Absent
-	}
-	return v
-}
-
-// groupKey evaluates `by`. Several values, and values that are no text, are written as JSON.
+// groupKey evaluates `by`.
 func groupKey(ctx context.Context, by []*expression.Program, scope *expression.Scope) (string, error) {
 	values := make([]any, len(by))
 	for i, p := range by {
@@ -144,6 +220,14 @@ func groupKey(ctx context.Context, by []*expression.Program, scope *expression.S
 		if err != nil {
 			return "", err
 		}
+		values[i] = v
+	}
+	return keyText(values)
+}
+
+// keyText is the key of values. Several, and values that are no text, are written as JSON.
+func keyText(values []any) (string, error) {
+	for i, v := range values {
 		values[i] = plain(v)
 	}
 	switch len(values) {

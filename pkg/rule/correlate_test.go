@@ -2,6 +2,7 @@ package rule_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -64,12 +65,12 @@ func TestAnEventJoinsTheGroupsOfItsParts(t *testing.T) {
 		return &event.Alert{Name: "HighErrorRate", Labels: labels}
 	}
 	for _, tt := range []struct {
-		name   string
-		event  *event.Event
-		joins  int // rules asked
-		part   int // that matched, -1 for none
-		key    string
-		absent string
+		name      string
+		event     *event.Event
+		triggered int // parts whose trigger selects it
+		part      int // that matched, -1 for none
+		key       string
+		absent    string
 	}{
 		{"the first part", occurrence("github", "deployment_status", `{"state":"success","name":"shop"}`, nil), 1, 0, "shop", ""},
 		{"a number as its key", occurrence("github", "deployment_status", `{"state":"success","name":7}`, nil), 1, 0, "7", ""},
@@ -82,17 +83,20 @@ func TestAnEventJoinsTheGroupsOfItsParts(t *testing.T) {
 			if m := set.Match(t.Context(), tt.event, tt.event.ReceivedAt); m.Triggered != 0 {
 				t.Errorf("a correlating rule was decided by one event: %v", m.Verdicts)
 			}
-			if set.Selects(tt.event) != (tt.joins > 0) {
+			if set.Selects(tt.event) != (tt.triggered > 0) {
 				t.Errorf("selects: %t", set.Selects(tt.event))
 			}
 			joins := set.Joins(t.Context(), tt.event, tt.event.ReceivedAt)
-			if len(joins) != tt.joins {
-				t.Fatalf("joins %v", joins)
+			if joins.Triggered != tt.triggered || len(joins.List)+joins.Untrue() != tt.triggered {
+				t.Fatalf("joins %+v", joins)
 			}
-			if tt.joins == 0 {
+			if len(joins.List) == 0 {
+				if tt.triggered > 0 && fmt.Sprint(joins.False(2)) != "[r.deploy]" {
+					t.Errorf("false: %q", joins.False(2))
+				}
 				return
 			}
-			j := joins[0]
+			j := joins.List[0]
 			if matched := len(j.Matches) == 1; matched != (tt.part >= 0) || matched && (j.Matches[0].Part != tt.part || j.Matches[0].Key != tt.key) {
 				t.Errorf("matches %+v", j.Matches)
 			}
@@ -112,7 +116,7 @@ func TestSeveralKeysAreOneGroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := func(body string) string {
-		return set.Joins(t.Context(), occurrence("github", "push", body, nil), time.Time{})[0].Matches[0].Key
+		return set.Joins(t.Context(), occurrence("github", "push", body, nil), time.Time{}).List[0].Matches[0].Key
 	}
 	if a, b := key(`{"a":"x","b":"y,z"}`), key(`{"a":"x,y","b":"z"}`); a == b || a != `["x","y,z"]` {
 		t.Errorf("keys %s and %s", a, b)

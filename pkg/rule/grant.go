@@ -60,7 +60,7 @@ func (l *loader) grantDocument(d doc) {
 	}
 }
 
-// grantSource asks for the name of a Source document and its secrets. A source that may not be receives nothing.
+// grantSource asks for the name of a Source document, its secrets and, where it watches a cluster, its account. A source that may not be receives nothing.
 func (l *loader) grantSource(d doc, s *Source) {
 	g := l.grants[d.file]
 	errs := []error{g.Source(s.Name)}
@@ -69,6 +69,11 @@ func (l *loader) grantSource(d doc, s *Source) {
 		err := maySecret(g, ref)
 		errs = append(errs, err)
 		l.forbid(d.file, secretItem(d.Spec, ref), err)
+	}
+	if _, watches := s.Source.(source.Watched); watches {
+		account, err := g.ServiceAccount()
+		s.Account, errs = account, append(errs, err)
+		l.forbid(d.file, d.Spec.Get("type"), err)
 	}
 	s.Denied = errors.Join(errs...)
 }

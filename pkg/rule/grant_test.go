@@ -188,8 +188,8 @@ func TestOnlyGrantedSourcesStartARule(t *testing.T) {
 		if !slices.Equal(matched, want) || !slices.Equal(explained, want) {
 			t.Errorf("%s: %v start a run, %v are explained to, want %v", source, matched, explained, want)
 		}
-		if joins := set.Joins(t.Context(), e, time.Now()); len(joins) > 0 != (source == "github") {
-			t.Errorf("%s: %d joins", source, len(joins))
+		if joins := set.Joins(t.Context(), e, time.Now()); len(joins.List) > 0 != (source == "github") {
+			t.Errorf("%s: %d joins", source, len(joins.List))
 		}
 	}
 }

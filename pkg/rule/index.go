@@ -9,9 +9,9 @@ import (
 	"github.com/riposte-dev/riposte/pkg/expression"
 )
 
-// index finds the rules of a set that an event may make true or absent, without asking the others. Rules with the same
-// trigger are a group, found by source and type; a tree for each group splits it by the constraints of its conditions.
-// See docs/adr/0005.
+// index finds the rules of a set that an event may make true or absent, without asking the others; or, in an index of
+// their own, the parts of rules that correlate. Those with the same trigger are a group, found by source and type; a tree
+// for each group splits it by the constraints of its conditions. See docs/adr/0005.
 type index struct {
 	groups  map[triggerKey][]*group
 	fields  *fields
@@ -39,22 +39,40 @@ type scratch struct {
 	rules []int32
 }
 
-func newIndex(rules []*Rule) *index {
-	x := &index{groups: map[triggerKey][]*group{}, fields: newFields(), rules: make([]indexed, len(rules))}
+// entry is what an index knows a rule by, or a part of one; without a trigger it is left out.
+type entry struct {
+	trigger *trigger
+	when    *expression.Program
+	asks    bool // changed()
+}
+
+// ruleIndex indexes the rules that one event decides, by their places in the list.
+func ruleIndex(rules []*Rule) *index {
+	entries := make([]entry, len(rules))
+	for i, r := range rules {
+		if r.correlation == nil {
+			entries[i] = entry{&r.trigger, r.when, r.stepsAsk || r.when != nil && r.when.CallsChanged()}
+		}
+	}
+	return newIndex(entries)
+}
+
+func newIndex(entries []entry) *index {
+	x := &index{groups: map[triggerKey][]*group{}, fields: newFields(), rules: make([]indexed, len(entries))}
 	byTrigger := map[string]*group{}
 	var groups []*group
-	for i, r := range rules {
-		if r.correlation != nil {
-			continue // several events decide it
+	for i, e := range entries {
+		if e.trigger == nil {
+			continue
 		}
-		name := r.trigger.name()
+		name := e.trigger.name()
 		g := byTrigger[name]
 		if g == nil {
-			g = &group{trigger: &r.trigger}
+			g = &group{trigger: e.trigger}
 			byTrigger[name] = g
 			groups = append(groups, g)
 		}
-		x.rules[i] = indexed{rule: int32(i), checks: x.checks(r), asks: r.stepsAsk || r.when != nil && r.when.CallsChanged()}
+		x.rules[i] = indexed{rule: int32(i), checks: x.checks(e.when), asks: e.asks}
 		x.asks = x.asks || x.rules[i].asks
 		g.rules = append(g.rules, &x.rules[i])
 	}
@@ -68,12 +86,12 @@ func newIndex(rules []*Rule) *index {
 	return x
 }
 
-// checks numbers the fields of a rule's constraints.
-func (x *index) checks(r *Rule) []check {
-	if r.when == nil {
+// checks numbers the fields of a condition's constraints.
+func (x *index) checks(when *expression.Program) []check {
+	if when == nil {
 		return nil
 	}
-	all := r.when.Constraints()
+	all := when.Constraints()
 	out := make([]check, 0, min(len(all), maxChecks))
 	for i := range all {
 		c := &all[i]

@@ -3,6 +3,7 @@ package rule_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -62,18 +63,45 @@ func (m maker) clause() string {
 	return m.path() + " == " + m.constant()
 }
 
-func (m maker) rule(i int) string {
-	text := fmt.Sprintf("---\napiVersion: riposte.dev/v1\nkind: Rule\nmetadata: {name: r%d}\nspec:\n", i)
-	text += "  trigger: " + m.one("{source: github}", "{type: push}", "{type: [push, tag, push]}", `{source: "git*", type: "p*"}`, `{source: [github, "x*"]}`,
-		"{source: github, type: tag}", `{type: "alert.*"}`, "{source: [github], type: [push]}") + "\n"
+func (m maker) trigger() string {
+	return m.one("{source: github}", "{type: push}", "{type: [push, tag, push]}", `{source: "git*", type: "p*"}`, `{source: [github, "x*"]}`,
+		"{source: github, type: tag}", `{type: "alert.*"}`, "{source: [github], type: [push]}")
+}
+
+// asking is a trigger and mostly a condition, each line behind the indent.
+func (m maker) asking(indent string) string {
+	text := indent + "trigger: " + m.trigger() + "\n"
 	clauses := make([]string, m.IntN(5))
 	for k := range clauses {
 		clauses[k] = m.clause()
 	}
 	if len(clauses) > 0 {
-		text += "  when: '" + strings.Join(clauses, " && ") + "'\n"
+		text += indent + "when: '" + strings.Join(clauses, " && ") + "'\n"
+	}
+	return text
+}
+
+func (m maker) rule(i int) string {
+	text := fmt.Sprintf("---\napiVersion: riposte.dev/v1\nkind: Rule\nmetadata: {name: r%d}\nspec:\n", i)
+	switch m.IntN(6) {
+	case 0:
+		text += m.asking("  ") + "  correlate: {within: 1h, " + m.one("count: 2", "collect: true", "flapping: 2", "flapping: 3, state: event.data.a") + m.by() + "}\n"
+	case 1:
+		text += "  correlate:\n    within: 1h\n    " + m.one("sequence", "all", "absence") + ":\n"
+		for _, name := range []string{"one", "two"} {
+			text += "      - as: " + name + "\n" + m.asking("        ")
+			if by := m.by(); by != "" {
+				text += "        " + by[2:] + "\n"
+			}
+		}
+	default:
+		text += m.asking("  ")
 	}
 	return text + "  steps: [{uses: do}]\n"
+}
+
+func (m maker) by() string {
+	return m.one("", ", by: event.data.a", ", by: [event.source, event.data.b]", ", by: event.git.repo")
 }
 
 func (m maker) set(t testing.TB) *rule.Set {
@@ -175,6 +203,9 @@ func compareAll(t *testing.T, set *rule.Set, e *event.Event, paths event.Paths) 
 	var want, got []string
 	triggered := 0
 	for _, v := range set.ExplainPaths(t.Context(), e, paths, now) {
+		if v.Rule.Correlation() != nil {
+			continue
+		}
 		if v.Candidate {
 			triggered++
 		}
@@ -185,12 +216,62 @@ func compareAll(t *testing.T, set *rule.Set, e *event.Event, paths event.Paths) 
 	for _, v := range m.Verdicts {
 		got = append(got, v.Rule.Name+" "+v.Truth.String())
 	}
-	if fmt.Sprint(got) != fmt.Sprint(want) || m.Triggered != triggered || set.Selects(e) != (triggered > 0) {
+	if fmt.Sprint(got) != fmt.Sprint(want) || m.Triggered != triggered {
 		body, _ := e.MarshalJSON()
 		t.Fatalf("of %d triggered, the index finds %v\n   of %d every rule gives %v\nevent %s %q", m.Triggered, got, triggered, want, body, e.Body)
 	}
 	if untrue := m.False(triggered + 1); len(untrue)+len(got) != triggered {
 		t.Fatalf("%d rules are false, of %d that are triggered and %d that are not false", len(untrue), triggered, len(got))
+	}
+}
+
+// compareJoins holds the parts that the index finds against asking every part of every rule that correlates.
+func compareJoins(t *testing.T, set *rule.Set, e *event.Event) {
+	t.Helper()
+	now := time.Unix(0, 0)
+	var want, got, untrue []string
+	triggered, any := 0, false
+	for _, a := range set.Accounts(t.Context(), e, e.ListedPaths(), now) {
+		any = any || a.Candidate()
+		for n, p := range a.Parts {
+			if a.Rule.Correlation() == nil || !p.Selected {
+				continue
+			}
+			triggered++
+			switch name := strings.TrimSuffix(a.Rule.Name+"."+p.Part, "."); p.Truth {
+			case expression.False:
+				untrue = append(untrue, name)
+			case expression.True:
+				want = append(want, fmt.Sprintf("%s true %d %q", name, n, p.Key))
+			default:
+				want = append(want, name+" absent")
+			}
+		}
+	}
+	joins := set.Joins(t.Context(), e, now)
+	for _, j := range joins.List {
+		matches := j.Matches
+		for _, v := range j.Verdicts {
+			name := strings.TrimSuffix(j.Rule.Name+"."+v.Part, ".")
+			if v.Truth != expression.True {
+				got = append(got, name+" "+v.Truth.String())
+				continue
+			}
+			got = append(got, fmt.Sprintf("%s true %d %q", name, matches[0].Part, matches[0].Key))
+			matches = matches[1:]
+		}
+		if len(matches) > 0 {
+			t.Fatalf("rule %s has matches that no verdict tells of: %v", j.Rule.Name, matches)
+		}
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) || joins.Triggered != triggered || joins.Untrue() != len(untrue) {
+		t.Fatalf("of %d triggered, the index finds %v\n   of %d asking every part gives %v\nevent %+v %q", joins.Triggered, got, triggered, want, e, e.Body)
+	}
+	if named := joins.False(triggered); !slices.Equal(slices.Sorted(slices.Values(named)), slices.Sorted(slices.Values(untrue))) {
+		t.Fatalf("false are %v, not %v", untrue, named)
+	}
+	if set.Selects(e) != any {
+		t.Fatalf("selects is %t, and a trigger does so: %t", set.Selects(e), any)
 	}
 }
 
@@ -209,6 +290,7 @@ func TestTheIndexFindsWhatAskingEveryRuleFinds(t *testing.T) {
 			compareAll(t, set, e, e.ListedPaths())
 			compareAll(t, set, e, e.FoundPaths(m.paths()))
 			compareNeed(t, set, e, m)
+			compareJoins(t, set, e)
 		}
 	}
 }
@@ -225,6 +307,7 @@ func FuzzIndex(f *testing.F) {
 			compareAll(t, set, e, e.ListedPaths())
 			compareAll(t, set, e, e.FoundPaths(m.paths()))
 			compareNeed(t, set, e, m)
+			compareJoins(t, set, e)
 		}
 	})
 }

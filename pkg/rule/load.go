@@ -106,10 +106,10 @@ type loader struct {
 	opts     Options
 	problems document.Problems
 	set      *Set
+	before   *reuse // nil: every rule is compiled
 	docs     []doc
 	places   map[string]string // by kind and name: where it is
-	event    *expression.Schema
-	actions  map[string]*action.Definition // of Options.Actions, each once for all the steps that use it
+	*terms
 
 	pausedBy  []pausedBy
 	compiling []string               // workflows that are being compiled, from the outermost
@@ -120,26 +120,57 @@ type loader struct {
 
 type doc struct {
 	file string
-	item *document.Item
+	item *document.Item // nil where the rule is made and its file was not read
+	made *Rule          // of the set before, from the same text
 	envelope
+}
+
+// line is where the document begins.
+func (d *doc) line() int {
+	if d.item == nil {
+		return d.made.Line
+	}
+	return d.item.Line
 }
 
 // Load builds a set. The error is document.Problems, everything that is wrong in all files, or that of Options.Stop.
 func Load(files []File, o Options) (*Set, error) {
 	files = slices.Clone(files)
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
-	l := &loader{opts: o, places: map[string]string{}, grants: map[string]grant.Grant{}, paths: map[string]string{}, denied: map[string]error{}, event: eventFields(), set: &Set{
-		Digest: digest(files), Files: files, Sources: map[string]*Source{}, Targets: map[string]action.Target{}, Workflows: map[string]*Workflow{}, byName: map[string]*Rule{},
-	}}
-	l.actions = make(map[string]*action.Definition, len(o.Actions))
-	for name, def := range o.Actions {
-		l.actions[name] = &def
+	before, name := o.reusable(), digest(files)
+	o.Before = nil // or each set would hold all sets before it
+	if before != nil {
+		if before.same(name, o.Revision) {
+			return before.Set, nil
+		}
+		if set, err := load(files, name, o, before); err == nil {
+			return set, nil
+		}
+		// Something is wrong, or what rules refer to has changed: built anew, it is told in full.
 	}
-	l.set.Revision = cmp.Or(o.Revision, l.set.Digest)
+	return load(files, name, o, nil)
+}
+
+func load(files []File, digest string, o Options, before *reuse) (*Set, error) {
+	l := &loader{opts: o, before: before, places: map[string]string{}, grants: map[string]grant.Grant{}, paths: map[string]string{}, denied: map[string]error{}, set: &Set{
+		Digest: digest, Files: files, Sources: map[string]*Source{}, Targets: map[string]action.Target{}, Workflows: map[string]*Workflow{}, byName: map[string]*Rule{}, lenient: o.WasActive,
+	}}
+	l.terms = before.terms()
+	if l.terms == nil {
+		l.terms = newTerms(o.Actions)
+	}
+	l.set.Revision, l.set.terms = cmp.Or(o.Revision, digest), l.terms
 	if err := l.read(files); err != nil {
 		return nil, err
 	}
+	l.set.basis = l.basis()
+	if before != nil && before.basis != l.set.basis {
+		return nil, errOtherBasis
+	}
 	for _, kind := range []string{"Source", "Target", "Workflow", "Rule", "RuleTest"} { // each refers to those before it
+		if kind == "Rule" && before != nil { // so that rules of many sets hold one copy of what they refer to
+			l.set.Targets, l.set.Workflows = before.Targets, before.Workflows
+		}
 		if err := l.buildAll(kind); err != nil {
 			return nil, err
 		}
@@ -150,10 +181,28 @@ func Load(files []File, o Options) (*Set, error) {
 		l.problems.Sort()
 		return nil, l.problems
 	}
-	l.set.index = newIndex(l.set.Rules)
-	l.docs, l.places = nil, nil // sources keep what compiles their expressions, and with it the loader
+	l.noteFiles()
+	l.set.index, l.set.parts = ruleIndex(l.set.Rules), newPartIndex(l.set.correlating)
+	l.docs, l.places, l.before = nil, nil, nil // sources keep what compiles their expressions, and with it the loader
 	return l.set, nil
 }
+
+// terms is what rules are compiled against that is the same for all sets of a server.
+type terms struct {
+	event   *expression.Schema
+	actions map[string]*action.Definition // of Options.Actions, each once for all the steps that use it
+}
+
+func newTerms(actions action.Registry) *terms {
+	t := &terms{event: eventFields(), actions: make(map[string]*action.Definition, len(actions))}
+	for name, def := range actions {
+		t.actions[name] = &def
+	}
+	return t
+}
+
+// errOtherBasis says that rules can't be taken over.
+var errOtherBasis = errors.New("what the rules refer to has changed")
 
 func (l *loader) stopped() error {
 	if l.opts.Stop == nil {
@@ -192,7 +241,10 @@ func (l *loader) inParallel(workers, n int, fn func(i int)) (at int, err error) 
 // read reads all files, and takes their documents in the order of the files.
 func (l *loader) read(files []File) error {
 	parts := make([]loader, len(files))
-	at, err := l.inParallel(runtime.GOMAXPROCS(0), len(files), func(i int) { parts[i].parse(files[i]) })
+	at, err := l.inParallel(runtime.GOMAXPROCS(0), len(files), func(i int) {
+		parts[i].before = l.before
+		parts[i].again(files[i])
+	})
 	if err != nil {
 		return fmt.Errorf("reading the rules was stopped at %s: %w", files[at].Path, err)
 	}
@@ -229,6 +281,7 @@ func (l *loader) parse(f File) {
 func (l *loader) known(d doc) bool {
 	kinds := []string{"Source", "Target", "Workflow", "Rule", "RuleTest"}
 	switch {
+	case d.item == nil: // it was known
 	case d.APIVersion != APIVersion:
 		l.problem(d.file, d.item.Get("apiVersion"), "", "apiVersion is %q, and this version reads %s", d.APIVersion, APIVersion)
 		return false
@@ -246,7 +299,7 @@ func (l *loader) known(d doc) bool {
 		l.problem(d.file, d.item.Get("metadata").Get("name"), "", "%s is there already, at %s", id, at)
 		return false
 	}
-	l.places[id] = fmt.Sprintf("%s:%d", d.file, d.item.Line)
+	l.places[id] = fmt.Sprintf("%s:%d", d.file, d.line())
 	return true
 }
 
@@ -283,14 +336,21 @@ func (l *loader) buildAll(kind string) error {
 	if kind == "Rule" {
 		parts = make([]*loader, len(docs))
 		workers, build = runtime.GOMAXPROCS(0), func(i int) {
+			if docs[i].made != nil {
+				return
+			}
 			parts[i] = l.fork()
 			parts[i].build(docs[i])
 		}
 	}
 	if at, err := l.inParallel(workers, len(docs), build); err != nil {
-		return fmt.Errorf("compiling the rules was stopped at %s:%d: %w", docs[at].file, docs[at].item.Line, err)
+		return fmt.Errorf("compiling the rules was stopped at %s:%d: %w", docs[at].file, docs[at].line(), err)
 	}
-	for _, part := range parts {
+	for i, part := range parts {
+		if part == nil {
+			l.adopt(docs[i].made)
+			continue
+		}
 		l.join(part)
 	}
 	return nil

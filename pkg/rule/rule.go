@@ -55,6 +55,10 @@ type Options struct {
 	// WasActive says that the set was active before. What is not granted to it any more keeps it from loading no longer:
 	// it is refused where it is used.
 	WasActive bool
+	// Before is a set that was loaded with the same options, apart from Revision, WasActive and Stop, or nil. Rules whose file
+	// it has are not compiled again where their Sources, Targets and Workflows are the same; the result is what it is
+	// without. Where nothing has changed, it is Before.
+	Before *Set
 	// Stop is asked before each document; its error ends the load. nil never stops.
 	Stop func() error
 }
@@ -77,6 +81,12 @@ type Set struct {
 	byName      map[string]*Rule
 	correlating []*Rule
 	index       *index
+	parts       partIndex
+
+	byFile  map[string]fileRules // for the next set
+	basis   [sha256.Size]byte    // of what rules refer to
+	lenient bool                 // it was loaded with WasActive
+	terms   *terms
 }
 
 // Source is a Source document that is ready to receive.
@@ -87,10 +97,12 @@ type Source struct {
 	MaxBodyBytes int64 // 0: the server's own limit
 	Rate         Rate  // of verified requests; zero is no limit
 	Secrets      []source.SecretRef
-	// Denied says why the source may receive nothing: its file is not granted its name or a secret any more.
+	// Denied says why the source may receive nothing: its file is not granted its name, a secret or an account any more.
 	Denied error
-	File   string
-	Line   int
+	// Account is as whom a source that watches a cluster does so; empty for the server's own.
+	Account string
+	File    string
+	Line    int
 }
 
 // Rate is so many requests per time, with room for a burst above it.
@@ -241,8 +253,7 @@ type Verdict struct {
 // else of it need be read.
 func (s *Set) Selects(e *event.Event) bool {
 	var room [4]*group
-	return len(s.index.triggered(room[:0], e)) > 0 ||
-		slices.ContainsFunc(s.correlating, func(r *Rule) bool { return r.correlation.selects(e) })
+	return len(s.index.triggered(room[:0], e)) > 0 || len(s.parts.triggered(room[:0], e)) > 0
 }
 
 // Matches is what the rules of a set say of one event.

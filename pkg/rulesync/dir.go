@@ -2,6 +2,8 @@ package rulesync
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -40,6 +42,9 @@ type Options struct {
 type Dir struct {
 	opts Options
 	*state
+	// Load's, which is called by one goroutine at a time:
+	rest   rest   // from building files that are wrong
+	loaded string // fingerprint of the files of the set that is active
 }
 
 // New makes a Dir; nothing is read yet.
@@ -65,30 +70,41 @@ func (d *Dir) Load(ctx context.Context) error {
 	if err != nil {
 		return d.fail("", err)
 	}
-	set, err := d.opts.Load(ctx, files, "")
-	if err != nil {
-		return d.fail(fingerprint(files), err)
+	what, began := fingerprint(files), time.Now()
+	if err := d.rest.of(what); err != nil {
+		return d.fail(what, err)
 	}
 	status := d.Status()
-	if set.Revision == status.Revision && status.Err == nil {
-		return nil
+	if what == d.loaded && status.Err == nil {
+		return nil // to build the same set again each time would keep a quiet server busy
+	}
+	set, err := d.opts.Load(ctx, files, "")
+	if err != nil {
+		if ctx.Err() == nil {
+			d.rest.failed(what, began, err)
+		}
+		return d.fail(what, err)
 	}
 	if set.Revision != status.Revision {
 		if err := d.opts.OnChange(ctx, set); err != nil {
 			return d.fail("", err)
 		}
 	}
-	d.succeed(set)
+	if set.Revision != status.Revision || status.Err != nil {
+		d.succeed(set)
+	}
+	d.loaded = what
 	return nil
 }
 
-// fingerprint tells two states of broken files apart.
+// fingerprint tells two states of files apart.
 func fingerprint(files []rule.File) string {
-	var b strings.Builder
+	h := sha256.New()
 	for _, f := range files {
-		b.WriteString(f.Path + "\x00" + string(f.Data) + "\x00")
+		fmt.Fprintf(h, "%q %d\n", f.Path, len(f.Data))
+		h.Write(f.Data)
 	}
-	return b.String()
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // Run follows the directories until ctx ends.
@@ -146,7 +162,7 @@ func Read(dirs []string) ([]rule.File, error) {
 			return nil, fmt.Errorf("read the rules: %w", err)
 		}
 		if !info.IsDir() {
-			return nil, fmt.Errorf("read the rules: %s is no directory", dir)
+			return nil, fmt.Errorf("read the rules: %s is no directory: name the one that it is in", dir)
 		}
 		if err := r.dir(dir, ""); err != nil {
 			return nil, fmt.Errorf("read the rules: %w", err)

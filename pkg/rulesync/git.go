@@ -88,6 +88,7 @@ type Git struct {
 	known    string    // the last commit seen
 	set      *rule.Set // built of it, or
 	problem  error     // why it can't be
+	rest     rest      // from building it
 	reported string    // what Report took last
 }
 
@@ -129,21 +130,27 @@ func (g *Git) update(ctx context.Context) error {
 	if err != nil {
 		return g.failed(ctx, err)
 	}
-	c, err := g.opts.Read(ctx, Query{Known: g.known, Reread: g.set == nil})
+	c, err := g.opts.Read(ctx, Query{Known: g.known, Reread: g.set == nil && g.rest.of(g.known) == nil})
 	if err != nil {
+		return g.failed(ctx, err)
+	}
+	if err := g.rest.of(c.ID); err != nil {
 		return g.failed(ctx, err)
 	}
 	if c.ID != g.known || g.set == nil {
 		if c.Rewritten {
 			g.log.Warn("the rules' history was rewritten, or many commits came at once; the new commit is followed", "from", g.known, "to", c.ID)
 		}
+		began := time.Now()
 		set, err := g.builder().build(ctx, c)
 		if ctx.Err() != nil {
 			return err
 		}
 		g.known, g.set, g.problem = c.ID, set, err
 		if err != nil {
-			return g.failed(ctx, fmt.Errorf("commit %.12s: %w", c.ID, err))
+			err = fmt.Errorf("commit %.12s: %w", c.ID, err)
+			g.rest.failed(c.ID, began, err)
+			return g.failed(ctx, err)
 		}
 	}
 	if err := activate(ctx, g.set); errors.Is(err, ErrOvertaken) {

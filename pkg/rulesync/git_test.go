@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -33,6 +34,7 @@ type repository struct {
 	overtaken bool  // the next one is
 	reports   []string
 	refusing  error // of Report
+	builds    int
 	log       bytes.Buffer
 }
 
@@ -66,6 +68,7 @@ func (r *repository) read(_ context.Context, q rulesync.Query) (rulesync.Commit,
 // load understands what the test wrote.
 func (r *repository) load(ctx context.Context, files []rule.File, revision string) (*rule.Set, error) {
 	text := string(files[0].Data)
+	r.set(func(r *repository) { r.builds++ })
 	switch {
 	case strings.HasPrefix(text, "slow"):
 		<-ctx.Done()
@@ -346,6 +349,45 @@ func TestAReportThatFailsIsRepeated(t *testing.T) {
 		later(5 * time.Minute)
 		if len(r.reports) != 4 {
 			t.Errorf("reports %q", r.reports)
+		}
+	})
+}
+
+// A commit that takes all the time there is to build it does not get it again at each look, unlike one that fails at once.
+func TestASlowCommitIsLeftAlone(t *testing.T) {
+	r := &repository{}
+	r.push("one", "slow")
+	follow(t, r, nil, func(g *rulesync.Git, _ *prometheus.Registry) {
+		later(10*time.Minute + time.Second)
+		if s := g.Status(); s.Err == nil || !strings.Contains(s.Err.Error(), "too long to build") {
+			t.Errorf("%+v", s)
+		}
+		r.set(func(r *repository) {
+			reread := slices.ContainsFunc(r.queries[1:], func(q rulesync.Query) bool { return q.Reread })
+			if r.builds != 1 || len(r.reads) < 9 || reread {
+				t.Errorf("%d builds at %d looks, files read again: %t", r.builds, len(r.reads), reread)
+			}
+		})
+		later(2 * time.Minute)
+		r.set(func(r *repository) {
+			if r.builds != 2 {
+				t.Errorf("it is tried again: %d builds", r.builds)
+			}
+		})
+		r.push("two", "broken")
+		later(5 * time.Minute)
+		if s := g.Status(); !strings.Contains(s.Err.Error(), "is broken") {
+			t.Errorf("%+v", s)
+		}
+		r.set(func(r *repository) {
+			if r.builds < 6 {
+				t.Errorf("one that fails at once is built at each look: %d builds", r.builds)
+			}
+		})
+		r.push("three", "fine")
+		later(time.Minute + time.Second)
+		if s := g.Status(); s.Revision != "three" || s.Err != nil {
+			t.Errorf("another commit: %+v", s)
 		}
 	})
 }

@@ -49,6 +49,8 @@ const (
 	// Finished: attempt Attempt of Step in Run came to StepState, with Outputs or Error; a further attempt is due at
 	// NotBefore where StepState is waiting. State and Reason are set where the step settles the whole run (refused, superseded).
 	Finished EntryKind = "finished"
+	// Settled: how a part of Run ends is decided, and its Ended will say the same; what Run holds is given back meanwhile.
+	Settled EntryKind = "settled"
 	// Ended: a part of Run came to its end. The run goes on with Phase, or is over when Phase is empty; State, Reason and
 	// Error are what the run came to.
 	Ended EntryKind = "ended"

@@ -49,6 +49,8 @@ func Next(r *Run, p *Plan, now time.Time) Moves {
 	switch {
 	case r.State.Ended():
 		return Moves{}
+	case r.Settled != nil:
+		return nextSettled(r, now)
 	case r.Phase == Verification:
 		return nextLook(r, p, now)
 	case r.Phase != Main:
@@ -82,6 +84,15 @@ func (p *Plan) backoff() time.Duration {
 		return 0
 	}
 	return p.Verify.Backoff
+}
+
+// nextSettled ends a part of a run whatever has become of it since that was decided.
+func nextSettled(r *Run, now time.Time) Moves {
+	if r.Busy() {
+		return Moves{Stop: running(r, r.Phase, "", errors.New("this part of the run is over"))}
+	}
+	s := r.Settled
+	return Moves{End: &Entry{At: now, Kind: Ended, Run: r.ID, Phase: s.Next, State: s.State, Reason: s.Reason, Error: s.Message}}
 }
 
 // idle reports whether nothing is left that the run could do or wait for. A time-out is not something to wait for.
@@ -431,6 +442,17 @@ func after(r *Run, phase Phase, p *Plan, outcome State) Phase {
 // Refuse returns the entry that ends a run before its first step.
 func Refuse(r *Run, p *Plan, now time.Time, state State, reason, message string) Entry {
 	return *ended(r, p, now, state, reason, message)
+}
+
+// BreakOff returns the entry that ends the current part of a run that can't go on for a defect of the engine's own. Where
+// the part was to end already, nothing follows it: what follows may be at fault.
+func BreakOff(r *Run, p *Plan, now time.Time, message string) Entry {
+	e := *ended(r, p, now, Failed, ReasonInternalError, message)
+	e.Kind = Settled
+	if r.Settled != nil {
+		e.Phase = Main
+	}
+	return e
 }
 
 // Silent returns the end of a part without the onFailure that would follow it.

@@ -116,6 +116,8 @@ type Run struct {
 	// Phase is the part that runs now, and Outcome what the main part came to once a later one does.
 	Phase   Phase `json:"phase,omitempty"`
 	Outcome State `json:"outcome,omitempty"`
+	// Settled is how the current part ends, while what the run holds is given back.
+	Settled *Settlement `json:"settled,omitempty"`
 	// Cancelling says that the run was ordered to stop and its running steps have not ended yet.
 	Cancelling bool `json:"cancelling,omitempty"`
 	// Revivals is how often a redelivery made the run go on after it had failed.
@@ -143,6 +145,14 @@ type Run struct {
 	// Depth is how many runs stand in the chain of causes above this one, and CausedBy the last of them.
 	Depth    int    `json:"depth,omitempty"`
 	CausedBy string `json:"causedBy,omitempty"`
+}
+
+// Settlement is how a part of a run ends, before it has.
+type Settlement struct {
+	Next    Phase  `json:"next,omitempty"`
+	State   State  `json:"state"`
+	Reason  string `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"`
 }
 
 // Alert is what is known of an alert and those that take its place: what a repair replaces has other labels afterwards.

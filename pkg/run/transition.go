@@ -37,6 +37,8 @@ const (
 	ReasonInconclusive    = "Inconclusive"
 	ReasonRejected        = "Rejected"
 	ReasonApprovalExpired = "ApprovalExpired"
+	// ReasonInternalError is a defect of Riposte's own.
+	ReasonInternalError = "InternalError"
 	// ReasonNotEntitled is that of an order, by somebody who may not give it.
 	ReasonNotEntitled = "NotEntitled"
 )
@@ -95,6 +97,8 @@ func Apply(r *Run, e Entry) {
 		r.start(e)
 	case Finished:
 		r.finish(e)
+	case Settled:
+		r.Settled = &Settlement{e.Phase, e.State, e.Reason, e.Error}
 	case Ended:
 		r.end(e)
 	case Commanded:
@@ -194,7 +198,7 @@ func (r *Run) end(e Entry) {
 			s.State, s.EndedAt, s.NotBefore = StepCancelled, e.At, time.Time{}
 		}
 	}
-	r.Outcome, r.Reason, r.Message, r.Phase = e.State, e.Reason, e.Error, e.Phase
+	r.Outcome, r.Reason, r.Message, r.Phase, r.Settled = e.State, e.Reason, e.Error, e.Phase, nil
 	switch e.Phase {
 	case Main:
 		r.State, r.EndedAt, r.Cancelling = e.State, e.At, false

@@ -92,7 +92,7 @@ func (j *Journal) Checkpoint(ctx context.Context, c run.Checkpoint) error {
 		return fmt.Errorf("checkpoint of partition %d: it covers entries up to %d, and the last one is %d", j.partition, c.Replay-1, j.last)
 	}
 	err := j.writeCheckpoint(ctx, c)
-	if refused(err) {
+	if broker.Refused(err) {
 		err = j.retryCheckpoint(ctx, c)
 	}
 	if err != nil {

@@ -189,10 +189,11 @@ func (j *Journal) try(ctx context.Context, m *outgoing) error {
 	switch {
 	case err == nil:
 		j.last = seq
+		j.store.room.Wrote(len(m.data))
 		return nil
 	case broker.Full(err):
 		return fmt.Errorf("%w: %w", ErrFull, err)
-	case refused(err):
+	case broker.Refused(err):
 		written, findErr := j.find(ctx, m)
 		if written || findErr != nil {
 			return findErr

@@ -440,7 +440,7 @@ func (l *Leases) firstChoice() int {
 
 func (l *Leases) acquire(ctx context.Context, partition int) error {
 	if err := l.claim(ctx, partition, l.record(false), l.session); err != nil {
-		if refused(err) {
+		if broker.Refused(err) {
 			return nil // another one was faster; the watch will tell
 		}
 		l.log.Warn("lease could not be taken; it is tried again", "partition", partition, "error", err)
@@ -453,7 +453,7 @@ func (l *Leases) acquire(ctx context.Context, partition int) error {
 func (l *Leases) release(ctx context.Context, partition int) error {
 	free, _ := json.Marshal(leaseRecord{Version: leaseVersion}) // can't fail
 	err := l.claim(ctx, partition, free, "")
-	if err != nil && !refused(err) {
+	if err != nil && !broker.Refused(err) {
 		l.log.Warn("lease could not be released; it is tried again", "partition", partition, "error", err)
 		return err
 	}

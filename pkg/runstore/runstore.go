@@ -118,6 +118,7 @@ type Store struct {
 	purged   []uint64 // by partition: what is older is gone; guarded by sweeping
 	clock    *broker.SlowClock
 	carry    atomic.Uint64
+	room     broker.Room
 
 	mu      sync.Mutex
 	current *handles
@@ -139,6 +140,7 @@ func Open(ctx context.Context, b Broker, o Options) (*Store, error) {
 	}
 	s := &Store{broker: b, opts: o, timeout: answerTimeout, metrics: newMetrics(o.Registerer), clock: broker.NewSlowClock(o.Now)}
 	s.publish = s.publishMsg
+	s.room.Max = o.MaxBytes
 	js := b.JetStream()
 	partitions, err := s.ensureStream(ctx, js)
 	if err != nil {
@@ -146,8 +148,8 @@ func Open(ctx context.Context, b Broker, o Options) (*Store, error) {
 	}
 	s.partitions, s.purged = partitions, make([]uint64, partitions)
 	windows := jetstream.ObjectStoreConfig{Bucket: broker.WindowBucket, Storage: jetstream.FileStorage, Replicas: b.Replicas()}
-	if _, err := js.CreateOrUpdateObjectStore(ctx, windows); err != nil {
-		return nil, fmt.Errorf("open object store %s: %w", windows.Bucket, err)
+	if err := broker.OpenObjects(ctx, js, windows); err != nil {
+		return nil, err
 	}
 	for _, bucket := range []string{broker.CheckpointBucket, broker.LeaseBucket} {
 		cfg := jetstream.KeyValueConfig{Bucket: bucket, Storage: jetstream.FileStorage, Replicas: b.Replicas(), LimitMarkerTTL: markerTTL}
@@ -281,13 +283,4 @@ func (s *Store) checkPartition(partition int) error {
 		return fmt.Errorf("partition %d does not exist: there are 0 to %d", partition, s.partitions-1)
 	}
 	return nil
-}
-
-// refused reports whether the server declined a write because its predecessor is another one than expected. Servers
-// with replicated streams have a code of their own for it.
-// Source: nats.go v1.55.0, jetstream/errors.go.
-func refused(err error) bool {
-	var api *jetstream.APIError
-	return errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
-		api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
 }

@@ -36,6 +36,10 @@ func (s *Store) Sweep(ctx context.Context) error {
 // Owners should write such runs again (run.Carried) and move their checkpoint on.
 func (s *Store) CarryBefore() uint64 { return s.carry.Load() }
 
+// Tight reports whether the journals have room only for the runs that there are, so that no new ones should come. Unfinished
+// runs fill them where many wait for long.
+func (s *Store) Tight() bool { return s.room.Tight() }
+
 func (s *Store) sweep(ctx context.Context) error {
 	h, err := s.handles(ctx)
 	if err != nil {
@@ -106,6 +110,7 @@ func (s *Store) info(ctx context.Context, h *handles) (*jetstream.StreamInfo, er
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	s.metrics.bytes.Set(float64(info.State.Bytes))
+	s.room.Read(info.State.Bytes)
 	return info, nil
 }
 

@@ -113,6 +113,9 @@ func TestFullJournal(t *testing.T) {
 	if !errors.Is(err, ErrFull) {
 		t.Fatalf("after %d entries Append gives %v", n, err)
 	}
+	if !s.Tight() {
+		t.Error("full journals are not tight")
+	}
 	if got := entriesOf(t, s, 0); len(got) != n-1 {
 		t.Errorf("%d entries are left of %d that were acknowledged", len(got), n-1)
 	}
@@ -129,6 +132,9 @@ func TestFullJournal(t *testing.T) {
 	}
 	settled(t, k)
 	mustAppend(t, k, e)
+	if err := s.Sweep(t.Context()); err != nil || s.Tight() {
+		t.Errorf("after a sweep: %v, tight %v", err, s.Tight())
+	}
 }
 
 func TestFullOfHistoryMakesRoom(t *testing.T) {

@@ -33,11 +33,8 @@ func (s *Store) Save(ctx context.Context, partition int, data []byte) (string, e
 }
 
 // Load returns a part. The error wraps event.ErrNotFound where it is gone.
-func (s *Store) Load(ctx context.Context, name string) (data []byte, err error) {
-	err = s.windows(ctx, func(ctx context.Context, store jetstream.ObjectStore) error {
-		data, err = store.GetBytes(ctx, name)
-		return err
-	})
+func (s *Store) Load(ctx context.Context, name string) ([]byte, error) {
+	data, err := broker.ReadObject(ctx, s.broker.JetStream(), broker.WindowBucket, name)
 	switch {
 	case errors.Is(err, jetstream.ErrObjectNotFound):
 		return nil, fmt.Errorf("windows %s: %w", name, event.ErrNotFound)

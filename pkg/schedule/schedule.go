@@ -31,9 +31,9 @@ type Options struct {
 	Sources func() (sources map[string]Source, ok bool)
 	// Append writes to the event log.
 	Append func(context.Context, []event.Record) ([]event.Appended, error)
-	// Mark returns up to when hours were dealt with; zero where they never were. SetMark keeps it.
-	Mark    func(context.Context) (time.Time, error)
-	SetMark func(context.Context, time.Time) error
+	// Mark returns up to when a source's hours were dealt with; zero where they never were. SetMark keeps it.
+	Mark    func(ctx context.Context, source string) (time.Time, error)
+	SetMark func(ctx context.Context, source string, at time.Time) error
 	Now     func() time.Time
 	Logger  *slog.Logger // nil discards
 }
@@ -106,10 +106,6 @@ func (d *Driver) look(ctx context.Context) time.Duration {
 	if failed {
 		return again
 	}
-	if err := d.SetMark(ctx, now); err != nil {
-		d.complain(ctx, err)
-		return again
-	}
 	wait := every
 	for _, s := range sources {
 		if next := s.Source.Next(now); !next.IsZero() {
@@ -125,21 +121,22 @@ func (d *Driver) complain(ctx context.Context, err error) {
 	}
 }
 
-// begin settles from when on the hours of each source count: those of sources that were there when the server began from
-// where the last one stopped, those of others from now on.
+// begin settles from when on the hours of each source count: those of sources that are there when the server begins from
+// where the last one stopped with them, those of others from now on.
 func (d *Driver) begin(ctx context.Context, sources map[string]Source) error {
 	now := d.Now()
 	if d.upTo == nil {
-		mark, err := d.Mark(ctx)
-		if err != nil {
-			return fmt.Errorf("ask how far hours were dealt with: %w", err)
-		}
-		d.upTo = map[string]time.Time{}
-		if !mark.IsZero() && mark.Before(now) {
-			for name := range sources {
-				d.upTo[name] = mark
+		upTo := map[string]time.Time{}
+		for name := range sources {
+			mark, err := d.Mark(ctx, name)
+			if err != nil {
+				return fmt.Errorf("ask how far the hours of source %s were dealt with: %w", name, err)
+			}
+			if !mark.IsZero() && mark.Before(now) {
+				upTo[name] = mark
 			}
 		}
+		d.upTo = upTo
 	}
 	for name := range sources {
 		if _, known := d.upTo[name]; !known {
@@ -170,5 +167,5 @@ func (d *Driver) due(ctx context.Context, name string, s Source, now time.Time) 
 	if now.After(d.upTo[name]) {
 		d.upTo[name] = now
 	}
-	return nil
+	return d.SetMark(ctx, name, now)
 }

@@ -18,8 +18,8 @@ import (
 type store struct {
 	t       *testing.T
 	mu      sync.Mutex
-	mark    time.Time
-	events  []string // by source and hour
+	marks   map[string]time.Time // by source
+	events  []string             // by source and hour
 	ids     map[string]bool
 	broken  error
 	sources map[string]Source
@@ -68,15 +68,15 @@ func (s *store) start() (stop func()) {
 			return s.sources, s.sources != nil
 		},
 		Append: s.append,
-		Mark: func(context.Context) (time.Time, error) {
+		Mark: func(_ context.Context, source string) (time.Time, error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			return s.mark, s.broken
+			return s.marks[source], s.broken
 		},
-		SetMark: func(_ context.Context, t time.Time) error {
+		SetMark: func(_ context.Context, source string, t time.Time) error {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.mark = t
+			s.marks[source] = t
 			return s.broken
 		},
 		Now: time.Now,
@@ -111,7 +111,7 @@ func (s *store) want(events ...string) {
 
 func test(t *testing.T, f func(s *store)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { f(&store{t: t, ids: map[string]bool{}}) }) // it begins at midnight, in UTC
+	synctest.Test(t, func(t *testing.T) { f(&store{t: t, ids: map[string]bool{}, marks: map[string]time.Time{}}) }) // it begins at midnight, in UTC
 }
 
 func TestAnyNumberOfReplicasMakeOneEvent(t *testing.T) {
@@ -148,6 +148,24 @@ func TestHoursThatNobodySawAreMissed(t *testing.T) {
 	})
 }
 
+// TestASourceThatCameWhileNobodyRanHasMissedNothing: its hours count from when it is seen.
+func TestASourceThatCameWhileNobodyRanHasMissedNothing(t *testing.T) {
+	test(t, func(s *store) {
+		s.source("old", `{cron: "0 * * * *", missed: all}`)
+		stop := s.start()
+		time.Sleep(30 * time.Minute)
+		stop()
+		time.Sleep(2 * time.Hour)
+		s.source("new", `{cron: "0 * * * *", missed: all}`)
+		stop = s.start()
+		time.Sleep(time.Second)
+		s.want("old 01:00", "old 02:00")
+		time.Sleep(30 * time.Minute)
+		s.want("new 03:00", "old 03:00")
+		stop()
+	})
+}
+
 func TestASourceCountsFromWhenItIsActive(t *testing.T) {
 	test(t, func(s *store) {
 		stop := s.start() // before any rules are loaded
@@ -177,7 +195,7 @@ func TestAnEventIsMadeOnceTheLogTakesIt(t *testing.T) {
 		time.Sleep(5 * time.Minute)
 		s.want()
 		s.mu.Lock()
-		mark := s.mark
+		mark := s.marks["a"]
 		s.broken = nil
 		s.mu.Unlock()
 		if mark.Hour() > 0 {

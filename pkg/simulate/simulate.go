@@ -125,7 +125,7 @@ func New(o Options) (*Simulation, error) {
 		}
 		s.machines = append(s.machines, &machine{m, r})
 		s.byRule[r] = s.machines[len(s.machines)-1]
-		if r.Bounded() {
+		if r.Bounded() || r.Heals() {
 			s.reach = max(s.reach, 2*r.Correlation().Spec.Within) // a window may end so long after its events
 		}
 	}
@@ -151,7 +151,7 @@ func DecidePaths(ctx context.Context, set *rule.Set, e *event.Event, paths event
 	if !set.Selects(e) {
 		return Decision{}
 	}
-	return Decision{set.MatchPaths(ctx, e, paths, e.ReceivedAt).Verdicts, set.Joins(ctx, e, e.ReceivedAt)}
+	return Decision{set.MatchPaths(ctx, e, paths, e.ReceivedAt).Verdicts, set.Joins(ctx, e, e.ReceivedAt).List}
 }
 
 // Event decides an event whose views are made, at its ReceivedAt; time never goes back.
@@ -184,7 +184,7 @@ const maxHeld = 64 << 20
 // keep holds on to an event for the runs that may come of it.
 func (s *Simulation) keep(e *event.Event, joins []rule.Join) {
 	if s.o.Act == nil {
-		if !slices.ContainsFunc(joins, func(j rule.Join) bool { return len(j.Matches) > 0 && j.Rule.Bounded() }) {
+		if !slices.ContainsFunc(joins, func(j rule.Join) bool { return len(j.Matches) > 0 && (j.Rule.Bounded() || j.Rule.Heals()) }) {
 			return
 		}
 		s.held = append(s.held, e)

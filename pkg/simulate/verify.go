@@ -45,7 +45,7 @@ func (s *Simulation) verdict(ctx context.Context, r *Run, out *Outcome) (run.Ver
 
 // watch notes a run that answers an alert, so that it hears what becomes of it.
 func (s *Simulation) watch(r *Run) {
-	if r.Alert != nil && !r.State.Ended() {
+	if r.Alert != nil && r.Of.Correlation() == nil && !r.State.Ended() {
 		s.alerts = append(s.alerts, r)
 	}
 }

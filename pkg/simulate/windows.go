@@ -54,8 +54,9 @@ func (s *Simulation) sooner(m *machine) {
 // fired makes the run of a firing.
 func (s *Simulation) fired(of *rule.Rule, f correlate.Firing) *Run {
 	last := f.Event()
+	alert := of.AlertOf(s.events[last.ID])
 	id := fmt.Sprintf("%s-%s-%s", event.ID("correlate "+of.Name, f.Key), of.Name, f.Window)
-	r := s.newRun(of, run.Created{ID: id, Rule: of.Name, Key: f.Key, Rest: f.Rest, Gated: of.Gated(nil)}, last.ID, last.Pos)
+	r := s.newRun(of, run.Created{ID: id, Rule: of.Name, Key: f.Key, Rest: f.Rest, Alert: alert, Gated: of.Gated(alert)}, last.ID, last.Pos)
 	r.Took, r.Event = f.Events, s.events[last.ID]
 	if r.Event == nil {
 		return r

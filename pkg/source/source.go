@@ -59,6 +59,31 @@ type Scheduled interface {
 	Next(after time.Time) time.Time
 }
 
+// Watched is implemented by a Source that nobody sends to: its events are changes of a cluster's objects.
+type Watched interface {
+	Source
+	// Selection names the objects that are watched.
+	Selection() Selection
+	// Change makes the event of a change; ok is false of one that is not wanted. causedBy is the run that made the change, or "".
+	Change(c Change) (d Delivery, causedBy string, ok bool)
+}
+
+// Selection names objects of a Kubernetes cluster.
+type Selection struct {
+	APIVersion string   `json:"apiVersion"`
+	Kind       string   `json:"kind"`
+	Namespaces []string `json:"namespaces,omitempty"` // none: all, and objects that have none
+	Labels     string   `json:"labels,omitempty"`     // a selector
+	Fields     string   `json:"fields,omitempty"`     // a selector
+}
+
+// Change is what became of an object, as a watch of the Kubernetes API tells it
+// (kubernetes.io/docs/reference/using-api/api-concepts, "Efficient detection of changes").
+type Change struct {
+	Type   string // ADDED, MODIFIED or DELETED
+	Object map[string]any
+}
+
 // Type describes one kind of source: a preset.
 type Type struct {
 	Name         string   // the document's `type`: "github"

@@ -155,7 +155,7 @@ func TestALongLogKeepsItsBeginningAndItsEnd(t *testing.T) {
 	if len(got) > steplog.HeadBytes+steplog.TailBytes+100 || len(got) < steplog.HeadBytes/2+steplog.TailBytes/4 {
 		t.Errorf("%d bytes are kept", len(got))
 	}
-	if n := strings.Count(got, "<"); n != 1 {
+	if n := strings.Count(got, "<"); n < 1 || n > 3 { // between beginning and end, and where the store took some of the end meanwhile
 		t.Errorf("%d gaps", n)
 	}
 }

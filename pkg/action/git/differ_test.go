@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/riposte-dev/riposte/pkg/action"
 	"github.com/riposte-dev/riposte/pkg/event"
@@ -242,6 +246,34 @@ func TestDiffsThatFail(t *testing.T) {
 	} else if _, err := d.Paths(t.Context(), push); !action.IsPermanent(err) {
 		t.Errorf("options that do not validate: %v", err)
 	}
+}
+
+// TestDiffsOfAHangingHost asks for several repositories of a host that takes connections and answers nothing: each attempt
+// ends by its time limit, and may be made again.
+func TestDiffsOfAHangingHost(t *testing.T) {
+	var asked sync.Map
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		asked.Store(r.URL.Path, true)
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	}))
+	t.Cleanup(s.Close)
+	opts := testOptions(t)
+	opts.Timeout = 300 * time.Millisecond
+	_, d := Open(opts)
+	var wg sync.WaitGroup
+	for i := range 6 {
+		wg.Go(func() {
+			c := event.Comparison{CloneURL: fmt.Sprintf("%s/acme/r%d", s.URL, i), Commit: strings.Repeat("2", 40), Before: strings.Repeat("1", 40), Ref: "refs/heads/main"}
+			if _, err := d.Paths(t.Context(), c); !errors.Is(err, errTimeout) || action.IsPermanent(err) {
+				t.Errorf("repository %d: %v", i, err)
+			}
+			if _, ok := asked.Load(fmt.Sprintf("/acme/r%d/info/refs", i)); !ok {
+				t.Errorf("repository %d was not asked for", i)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // TestConcurrentDiffsFetchOnce shares the mirror, and the turn to fetch, with git.pull.
