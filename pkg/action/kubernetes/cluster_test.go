@@ -160,8 +160,11 @@ func (c *cluster) pod(app string) string {
 	name := ""
 	eventually(c.t, func() error {
 		l, err := c.of("v1", "pods", c.ns).List(c.t.Context(), metav1.ListOptions{LabelSelector: "app=" + app})
-		if err != nil || len(l.Items) == 0 {
-			return fmt.Errorf("there is no pod of %s: %v", app, err)
+		if err != nil {
+			return err
+		}
+		if len(l.Items) == 0 {
+			return fmt.Errorf("there is no pod of %s", app)
 		}
 		name = l.Items[0].GetName()
 		return nil
