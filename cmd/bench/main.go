@@ -57,7 +57,7 @@ func main() {
 		{"size", b.size}, {"start", b.start}, {"latency", b.latency}, {"accept", b.accept}, {"runs", b.runs}, {"history", b.history},
 		{"engine_runs", b.engineRuns}, {"engine_latency", b.engineLatency}, {"engine_resume", b.engineResume},
 		{"engine_waiting", b.engineWaiting}, {"engine_logs", b.engineLogs}, {"engine_group", b.engineGroup},
-		{"rules", b.rules}, {"correlate", b.correlate}, {"backtest", b.backtest}, {"replicas", b.replicas},
+		{"rules", b.rules}, {"correlate", b.correlate}, {"backtest", b.backtest}, {"replicas", b.replicas}, {"kubernetes", b.kubeApply},
 	} {
 		if !chosen.MatchString(g.name) {
 			continue

@@ -3,6 +3,7 @@
 package main_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -330,7 +331,7 @@ func (f *fleet) deliver(client *http.Client, first int) {
 // until is waitFor that says, when it fails, what the replicas have to say and where their goroutines stand.
 func (f *fleet) until(limit time.Duration, what string, done func() bool) {
 	f.t.Helper()
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.After(limit); !done(); {
 		select {
@@ -507,7 +508,7 @@ func TestE2ECluster(t *testing.T) {
 			t.Errorf("nothing is said of whether %s syncs:\n%s", want, said)
 		}
 	}
-	phase := func(name string, do func()) { // no subtests: what each starts is there for the next one
+	phase := func(name string, do func()) { // no subtests: what each starts is there for the next one; E2E_CLUSTER=TEXT chooses
 		t.Helper()
 		if only := os.Getenv("E2E_CLUSTER"); only != "" && !strings.Contains(name, only) {
 			return
@@ -678,6 +679,24 @@ func TestE2ENATSOutOfDisk(t *testing.T) {
 	f.until(time.Minute, "hooks to be accepted again", func() bool { return !refused(t, s) })
 	stop()
 	f.check()
+}
+
+// TestE2ENATSWithoutRoom: a NATS server with less space than is reserved there is refused, with what to do about it.
+func TestE2ENATSWithoutRoom(t *testing.T) {
+	bin := need(t, "nats-server", "go install github.com/nats-io/nats-server/v2@v2.15.2")
+	n := &natsServer{t: t, bin: bin, addr: freeAddress(t), conf: filepath.Join(t.TempDir(), "nats.conf")}
+	text := fmt.Sprintf("listen: %s\njetstream: {store_dir: %q, sync_interval: always, max_file_store: 64MB}\n", n.addr, t.TempDir())
+	if err := os.WriteFile(n.conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.start()
+	t.Cleanup(n.kill)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	said, err := exec.CommandContext(ctx, binary(t), "serve", "--data", t.TempDir(), "--nats-url", n.url()).CombinedOutput()
+	if err == nil || ctx.Err() != nil || !strings.Contains(string(said), "max_file_store") {
+		t.Errorf("it ended with %v and said %s", err, said)
+	}
 }
 
 // smallDisk mounts a filesystem of the size, on which a store can run out of space.

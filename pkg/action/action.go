@@ -71,7 +71,7 @@ type Right struct {
 	APIGroup  string // "" is the core group
 	Resources []string
 	Verbs     []string
-	// Cluster says that the objects have no namespace, so that only a ClusterRole can allow it.
+	// Cluster says that the objects have no namespace, or are those of all namespaces, so that only a ClusterRole can allow it.
 	Cluster bool
 }
 

@@ -154,6 +154,11 @@ func (a *App) openStore(ctx context.Context) (err error) {
 		return fmt.Errorf("open the store: %w", err)
 	}
 	a.teardown.add("store", 30*time.Second, a.broker.Close)
+	defer func() {
+		if broker.Full(err) && !a.broker.Embedded() {
+			err = fmt.Errorf("%w: the NATS servers have less space than the streams reserve: raise max_file_store there, or lower eventLog.maxBytes, stepLogs.maxBytes or audit.maxBytes", err)
+		}
+	}()
 	// One size for all: a quarter is the journals', and the log divides the rest among its parts.
 	a.store, err = runstore.Open(ctx, a.broker, runstore.Options{
 		Partitions: c.Engine.Partitions, MaxBytes: c.EventLog.MaxBytes / 4, History: c.EventLog.MaxAge,

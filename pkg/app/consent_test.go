@@ -107,6 +107,25 @@ func (s *server) over(who, id string) api.Run {
 	return r
 }
 
+// TestNobodyIsAskedAboutWhatIsLeftOut: a step whose condition is not true waits for nobody, and the one after it does.
+func TestNobodyIsAskedAboutWhatIsLeftOut(t *testing.T) {
+	dir := t.TempDir()
+	(&server{t: t, rules: dir}).write(githubSource + ruleDoc("r", "  mode: approve\n  steps:\n"+
+		"  - {id: absent, if: event.data.missing == 1, uses: change, with: {text: \"${{ event.data.missing }}\"}}\n"+
+		"  - {id: no, if: event.data.fix == \"all\", uses: change, with: {text: a}}\n"+
+		"  - {id: fix, if: event.data.fix != \"none\", uses: change, with: {text: a}}\n"))
+	c := testConfig(t, t.TempDir())
+	c.Rules.Dirs = []string{dir}
+	s := launch(t, c, change("change"))
+	s.rules = dir
+	if r := s.over("", s.push(`{"fix":"none"}`).ID+"-r"); r.State != run.Succeeded {
+		t.Errorf("a run in which nothing is changed: %s %s", r.State, r.Message)
+	}
+	if r := s.waits("", `{"fix":"one"}`); r.Approval.Step != "fix" {
+		t.Errorf("it asks %+v", r.Approval)
+	}
+}
+
 // TestTwoOfAGroupApprove: the unentitled, the wrong digest and the second word of one person do not count, two persons do.
 func TestTwoOfAGroupApprove(t *testing.T) {
 	s := asking(t, consent.Spec{Policies: []consent.Policy{{Groups: []string{"sre"}, Needed: 2, Expires: "1h"}}}, "",

@@ -15,6 +15,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/action/flow"
 	actforge "github.com/riposte-dev/riposte/pkg/action/forge"
 	"github.com/riposte-dev/riposte/pkg/action/git"
+	"github.com/riposte-dev/riposte/pkg/action/helm"
 	"github.com/riposte-dev/riposte/pkg/action/http"
 	"github.com/riposte-dev/riposte/pkg/action/kubernetes"
 	"github.com/riposte-dev/riposte/pkg/action/notify"
@@ -78,6 +79,9 @@ func (a *App) actions(runner *command.Runner) (action.Registry, func(context.Con
 		prometheus.Definitions(prometheus.Options{Server: a.server(c.Prometheus), Client: client}),
 		silence.Definitions(silence.Options{Server: a.server(c.Alertmanager)}),
 		kubernetes.Definitions(kubernetes.Options{Cluster: a.cluster}),
+		helm.Definitions(helm.Options{
+			Runner: runner, Binary: c.Helm.Binary, Kubeconfig: c.Kubernetes.Kubeconfig, Context: c.Kubernetes.Context, User: a.cluster.User,
+		}),
 		actforge.Definitions(actforge.Options{Forge: a.hosts.forge, Redact: a.redactor.String, Version: a.o.Version}),
 	), sender.Close
 }

@@ -174,15 +174,18 @@ func (b *Broker) connect(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTime)
 	defer cancel()
-	if _, err := b.js.AccountInfo(ctx); err != nil {
-		conn.Close()
-		return fmt.Errorf("ask NATS at %s for JetStream (is it enabled there?): %w", redactURL(b.opts.URL), err)
-	}
-	for _, check := range []func(context.Context) error{b.checkSync, b.openCluster} {
+	for _, check := range []func(context.Context) error{patiently(b.askJetStream), b.checkSync, patiently(b.useCluster)} {
 		if err := check(ctx); err != nil {
 			conn.Close()
 			return err
 		}
+	}
+	return nil
+}
+
+func (b *Broker) askJetStream(ctx context.Context) error {
+	if _, err := b.js.AccountInfo(ctx); err != nil {
+		return fmt.Errorf("ask NATS at %s for JetStream (is it enabled there?): %w", redactURL(b.opts.URL), err)
 	}
 	return nil
 }

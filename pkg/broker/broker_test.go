@@ -264,6 +264,11 @@ func TestReadGoesOnWhenItsReaderIsLost(t *testing.T) {
 	if !errors.Is(err, stop) || want != all+1 {
 		t.Errorf("it read up to %d and says %v", want-1, err)
 	}
+	short, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err = broker.Read(short, b.JetStream(), broker.From{Stream: "RUNS", Seq: all}, func(broker.Message) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("with little time it says %v", err)
+	}
 	ended, cancel := context.WithCancel(t.Context())
 	err = broker.Read(ended, b.JetStream(), broker.From{Stream: "RUNS", Seq: all}, func(broker.Message) error { cancel(); return nil })
 	if !errors.Is(err, context.Canceled) {

@@ -4,19 +4,55 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
 // wantCopies of each message are kept where there are servers enough: one of three can be lost.
 const wantCopies = 3
 
-// openCluster finds out how many copies the cluster keeps, and whether the store that it holds can be used.
+const (
+	// askTime bounds what is asked of a cluster at once. A request that meets an election, or a server that is just gone, is
+	// lost, and is made again after askAgain.
+	askTime  = 4 * time.Second
+	askAgain = 200 * time.Millisecond
+)
+
+// patiently repeats what nobody answers until its context ends.
+func patiently(ask func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		for {
+			asking, cancel := context.WithTimeout(ctx, askTime)
+			err := ask(asking)
+			cancel()
+			if err == nil || !unanswered(err) {
+				return err
+			}
+			select {
+			case <-time.After(askAgain):
+			case <-ctx.Done():
+				return err
+			}
+		}
+	}
+}
+
+// unanswered reports whether a request failed because nobody who could answer it was there.
+func unanswered(err error) bool {
+	const notAvailable = 10008 // nats-server v2.15.2, server/errors.json
+	var api *jetstream.APIError
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) ||
+		errors.Is(err, jetstream.ErrNoStreamResponse) || errors.As(err, &api) && api.ErrorCode == notAvailable
+}
+
+// useCluster finds out how many copies the cluster keeps, and whether the store that it holds can be used.
 //
 // An account is not told how many servers there are, so the bucket of the format, which is small, is made or given as many
 // copies as we want: the cluster declines what it can't keep. A cluster that misses a server for now declines too, so what
 // is there already never gets fewer copies.
-func (b *Broker) openCluster(ctx context.Context) error {
+func (b *Broker) useCluster(ctx context.Context) error {
 	have, err := b.copiesOf(ctx, keyStreams+FormatBucket)
 	if err != nil {
 		return err

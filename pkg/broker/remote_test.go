@@ -124,6 +124,11 @@ func startNATS(t *testing.T, args ...string) (addr string, stop func()) {
 		_ = cmd.Process.Kill()
 		<-ended
 	}
+	t.Cleanup(func() { // once it has ended
+		if t.Failed() {
+			t.Logf("nats-server at %s said: %s", addr, said.String())
+		}
+	})
 	t.Cleanup(stop)
 	for deadline := time.After(20 * time.Second); ; {
 		conn, err := nats.Connect("nats://" + addr)

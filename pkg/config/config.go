@@ -61,6 +61,7 @@ type Config struct {
 	Terraform  Terraform
 	Ansible    Ansible
 	Kubernetes Kubernetes
+	Helm       Helm
 	Outbound   Outbound
 	Log        Log
 
@@ -298,6 +299,11 @@ type Kubernetes struct {
 	Context    string        // of the kubeconfig; empty: its current one
 	Timeout    time.Duration // of one request
 	QPS        int           // requests a second of all actions together, with bursts of twice as many
+}
+
+// Helm names the program.
+type Helm struct {
+	Binary string // name or path of helm; empty: the one that is installed
 }
 
 // Outbound bounds where http.request and notify.send connect to.

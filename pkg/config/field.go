@@ -91,6 +91,7 @@ func (c *Config) Fields() []Field {
 		{"kubernetes.context", "kubernetes-context", "context of the kubeconfig; default: its current one", str(&c.Kubernetes.Context)},
 		{"kubernetes.timeout", "kubernetes-timeout", "longest time of one request to the API server", span(&c.Kubernetes.Timeout)},
 		{"kubernetes.qps", "kubernetes-qps", "requests a second that all actions together make, with bursts of twice as many", number(&c.Kubernetes.QPS)},
+		{"helm.binary", "helm-binary", "helm, by name or path", str(&c.Helm.Binary)},
 		{"outbound.allowPrivate", "outbound-allow-private", "private networks that requests and notifications may connect to", cidrs(&c.Outbound.AllowPrivate)},
 		{"prometheus.url", "prometheus-url", "address of the Prometheus that prometheus.query asks; it may be a private one", str(&c.Prometheus.URL)},
 		{"prometheus.token", "prometheus-token", "secret that proves to it who asks, a bearer token", str(&c.Prometheus.Token)},

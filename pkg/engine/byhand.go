@@ -70,8 +70,7 @@ func (p *partition) answerByHand(ctx context.Context, q question) {
 		created = append(created, p.createFired(ctx, f, q.event))
 	}
 	p.e.metrics.decisions.WithLabelValues(result).Inc()
-	p.decision(q, created, reason)
-	for _, c := range created {
+	for _, c := range p.decision(q, created, reason) {
 		p.begin(c, e, q.set)
 	}
 }

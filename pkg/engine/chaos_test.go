@@ -114,12 +114,12 @@ func (c *chaos) faults(r *replica) {
 	rng := rand.New(rand.NewPCG(c.rng.Uint64(), 0)) // operations come from many goroutines
 	left, kinds := 1+c.rng.IntN(8), []fault{failBefore, failAfter}
 	if c.rng.IntN(2) == 0 {
-		kinds = []fault{crashBefore, crashAfter}
+		kinds = []fault{crashBefore, crashAfter, crashWithin}
 	}
 	c.update(func() {
 		r.fault = func(string) fault {
 			if left--; left > 0 && kinds[0] == failBefore || left == 0 {
-				return kinds[rng.IntN(2)]
+				return kinds[rng.IntN(len(kinds))]
 			}
 			return none
 		}

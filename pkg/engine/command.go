@@ -21,14 +21,17 @@ func (p *partition) command(ctx context.Context, en event.Entry) {
 		return
 	}
 	a, err := p.reopen(ctx, id, order)
+	var record *run.Run
+	if err == nil {
+		record, err = carried(a.run)
+	}
 	if err != nil {
 		p.log.Warn("order to a run is refused", "run", id, "order", order, "error", err)
 		heard.Run, heard.Why = "", fmt.Sprintf("%s of run %s refused: %v", order, id, err)
 		p.entries = append(p.entries, heard)
 		return
 	}
-	record := snapshot(a.run)
-	heard.Record = &record
+	heard.Record, *a.run = record, snapshot(record)
 	p.runs[id] = a
 	p.alerts.add(a)
 	p.entries = append(p.entries, heard)

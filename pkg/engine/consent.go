@@ -25,8 +25,12 @@ type Consents struct {
 // maxShown bounds what people are shown of a step before they consent, in bytes of JSON.
 const maxShown = 64 << 10
 
-// askConsent has the run wait until people have agreed to a step, with the parameters that it would have.
+// askConsent has the run wait until people have agreed to a step, with the parameters that it would have. Nobody is asked about
+// a step whose condition is not true.
 func (p *partition) askConsent(ctx context.Context, a *active, sp *run.StepPlan) {
+	if p.skipped(ctx, a, *sp) {
+		return
+	}
 	_, with, err := a.rule.Prepare(ctx, run.Main, sp.ID, p.scope(a, sp.ID))
 	if err != nil { // the step would fail before it did anything
 		p.record(a, run.Entry{At: p.e.Now(), Kind: run.Started, Run: a.run.ID, Step: sp.ID, Uses: sp.Uses, Attempt: 1})

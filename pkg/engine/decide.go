@@ -2,7 +2,9 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -239,8 +241,7 @@ func (p *partition) answer(ctx context.Context, q question, views func() error) 
 		result, reason = "none", why(q, matches)
 	}
 	p.e.metrics.decisions.WithLabelValues(result).Inc()
-	p.decision(q, created, reason)
-	for _, c := range created {
+	for _, c := range p.decision(q, created, reason) {
 		p.begin(c, q.event, q.set)
 	}
 }
@@ -315,12 +316,49 @@ func normalise(set *rule.Set, e *event.Event) (err error) {
 	return nil
 }
 
-func (p *partition) decision(q question, created []run.Created, why string) {
-	p.entries = append(p.entries, run.Entry{
+// decision records what was decided about an event, and returns the runs to begin.
+func (p *partition) decision(q question, created []run.Created, why string) []run.Created {
+	delete(p.noted, q.id)
+	return p.enter(run.Entry{
 		At: p.e.Now(), Kind: run.Decided, Event: q.id, Pos: &q.pos, Revision: q.revision, Runs: created,
 		Why: clip(p.e.Redact(why)), Changed: p.changed(q, created),
 	})
-	delete(p.noted, q.id)
+}
+
+// maxCreated bounds the runs that one entry creates, in bytes of JSON: it must fit into a message of the journal.
+const maxCreated = 256 << 10
+
+// enter records an entry that creates runs, and returns those to begin. Windows can end by the thousands at once: what does
+// not fit stands in entries before it. They may be all that a crash leaves, so that the next owner answers the same place of
+// the log again: what they created is not created twice.
+func (p *partition) enter(en run.Entry) []run.Created {
+	begun := p.begun[en.Position()]
+	delete(p.begun, en.Position())
+	created := slices.DeleteFunc(en.Runs, func(c run.Created) bool { return begun[c.ID] })
+	en.Runs = created
+	for n := fitting(en.Runs); n < len(en.Runs); n = fitting(en.Runs) {
+		p.entries = append(p.entries, run.Entry{
+			At: en.At, Kind: run.Fired, Event: en.Event, Pos: en.Pos, Revision: en.Revision, Changed: en.Changed, Runs: en.Runs[:n:n], More: true,
+		})
+		en.Runs = en.Runs[n:]
+	}
+	p.entries = append(p.entries, en)
+	return created
+}
+
+// fitting is how many of the runs fit into one entry: one at least, which is bounded otherwise.
+func fitting(runs []run.Created) int {
+	if len(runs) <= 1 {
+		return len(runs)
+	}
+	size := 0
+	for i := range runs {
+		text, _ := json.Marshal(&runs[i])
+		if size += len(text) + 1; size > maxCreated && i > 0 {
+			return i
+		}
+	}
+	return len(runs)
 }
 
 // begin starts a run that the last entry created; e is the event that was read, or nil.

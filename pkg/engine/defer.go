@@ -90,9 +90,9 @@ func (p *partition) putAside(ctx context.Context, q question, repository string)
 	for _, f := range q.fired {
 		en.Runs = append(en.Runs, p.createFired(ctx, f, q.event))
 	}
-	p.entries = append(p.entries, en)
+	created := p.enter(en)
 	delete(p.noted, d.id)
-	for _, c := range en.Runs {
+	for _, c := range created {
 		p.begin(c, q.event, q.set)
 	}
 	p.deferred[d.id] = d

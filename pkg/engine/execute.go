@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -479,6 +480,41 @@ func (a *active) fits(bytes int) bool {
 	}
 	a.size += bytes
 	return true
+}
+
+// maxCarried bounds a whole record in an entry, in bytes of JSON. What maxRecord does not count is left: texts, and earlier attempts.
+const maxCarried = 1000 << 10
+
+// shortText is what is left of an error in a record that is too large.
+const shortText = 200
+
+// carried returns a copy of a run's record that fits into one entry. Where it must be made shorter, the steps of earlier
+// attempts go first, the oldest before all, then the most of the errors' texts.
+func carried(r *run.Run) (*run.Run, error) {
+	c := snapshot(r)
+	c.Tried = slices.Clone(c.Tried)
+	size := sizeOf(&c)
+	for i := 0; size > maxCarried && i < len(c.Tried); i++ {
+		c.Tried[i].Steps = nil
+		size = sizeOf(&c)
+	}
+	if size <= maxCarried {
+		return &c, nil
+	}
+	for i := range c.Steps {
+		if s := &c.Steps[i]; len(s.Error) > shortText {
+			s.Error = strings.ToValidUTF8(s.Error[:shortText], "") + " …"
+		}
+	}
+	if size = sizeOf(&c); size > maxCarried {
+		return nil, fmt.Errorf("its record is %d bytes of JSON, and %d can be kept: start it anew, with fewer steps or smaller outputs", size, maxCarried)
+	}
+	return &c, nil
+}
+
+func sizeOf(r *run.Run) int {
+	text, _ := json.Marshal(r) // of what was JSON before
+	return len(text)
 }
 
 func (p *partition) redact(v any) any {

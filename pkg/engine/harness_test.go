@@ -352,7 +352,7 @@ func (w *world) audit(p *part, e run.Entry) {
 	pos := e.Position()
 	before, waits := w.deferred[e.Event]
 	switch {
-	case e.Pos == nil:
+	case e.Pos == nil, e.More:
 	case waits:
 		if before.Position() != pos || before.Revision != e.Revision {
 			w.wrong(e, "the event was put aside as %+v", before)
@@ -460,6 +460,9 @@ func essence(r *run.Run) string {
 	for i := range c.Steps {
 		if c.Steps[i].Uses == "local" {
 			c.Steps[i].Outputs = nil
+		}
+		if text := c.Steps[i].Error; len(text) > shortText { // a record that is too large has the most of it no more
+			c.Steps[i].Error = text[:shortText] + " …"
 		}
 	}
 	text, _ := json.Marshal(c)
@@ -589,6 +592,7 @@ const (
 	crashAfter        // it was written, but the process ended before it heard of it
 	failBefore        // the store does not answer, and wrote nothing
 	failAfter         // the store does not answer, and did write
+	crashWithin       // the first entries were written, and the process ended
 )
 
 var (
@@ -922,6 +926,10 @@ func (j *journal) Append(ctx context.Context, entries []run.Entry) error {
 		return fmt.Errorf("partition %d: %w", j.p.id, run.ErrFenced)
 	case len(lines) < len(j.unfinished) || !reflect.DeepEqual(lines[:len(j.unfinished)], append([][]byte{}, j.unfinished...)):
 		w.t.Errorf("after a write that failed come other entries:\n%s\n%s", j.unfinished, lines)
+	case f == crashWithin:
+		rest := lines[j.written:]
+		w.write(j.p, rest[:min(2, len(rest)/2)])
+		return j.r.crash()
 	case f == failBefore:
 		j.unfinished = lines
 		return errUnavailable

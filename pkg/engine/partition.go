@@ -62,10 +62,11 @@ type partition struct {
 	at       event.Pos // how far the log is read
 	decided  event.Pos // how far the journal answers it; ahead of at while what was not stored is made again
 	windows  windows
-	careful  int             // so many further events are decided one by one, behind a durable note
-	lately   []string        // the last events that the owner before this one decided
-	noted    map[string]int  // by event: notes that no decision followed
-	setAside map[string]bool // events that are quarantined
+	careful  int                           // so many further events are decided one by one, behind a durable note
+	lately   []string                      // the last events that the owner before this one decided
+	noted    map[string]int                // by event: notes that no decision followed
+	begun    map[event.Pos]map[string]bool // runs that were created at places of the log which a crash left half answered
+	setAside map[string]bool               // events that are quarantined
 
 	deferred map[string]*deferred   // events that wait for a diff
 	ready    map[string][]*deferred // of those, by repository, the ones whose turn it is
@@ -142,7 +143,7 @@ func (e *Engine) take(ctx context.Context, id int, log *slog.Logger) (*partition
 	p := &partition{
 		e: e, id: id, log: log,
 		inbox: make(chan batch, 4), results: make(chan result, e.Workers), woken: make(chan struct{}, 1), asks: make(chan func()), gone: make(chan struct{}),
-		noted: map[string]int{}, setAside: map[string]bool{}, runs: map[string]*active{}, alerts: watched{},
+		noted: map[string]int{}, begun: map[event.Pos]map[string]bool{}, setAside: map[string]bool{}, runs: map[string]*active{}, alerts: watched{},
 		deferred: map[string]*deferred{}, ready: map[string][]*deferred{}, diffed: make(chan found, maxDiffs),
 	}
 	var last run.EntryKind // of an owner: how the one before us came or went
@@ -179,7 +180,7 @@ func (e *Engine) take(ctx context.Context, id int, log *slog.Logger) (*partition
 
 // replay folds one entry of the journal into the state.
 func (p *partition) replay(seq uint64, en run.Entry) {
-	if pos := en.Position(); pos.Compare(p.decided) > 0 {
+	if pos := en.Position(); !en.More && pos.Compare(p.decided) > 0 {
 		p.decided = pos
 	}
 	switch en.Kind {
@@ -190,18 +191,37 @@ func (p *partition) replay(seq uint64, en run.Entry) {
 		}
 		p.noted[en.Event]++
 	case run.Decided, run.Deferred, run.Fired:
+		p.replayCreated(seq, en)
+	default:
+		p.replayRun(seq, en)
+	}
+}
+
+// replayCreated folds what answers a place of the log, or begins to.
+func (p *partition) replayCreated(seq uint64, en run.Entry) {
+	pos := en.Position()
+	switch again := en.Kind == run.Deferred && p.deferred[en.Event] != nil; {
+	case en.More:
+		if p.begun[pos] == nil {
+			p.begun[pos] = map[string]bool{}
+		}
+		for _, c := range en.Runs {
+			p.begun[pos][c.ID] = true
+		}
+	case !again: // else the event still waits, and its answer may have begun
+		delete(p.begun, pos)
+	}
+	if !en.More {
 		if en.Kind == run.Decided && !Quarantined(en) {
 			p.lately = append(p.lately[max(0, len(p.lately)-suspects+1):], en.Event)
 		}
 		delete(p.noted, en.Event)
 		p.replayDeferred(seq, en)
-		for _, c := range en.Runs {
-			if r := run.New(c, en); !r.State.Ended() {
-				p.runs[c.ID] = &active{run: r, first: seq, dir: true}
-			}
+	}
+	for _, c := range en.Runs {
+		if r := run.New(c, en); !r.State.Ended() {
+			p.runs[c.ID] = &active{run: r, first: seq, dir: true}
 		}
-	default:
-		p.replayRun(seq, en)
 	}
 }
 
@@ -603,15 +623,13 @@ func (p *partition) part(ctx context.Context) {
 // checkpoint writes what a new owner and the purge need to know. It is a fact about what is durable, so nothing may
 // wait to be written when it is called.
 func (p *partition) checkpoint(ctx context.Context) {
-	if !p.commit(ctx) || len(p.noted) > 0 || p.at.Compare(p.decided) < 0 { // the notes, and what is not yet made again, must be read by the next owner
+	if !p.commit(ctx) || len(p.noted)+len(p.begun) > 0 || p.at.Compare(p.decided) < 0 { // the notes, what is half answered and what is not yet made again must be read by the next owner
 		return
 	}
 	c := run.Checkpoint{Decided: p.decided, Revision: p.revision, LogTime: p.windows.log, Replay: p.journal.Seq() + 1, EventsFrom: p.windows.oldestWaiting(p.decided)}
 	for _, a := range p.runs {
 		if p.journal.Seq()-a.first > carryAfter {
-			record := *a.run
-			p.entries = append(p.entries, run.Entry{At: p.e.Now(), Kind: run.Carried, Run: a.run.ID, Record: &record})
-			p.touched = append(p.touched, a)
+			p.carry(a)
 		}
 	}
 	p.carryDeferred()
@@ -647,6 +665,18 @@ func (p *partition) checkpoint(ctx context.Context) {
 		}
 	}
 	p.saved = c
+}
+
+// carry writes a run again. One whose record is too large keeps its entries from being purged until it ends.
+func (p *partition) carry(a *active) {
+	record, err := carried(a.run)
+	if err != nil {
+		p.log.Warn("run can't be written again, so that the journal keeps all since it began", "run", a.run.ID, "error", err)
+		return
+	}
+	*a.run = snapshot(record) // as whoever reads the entry has it
+	p.entries = append(p.entries, run.Entry{At: p.e.Now(), Kind: run.Carried, Run: a.run.ID, Record: record})
+	p.touched = append(p.touched, a)
 }
 
 type timer struct {

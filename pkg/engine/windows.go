@@ -309,8 +309,7 @@ func (p *partition) fire(ctx context.Context, r *record, all []fired) {
 	for _, f := range all {
 		en.Runs = append(en.Runs, p.createFired(ctx, f, r.Record.Event))
 	}
-	p.entries = append(p.entries, en)
-	for _, c := range en.Runs {
+	for _, c := range p.enter(en) {
 		p.begin(c, nil, p.set)
 	}
 }

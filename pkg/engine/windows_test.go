@@ -172,6 +172,40 @@ func TestWindowsThatEndedMeanwhileFireOnceAtTheStart(t *testing.T) {
 	})
 }
 
+// Their runs are more than fit into one entry of the journal, and a crash can come between two.
+func TestThousandsOfWindowsEndTogetherAndFireOnce(t *testing.T) {
+	const services = 1200
+	set := loadRules(t, windowRules)
+	for _, kind := range []fault{none, crashBefore, crashWithin, crashAfter} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, 1, set)
+			for i := range services {
+				w.append(occurs(time.Duration(i)*time.Microsecond, "deploy", fmt.Sprintf("%d %s", i, strings.Repeat("s", 1000))))
+				w.segments[len(w.segments)-1][0].Event.ID = event.ID("deploy", fmt.Sprint(i))
+			}
+			r := w.boot("a").grantAll()
+			w.await("the deploys", func() bool { return w.settled() && w.byRule()["plain"] == services })
+			time.Sleep(20 * time.Second) // so that checkpoints are written
+			met := false
+			w.update(func() {
+				r.fault = func(op string) fault {
+					if op != "append" || met {
+						return none
+					}
+					met = true
+					return kind
+				}
+			})
+			if kind != none {
+				w.await("the crash", func() bool { return r.dead })
+				r = w.boot("b").grantAll()
+			}
+			w.await("what none of them was followed by", func() bool { return w.settled() && w.byRule()["silent"] == services })
+			r.stop()
+		})
+	}
+}
+
 func TestSeveralReplicasFireOnce(t *testing.T) {
 	set := loadRules(t, windowRules)
 	synctest.Test(t, func(t *testing.T) {

@@ -445,6 +445,65 @@ spec:
 	})
 }
 
+// A run that was made several times holds what became of each of its steps then, and all errors of the last time.
+func TestALargeRunCanBeRetriedAndCarried(t *testing.T) {
+	rules(t, 1, `apiVersion: riposte.dev/v1
+kind: Workflow
+metadata: {name: w}
+spec:
+  steps: [{uses: do, with: {do: ok}}, {uses: do, with: {do: ok}}, {uses: do, with: {do: ok}}]
+---
+`+ruleOf("r", onGo+`
+  steps:
+  - {id: before, uses: workflow/w, forEach: "1..490"}
+  - {id: last, uses: do, with: {do: fail}}
+`), func(t *testing.T, w *world) {
+		w.on["fail"] = func(context.Context, *action.Call) (action.Outputs, error) {
+			return nil, errors.New(strings.Repeat("no ", 2000))
+		}
+		w.on["ok"] = func(context.Context, *action.Call) (action.Outputs, error) { return nil, nil }
+		id := w.send(1)
+		for n := 1; n <= 6; n++ {
+			w.await("the end", func() bool { r := w.runs[id]; return r != nil && r.Attempt == n && r.State.Ended() })
+			w.order(run.CommandRetry, id)
+			w.await("the order", func() bool { return len(w.heard) == n })
+		}
+		if r := w.run(id); r.Attempt != 7 || len(r.Steps) < 1900 || len(r.Tried) != 5 || len(r.Tried[0].Steps) > 0 {
+			t.Errorf("attempt %d has %d steps, and %d were before", r.Attempt, len(r.Steps), len(r.Tried))
+		}
+	})
+}
+
+// A run whose record does not fit into the journal must not hold up all others: its entries stay as they are.
+func TestARunTooLargeToBeCarriedHoldsNobodyUp(t *testing.T) {
+	rules(t, 1, `apiVersion: riposte.dev/v1
+kind: Workflow
+metadata: {name: w}
+spec:
+  steps: [{uses: do, with: {do: fail}, continueOnError: true}]
+---
+`+ruleOf("r", onGo+`
+  steps:
+  - {id: each, uses: workflow/w, forEach: "1..200"}
+  - {id: hold, uses: do, with: {do: hold}}
+`), func(t *testing.T, w *world) {
+		release := make(chan struct{})
+		w.on["fail"] = func(context.Context, *action.Call) (action.Outputs, error) {
+			return nil, errors.New(strings.Repeat("no ", 2600))
+		}
+		w.on["hold"] = func(context.Context, *action.Call) (action.Outputs, error) { <-release; return nil, nil }
+		id := w.send(1)
+		w.await("the last step", func() bool { r := w.runs[id]; return r != nil && r.Step(run.Main, "hold") != nil })
+		w.update(func() { w.seq += 2 * carryAfter }) // as if much had happened in other partitions
+		other := w.send(2)
+		time.Sleep(time.Minute)
+		w.await("another run", func() bool { r := w.runs[other]; return r != nil && r.Step(run.Main, "hold") != nil })
+		close(release)
+		w.ended(id)
+		w.ended(other)
+	})
+}
+
 // TestARuleThatOnlyTellsWaitsForTheAlert: whoever waits to see whether people solve it must hear that they did.
 func TestARuleThatOnlyTellsWaitsForTheAlert(t *testing.T) {
 	rules(t, 1, ruleOf("r", `

@@ -252,20 +252,33 @@ func (l *Log) scan(ctx context.Context, name string, from uint64, fn func(seq ui
 	if state.Msgs == 0 || from > state.LastSeq {
 		return state.LastSeq, nil
 	}
-	err = broker.Read(ctx, js, broker.From{Stream: name, Seq: from}, func(m broker.Message) error {
+	reading, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	idle := time.AfterFunc(scanIdle, func() {
+		cancel(fmt.Errorf("%w: stream %s gives nothing for %s", event.ErrLogUnavailable, name, scanIdle))
+	})
+	defer idle.Stop()
+	err = broker.Read(reading, js, broker.From{Stream: name, Seq: from}, func(m broker.Message) error {
+		idle.Reset(scanIdle)
 		if err := fn(m.Seq, m.Data); err != nil {
 			return err
 		}
-		if m.Pending == 0 || m.Seq >= state.LastSeq {
+		if m.Seq >= state.LastSeq { // a server that lags behind has nothing more for now before that
 			return errStop
 		}
 		return nil
 	})
-	if !errors.Is(err, errStop) {
-		return 0, err
+	switch {
+	case errors.Is(err, errStop):
+		return state.LastSeq, nil
+	case reading.Err() != nil:
+		return 0, context.Cause(reading)
 	}
-	return state.LastSeq, nil
+	return 0, err
 }
+
+// scanIdle is how long a scan waits for a message: what is to come may have been purged meanwhile.
+const scanIdle = 30 * time.Second
 
 // errStop ends a read in good order.
 var errStop = errors.New("read far enough")

@@ -345,7 +345,7 @@ func sameManaged(a, b *unstructured.Unstructured) bool {
 	of := func(o *unstructured.Unstructured) string {
 		for _, m := range o.GetManagedFields() {
 			if m.Manager == Manager && m.Operation == metav1.ManagedFieldsOperationApply && m.FieldsV1 != nil {
-				return string(m.FieldsV1.Raw)
+				return m.FieldsV1.GetRawString()
 			}
 		}
 		return ""
@@ -580,6 +580,15 @@ func Diff(was, is *unstructured.Unstructured) []Field {
 	return out
 }
 
+// DiffStatus lists the fields of the status that are not the same in both.
+func DiffStatus(was, is *unstructured.Unstructured) []Field {
+	var out []Field
+	compare("status", was.Object["status"], is.Object["status"], func(path string, from, to any) {
+		out = append(out, Field{path, from, to})
+	})
+	return out
+}
+
 func hide(v any) any {
 	if v == nil {
 		return nil
@@ -647,7 +656,7 @@ func (c *Client) WaitAll(ctx context.Context, set Set, changes []Change) ([]Chan
 	var last map[Ref]*unstructured.Unstructured
 	for {
 		there, err := p.there(ctx, waits)
-		if err != nil && ctx.Err() == nil {
+		if err != nil && !Late(ctx) {
 			return nil, err
 		}
 		var ill []Change

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -62,8 +63,16 @@ func (c *Client) words(err error, what string) error {
 		return c.answered(status.Status(), what)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded) && !isNet(err):
 		return &Error{Other, false, fmt.Errorf("%s: %w", what, err)}
+	case strings.Contains(err.Error(), "would exceed context deadline"): // client-go's limit of requests has no error value for it
+		return &Error{Other, false, fmt.Errorf("%s: no time was left for the request: %w", what, context.DeadlineExceeded)}
 	}
 	return &Error{Unreachable, false, fmt.Errorf("%s: the API server at %s can't be reached: %w: check its address, and that the network lets the server through", what, c.host, unwrapURL(err))}
+}
+
+// Late reports whether a context has ended, or does so this moment: a request that fails then says nothing.
+func Late(ctx context.Context) bool {
+	deadline, bound := ctx.Deadline()
+	return ctx.Err() != nil || bound && !time.Now().Before(deadline)
 }
 
 func isNet(err error) bool {
@@ -127,8 +136,16 @@ func denied(s metav1.Status) bool {
 // refusal is what RBAC says: who cannot do what.
 var refusal = regexp.MustCompile(`User "([^"]*)" cannot (\S+) resource "([^"]*)" in API group "([^"]*)"(?: in the namespace "([^"]*)")?`)
 
+// impersonation is what it says of who may not act as another; in newer versions the verb says on what, too.
+var impersonation = regexp.MustCompile(`User "([^"]*)" cannot impersonate`)
+
 // forbidden says which right is missing for whom.
 func (c *Client) forbidden(s metav1.Status) string {
+	if m := impersonation.FindStringSubmatch(s.Message); m != nil && c.account != "" {
+		namespace, name, _ := strings.Cut(c.account, "/")
+		return fmt.Sprintf("%s may not act as the service account %s, which the grant of the rule's path names (403): bind it to a Role in namespace %s with "+
+			`{apiGroups: [""], resources: [serviceaccounts], resourceNames: [%s], verbs: [impersonate]}`, m[1], c.account, namespace, name)
+	}
 	m := refusal.FindStringSubmatch(s.Message)
 	if m == nil {
 		return "the cluster forbids it (403): " + clean(s.Message)
@@ -139,9 +156,6 @@ func (c *Client) forbidden(s metav1.Status) string {
 		where, role = "in the whole cluster", "a ClusterRole"
 	}
 	text := fmt.Sprintf("%s may not %s %s %s (403): bind it to %s with {apiGroups: [%q], resources: [%s], verbs: [%s]}", who, verb, resource, where, role, group, resource, verb)
-	if verb == "impersonate" {
-		return text + ", so that the server may act as the service account that the grant names"
-	}
 	if c.account == "" {
 		return text + "; with the chart, list the action among the enabled ones, or add the rule to those of its role"
 	}

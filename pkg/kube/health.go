@@ -77,7 +77,10 @@ func (c *Client) Pods(ctx context.Context, o *unstructured.Unstructured) ([]unst
 		return []unstructured.Unstructured{*o}, nil
 	}
 	raw, ok, err := unstructured.NestedMap(o.Object, "spec", "selector")
-	if !ok || err != nil || !slices.Contains([]string{"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job"}, o.GetKind()) {
+	if err != nil {
+		return nil, fmt.Errorf("read the selector of %s: %w", RefOf(o), err)
+	}
+	if !ok || !slices.Contains([]string{"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job"}, o.GetKind()) {
 		return nil, nil
 	}
 	selector, err := selectorOf(raw)
@@ -180,7 +183,7 @@ func (r *Resource) Wait(ctx context.Context, name string) (*unstructured.Unstruc
 			return o, &Error{Other, true, fmt.Errorf("%s/%s has failed: %s", r.GVR.Resource, name, r.client.Why(ctx, o))}
 		case err == nil:
 			last = o
-		case ctx.Err() == nil:
+		case !Late(ctx):
 			return last, err
 		}
 		select {

@@ -64,7 +64,7 @@ func pick(known []kind, ref Ref) (kind, bool) {
 
 // aggregated is the form of discovery that lists everything at once; every version of Kubernetes since 1.30 has it
 // (kubernetes.io/docs/concepts/overview/kubernetes-api, "aggregated discovery").
-const aggregated = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+const aggregated = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
 
 type groups struct {
 	Kind  string `json:"kind"`
@@ -93,9 +93,10 @@ type groups struct {
 func (c *Client) discover(ctx context.Context) ([]kind, error) {
 	var out []kind
 	for _, path := range []string{"/api", "/apis"} {
-		text, err := c.requests.Get().AbsPath(path).SetHeader("Accept", aggregated).Do(ctx).Raw()
+		answer := c.requests.Get().AbsPath(path).SetHeader("Accept", aggregated).Do(ctx)
+		text, err := answer.Raw()
 		if err != nil {
-			return nil, c.words(err, "ask for the kinds of objects that the cluster has")
+			return nil, c.words(answer.Error(), "ask for the kinds of objects that the cluster has") // which reads what the server says
 		}
 		var list groups
 		if err := json.Unmarshal(text, &list); err != nil || list.Kind != "APIGroupDiscoveryList" {

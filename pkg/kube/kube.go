@@ -81,17 +81,41 @@ func (c *Cluster) As(account string) (*Client, error) {
 			return nil, err
 		}
 	}
-	full := account
-	if account != "" && !strings.Contains(account, "/") {
-		full = c.namespace + "/" + account
-	}
-	client, err := newClient(c.base, full, c.o.Timeout)
+	client, err := newClient(c.base, c.full(account), c.o.Timeout)
 	if err != nil {
 		return nil, fmt.Errorf("make a client of the Kubernetes cluster: %w", err)
 	}
 	client.kinds = &c.kinds
 	c.clients[account] = client // as many as grants name
 	return client, nil
+}
+
+// User is the name that a service account has as a user, for programs that impersonate; empty for the server itself.
+func (c *Cluster) User(account string) (string, error) {
+	if account == "" {
+		return "", nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.base == nil {
+		if err := c.load(); err != nil {
+			return "", err
+		}
+	}
+	return userOf(c.full(account)), nil
+}
+
+// full is a service account with its namespace. Holds mu.
+func (c *Cluster) full(account string) string {
+	if account == "" || strings.Contains(account, "/") {
+		return account
+	}
+	return c.namespace + "/" + account
+}
+
+func userOf(account string) string {
+	namespace, name, _ := strings.Cut(account, "/")
+	return "system:serviceaccount:" + namespace + ":" + name
 }
 
 // namespaceFile is where a pod finds the namespace of its service account.
@@ -126,8 +150,7 @@ func (c *Cluster) load() error {
 func newClient(base *rest.Config, account string, timeout time.Duration) (*Client, error) {
 	config := rest.CopyConfig(base)
 	if account != "" {
-		namespace, name, _ := strings.Cut(account, "/")
-		config.Impersonate.UserName = "system:serviceaccount:" + namespace + ":" + name
+		config.Impersonate.UserName = userOf(account)
 	}
 	watches, err := dynamic.NewForConfig(config)
 	if err != nil {

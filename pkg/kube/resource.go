@@ -106,8 +106,8 @@ func (r *Resource) List(ctx context.Context, labels, fields string) ([]unstructu
 }
 
 // Patch changes an object, as our field manager.
-func (r *Resource) Patch(ctx context.Context, name string, kind types.PatchType, patch []byte) (*unstructured.Unstructured, error) {
-	o, err := r.api.Patch(ctx, name, kind, patch, metav1.PatchOptions{FieldManager: Manager})
+func (r *Resource) Patch(ctx context.Context, name string, kind types.PatchType, patch []byte, subresources ...string) (*unstructured.Unstructured, error) {
+	o, err := r.api.Patch(ctx, name, kind, patch, metav1.PatchOptions{FieldManager: Manager}, subresources...)
 	return o, r.client.words(err, r.what("patch", name))
 }
 

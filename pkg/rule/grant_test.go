@@ -342,3 +342,43 @@ func refused(t *testing.T, err error, want string) {
 		t.Errorf("%v, want a refusal with %q", err, want)
 	}
 }
+
+// TestAStepActsAsTheAccountOfItsPath, and on no cluster where the grant of its path names none.
+func TestAStepActsAsTheAccountOfItsPath(t *testing.T) {
+	file := func(path string) []rule.File {
+		return []rule.File{platformFile, {Path: path, Data: []byte(teamRule("  trigger: {source: github}\n  steps: [{id: a, uses: mend}, {id: b, uses: do}]\n"))}}
+	}
+	grants := grant.List{
+		{Paths: []string{"team/**"}, Sources: []string{"github"}, Actions: []string{"*"}, Targets: []string{"*"}, Kubernetes: grant.Kubernetes{ServiceAccount: "shop/healer"}},
+		{Paths: []string{"poor/**"}, Sources: []string{"github"}, Actions: []string{"*"}, Targets: []string{"*"}},
+		{Paths: []string{"**"}, Allow: grant.Everything},
+	}
+	load := func(path string, l grant.List, wasActive bool) (*rule.Set, error) {
+		o := granting(l)
+		o.Actions["mend"] = action.Definition{Name: "mend", Params: &struct{}{}, Rights: []action.Right{{Resources: []string{"pods"}, Verbs: []string{"get"}}}}
+		o.WasActive = wasActive
+		return rule.Load(file(path), o)
+	}
+	for path, want := range map[string]string{"team/x.yaml": "shop/healer", "platform/x.yaml": ""} {
+		set, err := load(path, grants, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := set.Rule("r")
+		if got := r.ServiceAccount(run.Main, "a"); got != want {
+			t.Errorf("%s acts as %q, want %q", path, got, want)
+		}
+		if got := r.ServiceAccount(run.Main, "b"); got != "" {
+			t.Errorf("a step that acts on no cluster acts as %q", got)
+		}
+	}
+	if _, err := load("poor/x.yaml", grants, false); err == nil || !strings.Contains(err.Error(), "may not act on Kubernetes") || !strings.Contains(err.Error(), "kubernetes.serviceAccount") {
+		t.Errorf("error is %v", err)
+	}
+	set, err := load("poor/x.yaml", grants, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = set.Rule("r").Prepare(t.Context(), run.Main, "a", rule.EventScope(&event.Event{ID: "1", Source: "github", Type: "push", Body: []byte("{}")}, time.Now()))
+	refused(t, err, "may not act on Kubernetes")
+}

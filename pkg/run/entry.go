@@ -24,7 +24,8 @@ const (
 	// Decided comes later, with the same Pos. Runs are those of windows that were complete at Pos. Written again, without
 	// Runs, it says that the event still waits and that no attempt at the diff is under way.
 	Deferred EntryKind = "deferred"
-	// Fired: at Pos windows of correlating rules were complete or ended, and Runs were created.
+	// Fired: at Pos windows of correlating rules were complete or ended, and Runs were created. With More it holds the first of
+	// the runs that are created at Pos, or of Event, and another entry the rest.
 	Fired EntryKind = "fired"
 	// Commanded: the command at Pos, which is the order Event, was heard by Run; Command is what it ordered, Consent who did,
 	// and Why what came of it. Without Run it was refused, for Why; Reason is ReasonNotEntitled where that is who gave it.
@@ -71,6 +72,7 @@ type Entry struct {
 	Pos      *event.Pos `json:"pos,omitempty"`
 	Revision string     `json:"revision,omitempty"`
 	Runs     []Created  `json:"runs,omitempty"`
+	More     bool       `json:"more,omitempty"` // Pos is not answered before an entry without it
 	Why      string     `json:"why,omitempty"`
 
 	Repository string `json:"repository,omitempty"`

@@ -16,8 +16,12 @@ func (r *Run) waitsForConsent() bool {
 	return r.Approval != nil && !r.Approval.Granted && r.Outcome == "" && !r.State.Ended()
 }
 
-// askConsent has the run wait until a person has agreed to a step, with the parameters that it would have.
+// askConsent has the run wait until a person has agreed to a step, with the parameters that it would have. Nobody is asked
+// about a step whose condition is not true.
 func (s *Simulation) askConsent(ctx context.Context, r *Run, sp *run.StepPlan) {
+	if s.skipped(ctx, r, *sp) {
+		return
+	}
 	_, with, err := r.Of.Prepare(ctx, run.Main, sp.ID, s.scope(r, sp.ID))
 	r.with[stepID{run.Main, sp.ID}] = with
 	if err != nil { // the step would fail before it did anything

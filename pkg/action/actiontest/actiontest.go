@@ -176,6 +176,12 @@ func checkSecrets(t *testing.T, c Case, err error) {
 	}
 }
 
+// Outputs checks that outputs are those that the definition describes.
+func Outputs(t *testing.T, def action.Definition, out action.Outputs) {
+	t.Helper()
+	checkOutputs(t, def, out)
+}
+
 // checkOutputs compares outputs with the struct that describes them: the same names, and values of those types.
 func checkOutputs(t *testing.T, def action.Definition, out action.Outputs) {
 	t.Helper()

@@ -112,7 +112,7 @@ func gone(ctx context.Context, r *kube.Resource, name string, uid types.UID, wai
 			return nil
 		case err == nil && len(o.GetFinalizers()) > 0:
 			holds = kube.Finalizers(o)
-		case err != nil && ctx.Err() == nil:
+		case err != nil && !kube.Late(ctx):
 			return err
 		}
 		select {

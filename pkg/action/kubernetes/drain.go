@@ -69,7 +69,7 @@ func (a actions) marking(name, doc string, unschedulable bool) action.Definition
 		RetryInterrupted: true,
 		Target:           func(c *action.Call) string { return nodeTarget(c.Params.(*NodeParams).Node) },
 		TargetDoc:        "`kubernetes:node/NAME`",
-		Rights:           []action.Right{clusterRight("", verbs("get", "patch"), "nodes")},
+		Rights:           []action.Right{clusterRight(verbs("get", "patch"), "nodes")},
 		Fenced:           "by the node's resourceVersion",
 		Run: wrapped(name, func(ctx context.Context, call *action.Call) (action.Outputs, error) {
 			node := call.Params.(*NodeParams).Node
@@ -89,24 +89,24 @@ func (a actions) mark(ctx context.Context, call *action.Call, node string, unsch
 	if err != nil {
 		return nil, false, err
 	}
-	const tries = 5 // kubelets write into nodes all the time
-	for range tries {
-		var o *unstructured.Unstructured
-		if o, err = r.Get(ctx, node); err != nil {
-			return nil, false, err
+	changed := false
+	err = fenced(ctx, func() error {
+		o, err := r.Get(ctx, node)
+		if err != nil {
+			return err
 		}
 		if is, _, _ := unstructured.NestedBool(o.Object, "spec", "unschedulable"); is == unschedulable {
-			return client, false, nil
+			return nil
 		}
 		var value any
 		if unschedulable {
 			value = true
 		}
-		if _, err = r.Fenced(ctx, o, note(call), map[string]any{"spec": map[string]any{"unschedulable": value}}); !kube.Is(err, kube.Changed) {
-			break
-		}
-	}
-	return client, err == nil, err
+		_, err = r.Fenced(ctx, o, note(call), map[string]any{"spec": map[string]any{"unschedulable": value}})
+		changed = err == nil
+		return err
+	})
+	return client, changed, err
 }
 
 func (a actions) drainDefinition() action.Definition {
@@ -122,7 +122,7 @@ func (a actions) drainDefinition() action.Definition {
 		TargetDoc:        "`kubernetes:node/NAME`",
 		Replaces:         []string{"pod", "instance", "container_id", "uid"},
 		Rights: []action.Right{
-			clusterRight("", verbs("get", "patch"), "nodes"), clusterRight("", verbs("get", "list"), "pods"), clusterRight("", verbs("create"), "pods/eviction"),
+			clusterRight(verbs("get", "patch"), "nodes"), clusterRight(verbs("get", "list"), "pods"), clusterRight(verbs("create"), "pods/eviction"),
 		},
 		Fenced: "by the node's resourceVersion and each pod's uid: a stale owner can only evict what is still on the node",
 		Check: func(params any) error {
@@ -179,8 +179,8 @@ type drain struct {
 func (d *drain) round(ctx context.Context) ([]string, error) {
 	list, err := d.pods.List(ctx, "", fields.OneTermEqualSelector("spec.nodeName", d.params.Node).String())
 	if err != nil {
-		if ctx.Err() != nil {
-			return []string{"unknown"}, nil
+		if kube.Late(ctx) {
+			return []string{"unknown"}, nil //nolint:nilerr // the caller says that the time is over
 		}
 		return nil, err
 	}
@@ -204,10 +204,10 @@ func (d *drain) round(ctx context.Context) ([]string, error) {
 			d.gone[name] = true
 			say(d.action, "%s is evicted", name)
 		case kube.Is(err, kube.NotFound):
-		case kube.Is(err, kube.Blocked):
+		case kube.Is(err, kube.Blocked), kube.Is(err, kube.Denied): // by a budget, a webhook, or since its namespace goes
 			d.held = append(d.held, err.Error())
-		case ctx.Err() != nil:
-			return left, nil
+		case kube.Late(ctx):
+			return left, nil //nolint:nilerr // likewise
 		default:
 			return nil, err
 		}

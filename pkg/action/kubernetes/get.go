@@ -55,7 +55,7 @@ func (a actions) getDefinition() action.Definition {
 		Outputs:          GetOutputs{},
 		NoDir:            true,
 		RetryInterrupted: true,
-		Rights:           append(usual(v), right("", v, "events", "pods"), right("apps", v, "replicasets"), clusterRight("", v, "namespaces", "nodes")),
+		Rights:           append(usual(v), right("", v, "events", "pods"), right("apps", v, "replicasets"), clusterRight(v, "namespaces", "nodes")),
 		Check: func(params any) error {
 			p := params.(*GetParams)
 			if _, err := labels.Parse(p.Selector); err != nil {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -224,31 +225,41 @@ type watcher struct {
 	jobs   *kube.Resource
 	call   *action.Call
 	name   string
-	tail   bytes.Buffer
 	logged map[string]bool
+	logs   sync.WaitGroup
+	mu     sync.Mutex // guards tail
+	tail   bytes.Buffer
 }
+
+// logGrace is how long a log may go on when the job is over: a kubelet may not notice the end.
+const logGrace = 3 * time.Second
 
 // follow prints the log of the job's pod and returns when the job is over.
 func (w *watcher) follow(ctx context.Context, job *unstructured.Unstructured) error {
 	w.logged = map[string]bool{}
+	streams, stop := context.WithCancel(ctx)
+	defer func() {
+		ended := time.AfterFunc(logGrace, stop)
+		w.logs.Wait()
+		ended.Stop()
+		stop()
+	}()
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	why := "no pod has been made"
 	for {
 		pods, err := w.client.Pods(ctx, job)
-		if err != nil && ctx.Err() == nil {
+		if err != nil && !kube.Late(ctx) {
 			return err
 		}
 		for i := range pods {
-			if err := w.log(ctx, &pods[i]); err != nil && ctx.Err() == nil {
-				return err
-			}
+			w.log(streams, &pods[i])
 		}
 		if len(pods) > 0 {
 			why = cmp.Or(kube.Waiting(pods), "it runs still")
 		}
 		now, err := w.jobs.Get(ctx, w.name)
-		if err != nil && ctx.Err() == nil {
+		if err != nil && !kube.Late(ctx) {
 			return err
 		}
 		if err == nil {
@@ -265,19 +276,26 @@ func (w *watcher) follow(ctx context.Context, job *unstructured.Unstructured) er
 	}
 }
 
-// log prints what a pod's container says, once it has run.
-func (w *watcher) log(ctx context.Context, pod *unstructured.Unstructured) error {
+// log begins to print what a pod's container says, once it has run.
+func (w *watcher) log(ctx context.Context, pod *unstructured.Unstructured) {
 	phase, _, _ := unstructured.NestedString(pod.Object, "status", "phase")
 	if w.logged[pod.GetName()] || phase == "Pending" || phase == "" {
-		return nil
+		return
 	}
 	w.logged[pod.GetName()] = true
-	return w.client.Logs(ctx, pod.GetNamespace(), pod.GetName(), func(text []byte) error {
-		if w.tail.Write(text); w.tail.Len() > maxTail {
-			w.tail.Next(w.tail.Len() - maxTail)
+	w.logs.Go(func() {
+		err := w.client.Logs(ctx, pod.GetNamespace(), pod.GetName(), func(text []byte) error {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if w.tail.Write(text); w.tail.Len() > maxTail {
+				w.tail.Next(w.tail.Len() - maxTail)
+			}
+			_, err := w.call.Log.Write(text)
+			return err
+		})
+		if err != nil && ctx.Err() == nil { // the job itself says whether it went well
+			say(w.call, "%v", err)
 		}
-		_, err := w.call.Log.Write(text)
-		return err
 	})
 }
 

@@ -115,6 +115,23 @@ func settle(ctx context.Context, call *action.Call, r *kube.Resource, o *unstruc
 	return kube.HealthOf(last), nil
 }
 
+// fenced reads, decides and writes anew where somebody else has written meanwhile: controllers write status all the time.
+func fenced(ctx context.Context, do func() error) error {
+	const tries = 8
+	var err error
+	for i := range tries {
+		if err = do(); !kube.Is(err, kube.Changed) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(time.Duration(i+1) * 50 * time.Millisecond):
+		}
+	}
+	return err
+}
+
 func say(call *action.Call, format string, args ...any) {
 	fmt.Fprintf(call.Log, format+"\n", args...) //nolint:errcheck // the log is best effort
 }

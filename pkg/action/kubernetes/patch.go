@@ -22,6 +22,7 @@ type PatchParams struct {
 	Type       string         `yaml:"type,omitempty" enum:"strategic,merge" default:"strategic" doc:"how the patch is merged; custom resources know merge alone"`
 	Patch      map[string]any `yaml:"patch,omitempty" doc:"the fields that are changed; null removes one"`
 	Operations []any          `yaml:"operations,omitempty" doc:"operations of a JSON patch instead: list of {op, path, value}"`
+	Status     bool           `yaml:"status,omitempty" doc:"change the object's status and nothing else of it, which only a controller usually does; RBAC calls it RESOURCE/status"`
 	Wait       time.Duration  `yaml:"wait,omitempty" doc:"how long to wait until the object is healthy; default: not at all"`
 }
 
@@ -82,11 +83,14 @@ func (a actions) patch(ctx context.Context, call *action.Call) (action.Outputs, 
 	if err != nil {
 		return nil, action.Permanent(err)
 	}
-	is, err := r.Patch(ctx, p.Name, kind, text)
+	is, err := r.Patch(ctx, p.Name, kind, text, p.subresources()...)
 	if err != nil {
 		return nil, err
 	}
 	fields := kube.Diff(was, is)
+	if p.Status {
+		fields = kube.DiffStatus(was, is)
+	}
 	if len(fields) > 0 { // afterwards, so that a patch that changes nothing leaves no trace
 		if is, err = r.Annotate(ctx, p.Name, note(call)); err != nil {
 			return nil, err
@@ -110,6 +114,13 @@ func (p *PatchParams) body() ([]byte, types.PatchType, error) {
 	}
 	text, err := json.Marshal(p.Patch)
 	return text, kind, err
+}
+
+func (p *PatchParams) subresources() []string {
+	if p.Status {
+		return []string{"status"}
+	}
+	return nil
 }
 
 // shownFields are differences as an output.

@@ -79,25 +79,23 @@ func (a actions) restart(ctx context.Context, call *action.Call) (action.Outputs
 	if err := checkRef(p.ref(), true); err != nil {
 		return nil, action.Permanent(err)
 	}
-	client, r, err := a.resolve(ctx, call, p.ref())
+	client, named, err := a.resolve(ctx, call, p.ref())
 	if err != nil {
 		return nil, err
 	}
-	r, o, err := client.Workload(ctx, r, p.Name)
-	if err != nil {
-		return nil, err
-	}
-	if paused, _, _ := unstructured.NestedBool(o.Object, "spec", "paused"); paused {
-		return nil, action.Permanent(fmt.Errorf("the rollouts of %s are paused: nothing would be restarted before somebody resumes them", kube.RefOf(o)))
-	}
-	at := call.StartedAt.UTC().Format(time.RFC3339)
-	was, _, _ := unstructured.NestedString(o.Object, "spec", "template", "metadata", "annotations", restartedAt)
-	changed := was != at || !noted(call, o)
-	if changed {
-		o, err = r.Fenced(ctx, o, note(call), map[string]any{"spec": map[string]any{"template": map[string]any{"metadata": map[string]any{"annotations": map[string]any{restartedAt: at}}}}})
+	var r *kube.Resource
+	var o *unstructured.Unstructured
+	var changed bool
+	if err := fenced(ctx, func() error {
+		workload, found, err := client.Workload(ctx, named, p.Name)
 		if err != nil {
-			return nil, err
+			return err
 		}
+		r = workload
+		o, changed, err = stamp(ctx, call, r, found)
+		return err
+	}); err != nil {
+		return nil, err
 	}
 	say(call, "%s is restarted", kube.RefOf(o))
 	h, err := settle(ctx, call, r, o, p.Wait)
@@ -105,4 +103,17 @@ func (a actions) restart(ctx context.Context, call *action.Call) (action.Outputs
 		return nil, err
 	}
 	return rolloutOutputs(o, changed, h), nil
+}
+
+// stamp writes the time of the restart into the template, unless the step has done so before.
+func stamp(ctx context.Context, call *action.Call, r *kube.Resource, o *unstructured.Unstructured) (*unstructured.Unstructured, bool, error) {
+	if paused, _, _ := unstructured.NestedBool(o.Object, "spec", "paused"); paused {
+		return nil, false, action.Permanent(fmt.Errorf("the rollouts of %s are paused: nothing would be restarted before somebody resumes them", kube.RefOf(o)))
+	}
+	at := call.StartedAt.UTC().Format(time.RFC3339)
+	if was, _, _ := unstructured.NestedString(o.Object, "spec", "template", "metadata", "annotations", restartedAt); was == at && noted(call, o) {
+		return o, false, nil
+	}
+	o, err := r.Fenced(ctx, o, note(call), map[string]any{"spec": map[string]any{"template": map[string]any{"metadata": map[string]any{"annotations": map[string]any{restartedAt: at}}}}})
+	return o, true, err
 }

@@ -6,8 +6,9 @@ func right(group string, verbs []string, resources ...string) action.Right {
 	return action.Right{APIGroup: group, Resources: resources, Verbs: verbs}
 }
 
-func clusterRight(group string, verbs []string, resources ...string) action.Right {
-	return action.Right{APIGroup: group, Resources: resources, Verbs: verbs, Cluster: true}
+// clusterRight is one on objects of the core group without a namespace, or in all of them.
+func clusterRight(verbs []string, resources ...string) action.Right {
+	return action.Right{Resources: resources, Verbs: verbs, Cluster: true}
 }
 
 func verbs(v ...string) []string { return v }

@@ -70,40 +70,61 @@ func (a actions) rollback(ctx context.Context, call *action.Call) (action.Output
 	if err := checkRef(p.ref(), true); err != nil {
 		return nil, action.Permanent(err)
 	}
-	client, r, err := a.resolve(ctx, call, p.ref())
+	client, named, err := a.resolve(ctx, call, p.ref())
 	if err != nil {
 		return nil, err
 	}
-	r, o, err := client.Workload(ctx, r, p.Name)
-	if err != nil {
+	var r *kube.Resource
+	var b back
+	if err := fenced(ctx, func() error {
+		workload, found, err := client.Workload(ctx, named, p.Name)
+		if err != nil {
+			return err
+		}
+		r = workload
+		b, err = p.put(ctx, call, client, r, found)
+		return err
+	}); err != nil {
 		return nil, err
 	}
+	return b.outputs(ctx, call, r, p.Wait)
+}
+
+// back is what a rollback came to.
+type back struct {
+	object   *unstructured.Unstructured
+	changed  bool
+	from, to int64
+}
+
+// put gives a workload the template of an earlier revision, unless the step has done so before.
+func (p *RollbackParams) put(ctx context.Context, call *action.Call, client *kube.Client, r *kube.Resource, o *unstructured.Unstructured) (back, error) {
 	revisions, err := client.Revisions(ctx, o)
 	if err != nil {
-		return nil, err
+		return back{}, err
 	}
-	current := current(o, revisions)
-	bad := left(o)
+	current, bad := current(o, revisions), left(o)
 	if noted(call, o) && len(bad) > 0 { // it is done: the newest that was left is where it came from
-		return a.rolledBack(ctx, call, r, o, p.Wait, false, bad[len(bad)-1], current)
+		return back{o, false, bad[len(bad)-1], current}, nil
 	}
 	to, err := choose(revisions, current, bad, p.ToRevision)
 	if err != nil {
-		return nil, action.Permanent(fmt.Errorf("%s: %w", kube.RefOf(o), err))
+		return back{}, action.Permanent(fmt.Errorf("%s: %w", kube.RefOf(o), err))
 	}
 	if to.Same(o) {
-		return a.rolledBack(ctx, call, r, o, p.Wait, false, current, to.Number)
+		return back{o, false, current, to.Number}, nil
 	}
 	notes := note(call)
 	notes[kube.BadAnnotation] = remember(bad, current, to.Number)
-	if o, err = r.PutTemplate(ctx, o, to, notes); err != nil {
-		return nil, err
+	is, err := r.PutTemplate(ctx, o, to, notes)
+	if err == nil {
+		say(call, "%s goes back from revision %d to %d", kube.RefOf(o), current, to.Number)
 	}
-	say(call, "%s goes back from revision %d to %d", kube.RefOf(o), current, to.Number)
-	return a.rolledBack(ctx, call, r, o, p.Wait, true, current, to.Number)
+	return back{is, true, current, to.Number}, err
 }
 
-func (a actions) rolledBack(ctx context.Context, call *action.Call, r *kube.Resource, o *unstructured.Unstructured, wait time.Duration, changed bool, from, to int64) (action.Outputs, error) {
+func (b back) outputs(ctx context.Context, call *action.Call, r *kube.Resource, wait time.Duration) (action.Outputs, error) {
+	o := b.object
 	h, err := settle(ctx, call, r, o, wait)
 	if err != nil {
 		return nil, err
@@ -116,7 +137,7 @@ func (a actions) rolledBack(ctx context.Context, call *action.Call, r *kube.Reso
 		}
 	}
 	return action.Outputs{
-		"target": target(kube.RefOf(o)), "changed": changed, "fromRevision": from, "toRevision": to, "images": images,
+		"target": target(kube.RefOf(o)), "changed": b.changed, "fromRevision": b.from, "toRevision": b.to, "images": images,
 		"healthy": h.Healthy(), "status": h.Status,
 	}, nil
 }

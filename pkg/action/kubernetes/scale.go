@@ -84,26 +84,24 @@ func (a actions) scale(ctx context.Context, call *action.Call) (action.Outputs, 
 	case p.By > 0 && p.Max == 0:
 		return nil, action.Permanent(errors.New("by needs a max, or an alert that goes on would scale without an end"))
 	}
-	client, r, err := a.resolve(ctx, call, p.ref())
+	client, named, err := a.resolve(ctx, call, p.ref())
 	if err != nil {
 		return nil, err
 	}
-	o, err := r.Get(ctx, p.Name)
-	if err == nil && o.GetKind() == "Pod" {
-		r, o, err = client.Workload(ctx, r, p.Name)
-	}
-	if err != nil {
-		return nil, err
-	}
-	from, ok, _ := unstructured.NestedInt64(o.Object, "spec", "replicas")
-	if !ok {
-		return nil, action.Permanent(fmt.Errorf("%s has no spec.replicas, and can't be scaled", kube.RefOf(o)))
-	}
-	to := p.wanted(from)
-	changed := to != from && (p.Replicas != nil || !noted(call, o))
-	if !changed {
-		to = from
-	} else if o, err = r.Fenced(ctx, o, note(call), map[string]any{"spec": map[string]any{"replicas": to}}); err != nil {
+	var r *kube.Resource
+	var o *unstructured.Unstructured
+	var from, to int64
+	if err := fenced(ctx, func() error {
+		found, err := named.Get(ctx, p.Name)
+		if r = named; err == nil && found.GetKind() == "Pod" {
+			r, found, err = client.Workload(ctx, named, p.Name)
+		}
+		if err != nil {
+			return err
+		}
+		o, from, to, err = p.put(ctx, call, r, found)
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	say(call, "%s has %d replicas to have, and had %d", kube.RefOf(o), to, from)
@@ -111,7 +109,20 @@ func (a actions) scale(ctx context.Context, call *action.Call) (action.Outputs, 
 	if err != nil {
 		return nil, err
 	}
-	return action.Outputs{"target": target(kube.RefOf(o)), "from": from, "replicas": to, "changed": changed, "healthy": h.Healthy(), "status": h.Status}, nil
+	return action.Outputs{"target": target(kube.RefOf(o)), "from": from, "replicas": to, "changed": from != to, "healthy": h.Healthy(), "status": h.Status}, nil
+}
+
+// put writes the number of replicas, unless the step has done so before.
+func (p *ScaleParams) put(ctx context.Context, call *action.Call, r *kube.Resource, o *unstructured.Unstructured) (is *unstructured.Unstructured, from, to int64, err error) {
+	from, ok, _ := unstructured.NestedInt64(o.Object, "spec", "replicas")
+	if !ok {
+		return nil, 0, 0, action.Permanent(fmt.Errorf("%s has no spec.replicas, and can't be scaled", kube.RefOf(o)))
+	}
+	if to = p.wanted(from); to == from || p.Replicas == nil && noted(call, o) {
+		return o, from, from, nil
+	}
+	is, err = r.Fenced(ctx, o, note(call), map[string]any{"spec": map[string]any{"replicas": to}})
+	return is, from, to, err
 }
 
 // wanted is the number of replicas within the bounds. One that is beyond them already is not moved further away.
