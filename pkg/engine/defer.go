@@ -181,7 +181,8 @@ func (p *partition) startDiff(ctx context.Context, d *deferred) bool {
 	}
 	ctx, d.cancel = context.WithCancelCause(ctx)
 	p.diffing++
-	go p.diff(ctx, *d)
+	job, done := *d, d.cancel
+	go func() { defer done(nil); p.diff(ctx, job) }()
 	return true
 }
 
