@@ -86,7 +86,7 @@ func (p *partition) createByHand(ctx context.Context, q question) (run.Created, 
 	}
 	var en event.Entry
 	err := patiently(ctx, func() (err error) {
-		en, err = p.e.Log.Get(ctx, want.Event)
+		en, err = p.e.Log.Read(ctx, want.Event, event.Pos{})
 		return err
 	})
 	if err == nil {

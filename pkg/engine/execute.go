@@ -182,7 +182,7 @@ func (p *partition) fetch(ctx context.Context, a *active) bool {
 
 // get reads an event for a run.
 func (p *partition) get(ctx context.Context, a *active, id string) (*event.Event, error) {
-	en, err := p.e.Log.Get(ctx, id)
+	en, err := p.e.Log.Read(ctx, id, a.run.PlaceOf(id))
 	if err != nil {
 		return nil, err
 	}
