@@ -27,6 +27,7 @@ import (
 type Start struct {
 	Rule     string
 	Event    string // id of the event on whose account it ran
+	Decided  string // id of the event whose decision created it, where that may be another one
 	Key      string // of a correlating rule
 	Observed bool
 	// Refused is why it was not admitted, where it was not: such a run did not start.
@@ -161,15 +162,17 @@ func (s *side) prepare(ctx context.Context, r *Recorded) (p prepared) {
 			p = prepared{}
 		}
 	}()
-	src := s.set.Sources[r.Source]
-	if src == nil || src.Source == nil {
+	src, own := s.set.Sources[r.Source], r.Source == event.OwnSource
+	switch {
+	case !own && (src == nil || src.Source == nil):
 		return prepared{unreceived: true}
-	}
-	if !s.set.Selects(&event.Event{Source: r.Source, Type: r.Type}) {
+	case r.byHand() || !s.set.Selects(&event.Event{Source: r.Source, Type: r.Type}):
 		return prepared{}
 	}
 	e := r.event()
-	s.views.fill(src.Source, r, e)
+	if !own { // Riposte's own have no views
+		s.views.fill(src.Source, r, e)
+	}
 	return prepared{event: e, decision: simulate.DecidePaths(ctx, s.set, e, r.paths(e))}
 }
 

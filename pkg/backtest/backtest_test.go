@@ -157,6 +157,7 @@ func TestComparisons(t *testing.T) {
 	recording := strings.Join([]string{
 		push("A", 0, "release"), push("B", 5, "main"), push("C", 6, "dev"), alert("D", 7, "shop"), alert("E", 8, "cart"), push("F", 20, "main"),
 		recorded("G", "gone", "push", 21, `{}`), alert("H", 40, "shop"), push("I", 70, "main"),
+		recorded("P", "riposte", "run", 30, `{"inputs": {}}`), recorded("Q", "riposte", "storm.brake", 31, `{}`),
 	}, "\n")
 	deploy := ruleOf("deploy", "trigger: {type: push}\n  when: event.git.branch == \"main\"")
 	every := ruleOf("deploy", "trigger: {type: push}")
@@ -207,6 +208,12 @@ func TestComparisons(t *testing.T) {
 			{Rule: "deploy", Event: name("A"), At: at(0)}, {Rule: "deploy", Event: name("B"), At: at(5)}, {Rule: "old", Event: name("C"), At: at(6)},
 			{Rule: "deploy", Event: name("I"), At: at(70)}, {Rule: "deploy", Event: name("Z"), At: at(30)}, {Rule: "deploy", Event: name("F"), At: at(20), Observed: true},
 		}, same: 1, gone: 1, want: []string{"disappear old C", "change deploy F acts, and was only observed"}},
+		{name: "runs by hand", candidate: []string{deploy}, decided: []backtest.Start{
+			{Rule: "deploy", Event: name("B"), At: at(5)}, {Rule: "deploy", Event: name("F"), At: at(20)},
+			{Rule: "deploy", Event: name("P"), Decided: name("P"), At: at(30)}, {Rule: "deploy", Event: name("C"), Decided: name("P"), At: at(30)},
+			{Rule: "old", Event: name("P"), Decided: name("P"), At: at(30)},
+		}, same: 2, want: []string{"disappear old P"}},
+		{name: "an event of Riposte's own", candidate: []string{ruleOf("tell", "trigger: {source: riposte, type: storm.*}")}, want: []string{"appear tell Q"}},
 		{name: "a limit", candidate: []string{limited}, against: []string{deploy}, same: 1, want: []string{"disappear deploy F is refused: LimitReached"}},
 		{name: "no limit any more", candidate: []string{deploy}, against: []string{limited}, same: 1, want: []string{"appear deploy F was refused: LimitReached"}},
 		{name: "a limit as then", candidate: []string{limited}, decided: []backtest.Start{
@@ -240,7 +247,7 @@ func TestComparisons(t *testing.T) {
 			if !slices.Equal(got, tc.want) || report.Same != tc.same || report.Gone != tc.gone {
 				t.Errorf("%d same, %d gone,\n%s\nwant\n%s", report.Same, report.Gone, strings.Join(got, "\n"), strings.Join(tc.want, "\n"))
 			}
-			if report.Events != 7 || report.Unreceived["gone"] != 1 {
+			if report.Events != 9 || report.Unreceived["gone"] != 1 {
 				t.Errorf("%d events, not received %v", report.Events, report.Unreceived)
 			}
 		})

@@ -27,6 +27,8 @@ type Report struct {
 	Unreceived map[string]int `json:"unreceived,omitempty"`
 	// Gone counts runs whose events are no longer recorded: nothing can be said of them.
 	Gone int `json:"gone,omitempty"`
+	// ByHand counts runs that people started, of rules that the candidate has: conditions had no part in them.
+	ByHand int `json:"byHand,omitempty"`
 
 	Same        int          `json:"same"`
 	Appear      int          `json:"appear"`
@@ -71,8 +73,9 @@ type pair struct {
 
 // seen is what is known of an event that a decided run names.
 type seen struct {
-	at  time.Time
-	typ string
+	at     time.Time
+	typ    string
+	byHand bool
 }
 
 // comparison collects what both sides start.
@@ -84,6 +87,7 @@ type comparison struct {
 	current *Recorded
 	events  int
 	added   int // runs
+	byHand  int // runs of then
 	stop    func(cause error)
 }
 
@@ -95,6 +99,9 @@ func newComparison(o *Options, stop func(error)) *comparison {
 	}
 	for _, s := range o.Decided {
 		c.wanted[s.Event] = seen{}
+		if s.Decided != "" {
+			c.wanted[s.Decided] = seen{}
+		}
 	}
 	return c
 }
@@ -106,7 +113,7 @@ func (c *comparison) saw(r *Recorded) {
 		c.events++
 	}
 	if _, ok := c.wanted[r.ID]; ok {
-		c.wanted[r.ID] = seen{r.ReceivedAt, r.Type}
+		c.wanted[r.ID] = seen{r.ReceivedAt, r.Type, r.byHand()}
 	}
 }
 
@@ -157,6 +164,10 @@ func (c *comparison) decided(all []Start) {
 		if s.At.Before(c.o.Since) || !s.At.Before(c.o.Until) {
 			continue
 		}
+		if _, there := c.o.Candidate.ByHand(s.Rule); there && c.wanted[cmp.Or(s.Decided, s.Event)].byHand {
+			c.byHand++
+			continue
+		}
 		p := c.pair(s)
 		p.typ = e.typ
 		p.add(s, false)
@@ -164,7 +175,7 @@ func (c *comparison) decided(all []Start) {
 }
 
 func (c *comparison) report(unreceived map[string]int) *Report {
-	r := &Report{Since: c.o.Since, Until: c.o.Until, Events: c.events, Unreceived: unreceived, Rules: []RuleReport{}, Differences: []Difference{}}
+	r := &Report{Since: c.o.Since, Until: c.o.Until, Events: c.events, Unreceived: unreceived, ByHand: c.byHand, Rules: []RuleReport{}, Differences: []Difference{}}
 	rules := map[string]*RuleReport{}
 	for _, rl := range c.o.Candidate.Rules {
 		rules[rl.Name] = &RuleReport{Rule: rl.Name}

@@ -317,6 +317,9 @@ func (r *Recorded) keep(key string, value []byte) {
 	}
 }
 
+// byHand reports whether the event started what it names, whatever the rules say.
+func (r *Recorded) byHand() bool { return r.Source == event.OwnSource && r.Type == event.TypeRun }
+
 // paths are those that the event changed: as a diff found them when it was decided, or else those that it lists.
 func (r *Recorded) paths(e *event.Event) event.Paths {
 	changed, ok := event.Field(r.decision, "changed")

@@ -294,8 +294,8 @@ func TestADirectoryOfAnOlderFormatIsRaised(t *testing.T) {
 	}
 }
 
-// TestClusterGrows: streams get a copy on each of three servers once there are three, and keep them while one is away.
-func TestClusterGrows(t *testing.T) {
+// TestAClusterThatGrows: streams get a copy on each of three servers once there are three, and keep them while one is away.
+func TestAClusterThatGrows(t *testing.T) {
 	var routes, names []string
 	var ports [3]string
 	for i := range ports {

@@ -20,6 +20,7 @@ import (
 	"github.com/riposte-dev/riposte/pkg/backtest"
 	"github.com/riposte-dev/riposte/pkg/client"
 	"github.com/riposte-dev/riposte/pkg/document"
+	"github.com/riposte-dev/riposte/pkg/event"
 	"github.com/riposte-dev/riposte/pkg/rule"
 	"github.com/riposte-dev/riposte/pkg/rulesync"
 	"github.com/riposte-dev/riposte/pkg/run"
@@ -250,7 +251,7 @@ func fetchRuns(ctx context.Context, c *client.Client, since time.Time) ([]backte
 				return out, nil
 			}
 			out = append(out, backtest.Start{
-				Rule: r.Rule, Event: r.Event, Key: r.Key, Observed: r.State == run.Observed, At: r.CreatedAt,
+				Rule: r.Rule, Event: r.Event, Decided: r.ID[:min(len(r.ID), event.IDLen)], Key: r.Key, Observed: r.State == run.Observed, At: r.CreatedAt,
 				Refused: backtest.Refused(r.State, r.Reason, r.StartedAt != nil),
 			})
 		}
@@ -270,6 +271,9 @@ func (b *backtestFlags) print(w io.Writer, r *backtest.Report) {
 	}
 	if r.Gone > 0 {
 		fmt.Fprintf(w, "%s can't be compared: the events are no longer recorded\n", count(r.Gone, "run"))
+	}
+	if r.ByHand > 0 {
+		fmt.Fprintf(w, "%s of then began by hand: no condition decides that\n", count(r.ByHand, "run"))
 	}
 	var rows [][]string
 	for _, rr := range r.Rules {

@@ -12,12 +12,8 @@ import (
 	"github.com/riposte-dev/riposte/pkg/run"
 )
 
-// typeRun is the type of the events by which people start a rule or a workflow. They alone write it: what rules emit has
-// types of its own.
-const typeRun = "run"
-
 // ByHand reports whether an event starts the one rule that it names, which is not asked for trigger and condition.
-func ByHand(e *event.Event) bool { return e.Source == event.OwnSource && e.Type == typeRun }
+func ByHand(e *event.Event) bool { return e.Source == event.OwnSource && e.Type == event.TypeRun }
 
 // order is the body of such an event.
 type order struct {
@@ -45,7 +41,7 @@ func (o *Orders) Start(ctx context.Context, s Start) (runID, eventID string, err
 		return "", "", fmt.Errorf("start %s: %w", s.Rule, err)
 	}
 	now := o.Now()
-	e := &event.Event{ID: event.RandomID(), Source: event.OwnSource, Type: typeRun, Subject: s.Rule, Time: now, ReceivedAt: now, Body: body}
+	e := &event.Event{ID: event.RandomID(), Source: event.OwnSource, Type: event.TypeRun, Subject: s.Rule, Time: now, ReceivedAt: now, Body: body}
 	if _, err := o.Append(ctx, []event.Record{{Kind: event.KindEvent, SourceType: event.OwnSource, Event: e}}); err != nil {
 		return "", "", fmt.Errorf("start %s: %w", s.Rule, err)
 	}
@@ -90,7 +86,7 @@ func (p *partition) createByHand(ctx context.Context, q question) (run.Created, 
 	}
 	var en event.Entry
 	err := patiently(ctx, func() (err error) {
-		en, err = p.e.Log.Get(ctx, want.Event)
+		en, err = p.e.Log.Read(ctx, want.Event, event.Pos{})
 		return err
 	})
 	if err == nil {

@@ -98,7 +98,7 @@ func (p *partition) last(ctx context.Context, f fired, read *event.Event) *event
 	}
 	var en event.Entry
 	err := patiently(ctx, func() (err error) {
-		en, err = p.e.Log.Get(ctx, id)
+		en, err = p.e.Log.Read(ctx, id, f.Event().Pos)
 		return err
 	})
 	if err == nil {

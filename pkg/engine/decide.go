@@ -199,7 +199,7 @@ func (p *partition) watchAgain(ctx context.Context) {
 		return // the owner before left in good order
 	}
 	for _, id := range ids {
-		en, err := p.e.Log.Get(ctx, id)
+		en, err := p.e.Log.Read(ctx, id, event.Pos{})
 		if err != nil || !p.e.Watches(en.Record.Event) {
 			continue
 		}

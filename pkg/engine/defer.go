@@ -181,7 +181,8 @@ func (p *partition) startDiff(ctx context.Context, d *deferred) bool {
 	}
 	ctx, d.cancel = context.WithCancelCause(ctx)
 	p.diffing++
-	go p.diff(ctx, *d)
+	job, done := *d, d.cancel
+	go func() { defer done(nil); p.diff(ctx, job) }()
 	return true
 }
 
@@ -229,7 +230,7 @@ func (e *Engine) look(ctx context.Context, d *deferred, compare func(context.Con
 			err = action.Permanent(fmt.Errorf("it panicked: %v", v))
 		}
 	}()
-	en, err := e.Log.Get(ctx, d.id)
+	en, err := e.Log.Read(ctx, d.id, d.pos)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the event: %w", err)
 	}

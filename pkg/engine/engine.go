@@ -37,8 +37,9 @@ import (
 type Log interface {
 	// Follow calls fn with the records after the position, in order, then with new ones, until ctx ends or fn fails.
 	Follow(ctx context.Context, after event.Pos, fn func([]event.Entry) error) error
-	// Get reads one event by id.
-	Get(ctx context.Context, id string) (event.Entry, error)
+	// Read reads one event by id, at its place in the log; a zero place is one that is not known. An id alone may be forgotten
+	// while the event is still needed.
+	Read(ctx context.Context, id string, place event.Pos) (event.Entry, error)
 	Append(ctx context.Context, records []event.Record) ([]event.Appended, error)
 }
 

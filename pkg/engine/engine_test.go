@@ -543,6 +543,23 @@ func TestARunWithMuchOutputCanBeCarried(t *testing.T) {
 	})
 }
 
+// What is done with must not be kept for as long as the partition is held: that can be months.
+func TestTheContextOfAStepEndsWithIt(t *testing.T) {
+	bubble(t, 1, "  - {id: a, uses: do, with: {do: watch}}\n  - {id: b, uses: do, with: {do: watch}}\n", func(t *testing.T, w *world) {
+		ended := make(chan struct{}, 2)
+		w.on["watch"] = func(ctx context.Context, _ *action.Call) (action.Outputs, error) {
+			context.AfterFunc(ctx, func() { ended <- struct{}{} })
+			return nil, nil
+		}
+		w.boot("a").grantAll()
+		w.ended(w.send(1))
+		synctest.Wait()
+		if len(ended) != 2 {
+			t.Errorf("the contexts of %d steps have ended", len(ended))
+		}
+	})
+}
+
 func TestAClockThatJumpsBackHoldsUpNoRetry(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		t.Run(fmt.Sprintf("restart %v", restart), func(t *testing.T) {

@@ -117,19 +117,20 @@ func (p *partition) start(ctx context.Context, a *active, sp run.StepPlan, n int
 		At: now, Kind: run.Started, Run: a.run.ID, Phase: a.run.Phase, Step: sp.ID, Uses: sp.Uses, Attempt: n, Changes: sp.Changes,
 	})
 	a.dir = a.dir || !a.rule.Action(a.run.Phase, sp.ID).NoDir
-	stepCtx := p.stoppable(ctx, a, stepKey{a.run.Phase, sp.ID})
+	stepCtx, done := p.stoppable(ctx, a, stepKey{a.run.Phase, sp.ID})
 	at := attempt{run: snapshot(a.run), rule: a.rule, event: a.event, joined: a.joined, plan: sp, phase: a.run.Phase, n: n, now: now}
-	p.inBackground(func() { p.work(stepCtx, at) })
+	p.inBackground(func() { defer done(nil); p.work(stepCtx, at) })
 }
 
-// stoppable returns a context that ends when the step is to stop.
-func (p *partition) stoppable(ctx context.Context, a *active, key stepKey) context.Context {
+// stoppable returns a context that ends when the step is to stop. Whoever is done with it ends it: the partition's context
+// would keep it as long as the lease is held.
+func (p *partition) stoppable(ctx context.Context, a *active, key stepKey) (context.Context, context.CancelCauseFunc) {
 	stepCtx, cancel := context.WithCancelCause(ctx)
 	if a.cancel == nil {
 		a.cancel = map[stepKey]context.CancelCauseFunc{}
 	}
 	a.cancel[key] = cancel
-	return stepCtx
+	return stepCtx, cancel
 }
 
 // inBackground has a worker do something once all that is recorded is durable. It sends one result.
@@ -181,7 +182,7 @@ func (p *partition) fetch(ctx context.Context, a *active) bool {
 
 // get reads an event for a run.
 func (p *partition) get(ctx context.Context, a *active, id string) (*event.Event, error) {
-	en, err := p.e.Log.Get(ctx, id)
+	en, err := p.e.Log.Read(ctx, id, a.run.PlaceOf(id))
 	if err != nil {
 		return nil, err
 	}

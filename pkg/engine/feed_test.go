@@ -14,7 +14,7 @@ type twoSegments struct {
 	between       func()
 }
 
-func (l *twoSegments) Get(context.Context, string) (event.Entry, error) {
+func (l *twoSegments) Read(context.Context, string, event.Pos) (event.Entry, error) {
 	return event.Entry{}, event.ErrNotFound
 }
 

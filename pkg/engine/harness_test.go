@@ -29,6 +29,8 @@ type world struct {
 	t     testing.TB
 	dir   string
 	purge bool // events are forgotten as early as the checkpoints allow
+	// forgetful is a log that finds no event by its id alone.
+	forgetful bool
 	// on says what an action with the parameter `do` does.
 	on map[string]func(context.Context, *action.Call) (action.Outputs, error)
 
@@ -1032,7 +1034,7 @@ func fresh(r event.Record) event.Record {
 	return r
 }
 
-func (r *replica) Get(_ context.Context, id string) (event.Entry, error) {
+func (r *replica) Read(_ context.Context, id string, place event.Pos) (event.Entry, error) {
 	f := r.meet("get")
 	defer r.w.mu.Unlock()
 	switch {
@@ -1044,7 +1046,7 @@ func (r *replica) Get(_ context.Context, id string) (event.Entry, error) {
 	for s, records := range r.w.segments {
 		for i, record := range records {
 			pos := event.Pos{Seq: uint64(s + 1), Index: i}
-			if record.Event.ID == id && pos.Compare(r.w.needed()) >= 0 {
+			if record.Event.ID == id && (pos == place || !r.w.forgetful) && pos.Compare(r.w.needed()) >= 0 {
 				return event.Entry{Pos: pos, Record: fresh(record)}, nil
 			}
 		}

@@ -33,8 +33,8 @@ func (p *partition) look(ctx context.Context, a *active) bool {
 		run: snapshot(a.run), rule: a.rule, event: a.event, joined: a.joined, plan: probe, phase: run.Verification,
 		n: a.run.Verified.Looks + 1, now: p.e.Now(),
 	}
-	lookCtx := p.stoppable(ctx, a, stepKey{run.Verification, probe.ID})
-	p.inBackground(func() { p.lookNow(lookCtx, at) })
+	lookCtx, done := p.stoppable(ctx, a, stepKey{run.Verification, probe.ID})
+	p.inBackground(func() { defer done(nil); p.lookNow(lookCtx, at) })
 	return true
 }
 

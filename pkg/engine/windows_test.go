@@ -129,7 +129,7 @@ func TestWindowsFireOnceWhateverCrashes(t *testing.T) {
 			for n, reached := 0, true; reached && !t.Failed(); n++ {
 				synctest.Test(t, func(t *testing.T) {
 					w := newWorld(t, 3, set)
-					w.purge = true
+					w.purge, w.forgetful = true, true
 					w.incident()
 					reached = false
 					r := w.boot("a")
@@ -313,7 +313,7 @@ func TestTheLogKeepsWhatWindowsHold(t *testing.T) {
 	set := loadRules(t, strings.Replace(windowRules, "within: 15m", "within: 6h", 1))
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, set)
-		w.purge = true
+		w.purge, w.forgetful = true, true
 		r := w.boot("a").grantAll()
 		w.append(occurs(time.Second, "deploy", "shop"), occurs(2*time.Second, "done", "shop"))
 		for i := range 10 {

@@ -184,6 +184,7 @@ func TestAStepThatWaitsHoldsNothing(t *testing.T) {
 			}
 			return nil, nil
 		}
+		w.forgetful = true // it may wait for longer than ids are kept
 		first := w.boot("a").grantAll()
 		id := w.send(1)
 		w.await("the wait", func() bool {

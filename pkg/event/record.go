@@ -41,6 +41,10 @@ const (
 // OwnSource is the source of events that Riposte itself sends: about itself, by schedule, by hand and by event.emit.
 const OwnSource = "riposte"
 
+// TypeRun is the type of the events, of OwnSource, by which people start a rule or a workflow. They alone write it: what rules
+// emit has types of its own.
+const TypeRun = "run"
+
 // ApprovalRequested is the type of the event, of OwnSource, that tells that a run waits for consent.
 const ApprovalRequested = "approval.requested"
 

@@ -240,6 +240,28 @@ func TestHistoryIsBoundedAndNeededRecordsStay(t *testing.T) {
 	}
 }
 
+// What waits for longer than ids are kept finds its event by its place.
+func TestAnEventIsReadAtItsPlace(t *testing.T) {
+	l, _ := open(t, t.TempDir(), eventlog.Options{MaxIDs: 16})
+	first := add(t, l, record("first", []byte("1")))[0].ID
+	for i := range 40 {
+		add(t, l, record(fmt.Sprint(i), nil))
+	}
+	all := collect(t, l, event.Pos{}, 41)
+	if _, err := l.Get(t.Context(), first); !errors.Is(err, event.ErrNotFound) {
+		t.Fatalf("the id is not forgotten: %v", err)
+	}
+	if en, err := l.Read(t.Context(), first, all[0].Pos); err != nil || en.Record.Event.ID != first || string(en.Record.Event.Body) != "1" {
+		t.Errorf("at its place: %v", err)
+	}
+	if en, err := l.Read(t.Context(), all[40].Record.Event.ID, all[3].Pos); err != nil || en.Pos != all[40].Pos {
+		t.Errorf("where another one stands: %s, %v", en.Pos, err)
+	}
+	if _, err := l.Read(t.Context(), first, all[3].Pos); !errors.Is(err, event.ErrNotFound) {
+		t.Errorf("neither by its id nor at the place: %v", err)
+	}
+}
+
 func TestALargeBodyIsStoredApart(t *testing.T) {
 	l, _ := open(t, t.TempDir(), eventlog.Options{})
 	body := []byte(`"` + strings.Repeat("large ", 300<<10) + `"`)

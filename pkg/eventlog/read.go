@@ -89,6 +89,24 @@ func (l *Log) Get(ctx context.Context, id string) (event.Entry, error) {
 	if err != nil {
 		return event.Entry{}, err
 	}
+	return l.at(ctx, id, pos)
+}
+
+// Read is Get for an event whose place is known, by its whole id. The index of ids may have forgotten it, since it is bounded
+// by time and number whatever is needed, while the log has it.
+func (l *Log) Read(ctx context.Context, id string, place event.Pos) (event.Entry, error) {
+	if place == (event.Pos{}) {
+		return l.Get(ctx, id)
+	}
+	en, err := l.at(ctx, id, place)
+	if err == nil && en.Record.Event.ID != id || errors.Is(err, errDamaged) {
+		return l.Get(ctx, id)
+	}
+	return en, err
+}
+
+// at reads the event at a place.
+func (l *Log) at(ctx context.Context, id string, pos event.Pos) (event.Entry, error) {
 	raws, err := l.segment(ctx, pos.Seq)
 	if err != nil {
 		return event.Entry{}, fmt.Errorf("event %s: %w", id, err)

@@ -147,6 +147,19 @@ type Run struct {
 	CausedBy string `json:"causedBy,omitempty"`
 }
 
+// PlaceOf is where an event that the run needs stands in the log; zero where the record does not say it.
+func (r *Run) PlaceOf(eventID string) event.Pos {
+	for _, ref := range r.Events {
+		if ref.ID == eventID {
+			return ref.Pos
+		}
+	}
+	if len(r.Events) == 0 && eventID == r.Event {
+		return r.EventPos
+	}
+	return event.Pos{}
+}
+
 // Settlement is how a part of a run ends, before it has.
 type Settlement struct {
 	Next    Phase  `json:"next,omitempty"`

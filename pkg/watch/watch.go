@@ -14,6 +14,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -74,7 +76,7 @@ type Driver struct {
 	watches map[string]*watched // by key
 
 	mu       sync.Mutex
-	problems map[string]error // by source
+	problems map[string]problem // by key of a watch
 }
 
 // watched is one watch under way.
@@ -105,7 +107,7 @@ func New(o Options) (*Driver, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Driver{Options: o, woken: make(chan struct{}, 1), watches: map[string]*watched{}, problems: map[string]error{}}, nil
+	return &Driver{Options: o, woken: make(chan struct{}, 1), watches: map[string]*watched{}, problems: map[string]problem{}}, nil
 }
 
 // Wake has the driver look at its sources anew: others are active now. It never waits.
@@ -120,7 +122,19 @@ func (d *Driver) Wake() {
 func (d *Driver) Problem(source string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.problems[source]
+	var errs []error
+	for _, key := range slices.Sorted(maps.Keys(d.problems)) {
+		if p := d.problems[key]; p.source == source {
+			errs = append(errs, p.error)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// problem is why a watch fails.
+type problem struct {
+	error
+	source string
 }
 
 // Run watches until ctx ends.
@@ -169,12 +183,16 @@ func orAll(namespaces []string) []string {
 
 // keep ends the watches that are not wanted any more, and begins those that are.
 func (d *Driver) keep(ctx context.Context, wanted map[string]*watched) {
+	var ending []*watched
 	for key, w := range d.watches {
 		if next := wanted[key]; next == nil || !next.same(w) {
 			w.cancel()
-			<-w.done
+			ending = append(ending, w)
 			delete(d.watches, key)
 		}
+	}
+	for _, w := range ending { // all at once: where the store is gone each takes its time
+		<-w.done
 	}
 	d.forget(wanted)
 	for key, w := range wanted {
@@ -205,19 +223,11 @@ func sameEvents(a, b source.Watched) bool {
 	return true
 }
 
-// forget drops the problems of sources that are watched here no more.
+// forget drops the problems of what is watched here no more.
 func (d *Driver) forget(wanted map[string]*watched) {
-	names := map[string]bool{}
-	for _, w := range wanted {
-		names[w.name] = true
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for name := range d.problems {
-		if !names[name] {
-			delete(d.problems, name)
-		}
-	}
+	maps.DeleteFunc(d.problems, func(key string, _ problem) bool { return wanted[key] == nil })
 }
 
 func (w *watched) digest() string {
@@ -242,6 +252,9 @@ func (w *watched) run(ctx context.Context) {
 			pause = minPause
 			continue
 		}
+		if w.Now().Sub(began) >= maxPause { // it worked: something on the way cuts long connections
+			pause = minPause
+		}
 		w.report(err, pause)
 		select {
 		case <-ctx.Done():
@@ -261,13 +274,13 @@ func (w *watched) report(err error, pause time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err == nil {
-		delete(w.problems, w.name)
+		delete(w.problems, w.key)
 		return
 	}
-	if was := w.problems[w.name]; was == nil || was.Error() != err.Error() {
+	if was, there := w.problems[w.key]; !there || was.Error() != err.Error() {
 		w.Logger.Error("objects can't be watched; it is tried again", "source", w.name, "namespace", w.request.Namespace, "in", pause, "error", err)
 	}
-	w.problems[w.name] = err
+	w.problems[w.key] = problem{err, w.name}
 }
 
 // follow takes what happened since the place that is kept, and then what happens.

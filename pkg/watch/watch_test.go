@@ -27,8 +27,9 @@ type world struct {
 	changes  []source.Change // their versions are 1, 2, …
 	oldest   int             // changes up to it are forgotten
 	changed  chan struct{}
-	refusal  error // of the cluster
-	full     error // of the log
+	refusal  error  // of the cluster
+	closed   string // namespace that may not be watched
+	full     error  // of the log
 	lists    int
 	watching int
 
@@ -97,7 +98,7 @@ func (w *world) list(_ context.Context, _ Request, take func(map[string]any) err
 	return fmt.Sprint(w.version), w.refusal
 }
 
-func (w *world) watch(ctx context.Context, _ Request, version string, take func(source.Change, string) error) error {
+func (w *world) watch(ctx context.Context, r Request, version string, take func(source.Change, string) error) error {
 	from := 0
 	if _, err := fmt.Sscan(version, &from); err != nil {
 		return err
@@ -111,6 +112,8 @@ func (w *world) watch(ctx context.Context, _ Request, version string, take func(
 		switch {
 		case refusal != nil:
 			return refusal
+		case w.closed != "" && r.Namespace == w.closed:
+			return errors.New("403 Forbidden")
 		case expired:
 			return fmt.Errorf("410 Gone: %w", ErrExpired)
 		}
@@ -309,6 +312,21 @@ func TestARefusalOfTheClusterIsAProblemOfItsSourceAlone(t *testing.T) {
 	})
 }
 
+func TestWhatOneNamespaceTellsHidesNoProblemOfAnother(t *testing.T) {
+	test(t, func(w *world) {
+		w.closed = "bank"
+		w.source("pods", `{kind: Pod, namespaces: [bank, shop]}`)
+		d, stop := w.start("a")
+		w.want()
+		w.put("x", 1)
+		w.want("pods pod.added shop/x")
+		if err := d.Problem("pods"); err == nil || !strings.Contains(err.Error(), "403") {
+			t.Errorf("the problem is %v", err)
+		}
+		stop()
+	})
+}
+
 func TestAReloadLeavesWatchesAloneThatTellTheSame(t *testing.T) {
 	test(t, func(w *world) {
 		w.source("pods", pods)
@@ -321,7 +339,7 @@ func TestAReloadLeavesWatchesAloneThatTellTheSame(t *testing.T) {
 			t.Errorf("the objects were listed %d times", w.lists)
 		}
 		w.source("pods", `{kind: Pod, namespaces: [shop], on: [deleted]}`) // the same objects, so it goes on from there
-		time.Sleep(look)
+		time.Sleep(2 * look) // the driver looks at the end of the first
 		w.put("x", 2)
 		w.put("x", nil)
 		w.want("pods pod.deleted shop/x")
