@@ -16,8 +16,8 @@ import (
 // that the chart gives for their actions.
 func TestClusterExamples(t *testing.T) {
 	tests := map[string]func(t *testing.T, c *installed, namespace string){
-		"crash-loop": crashLoop, "rollback-release": rollbackRelease, "scale-on-queue": scaleOnQueue, "drain-node": drainNode,
-		"renew-drift": renewDrift, "apply-on-push": applyOnPush, "raise-memory": raiseMemory, "beyond": beyondTheRights,
+		"crash-loop": crashLoop, "crash-stays": crashStays, "rollback-release": rollbackRelease, "scale-on-queue": scaleOnQueue, "drain-node": drainNode,
+		"renew-drift": renewDrift, "renew-nightly": renewNightly, "apply-on-push": applyOnPush, "raise-memory": raiseMemory, "beyond": beyondTheRights,
 	}
 	var names []string
 	for name := range tests {
@@ -47,6 +47,23 @@ func crashLoop(t *testing.T, c *installed, ns string) {
 		t.Errorf("the restart says %v", r.step("restart").Outputs)
 	}
 	c.settled(ns, "cart", 2)
+}
+
+// crashStays: a restart does not help, which is told, and not tried again.
+func crashStays(t *testing.T, c *installed, ns string) {
+	c.sick(ns, "cart", "CrashLoopBackOff", "true")
+	c.apply(workload(ns, "cart", pause, "64Mi", 1))
+	s, a := c.server(t, example(t, "crash-loop/crash-loop.yaml", "wait: 10m", "wait: 3s"), "")
+	a.watch("DeploymentCrashLooping", map[string]string{"namespace": ns, "deployment": "cart"}, c.unready(ns, "cart"))
+	if r := a.ended("restart-crash-looping"); r.State != "failed" || !strings.Contains(r.Message, "cart") {
+		t.Errorf("the run is %+v", r)
+	}
+	if got := a.oncall.next(t, time.Minute); !strings.Contains(got, "a restart does not help cart") {
+		t.Errorf("oncall is told %s", got)
+	}
+	if all := s.runs("rule=restart-crash-looping"); len(all) != 1 {
+		t.Errorf("there are %d runs", len(all))
+	}
 }
 
 // rollbackRelease: a release brings errors as soon as it is deployed.
@@ -185,12 +202,16 @@ func applyOnPush(t *testing.T, c *installed, ns string) {
 	}
 }
 
+// driftRule is the example of what drifted, in a namespace and for the repository of a host.
+func driftRule(t *testing.T, ns string, f *exampleForge) string {
+	return example(t, "renew-drift/renew-drift.yaml", "namespace: shop", "namespace: "+ns, `namespace == "shop"`, `namespace == "`+ns+`"`,
+		"https://github.com/acme/deploys.git", f.webURL, "within: 5m", "every: 1s\n    within: 1m")
+}
+
 // renewDrift: somebody sets an image by hand.
 func renewDrift(t *testing.T, c *installed, ns string) {
 	f, config := deploys(t, shopFiles(ns, workload(ns, "cart", pause, "64Mi", 2)))
-	drift := example(t, "renew-drift/renew-drift.yaml", "namespace: shop", "namespace: "+ns, `namespace == "shop"`, `namespace == "`+ns+`"`,
-		"https://github.com/acme/deploys.git", f.webURL, "within: 5m", "every: 1s\n    within: 1m")
-	s, a := c.server(t, applyRule(t, ns)+"---\n"+drift, config)
+	s, a := c.server(t, applyRule(t, ns)+"---\n"+driftRule(t, ns, f), config)
 	f.listen(s.Hooks)
 	f.push("again", map[string]string{"shop/note": "touched\n"})
 	if r := s.finished(f.events("push")[0], "apply-shop"); r.State != "succeeded" {
@@ -210,6 +231,19 @@ func renewDrift(t *testing.T, c *installed, ns string) {
 		if p.Spec.Containers[0].Image != pause {
 			t.Errorf("a pod has %s", p.Spec.Containers[0].Image)
 		}
+	}
+}
+
+// renewNightly: nobody tells that all of it is missing, but the schedule finds it.
+func renewNightly(t *testing.T, c *installed, ns string) {
+	f, config := deploys(t, shopFiles(ns, workload(ns, "cart", pause, "64Mi", 2)))
+	_, a := c.server(t, strings.Replace(driftRule(t, ns, f), "30 3 * * *", "* * * * *", 1), config)
+	if r := a.ended("renew-drift"); r.State != "succeeded" || r.step("renew").Outputs["created"] != 2.0 {
+		t.Fatalf("the run is %+v", r)
+	}
+	c.settled(ns, "cart", 2)
+	if got := a.oncall.next(t, time.Minute); !strings.Contains(got, "2 created") {
+		t.Errorf("oncall is told %s", got)
 	}
 }
 

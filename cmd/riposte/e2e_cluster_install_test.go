@@ -231,9 +231,10 @@ func (c *installed) unready(namespace, app string) func() (bool, error) {
 func (c *installed) server(t *testing.T, rules, config string) (*server, *alerts) {
 	t.Helper()
 	program := need(t, "prometheus-alertmanager", "apt-get install prometheus-alertmanager")
-	s := serve(t, t.TempDir(), githubSource+alertmanagerSource+oncall(t, collect(t))+rules,
+	sink := collect(t)
+	s := serve(t, t.TempDir(), githubSource+alertmanagerSource+oncall(t, sink)+rules,
 		"--config", configure(t, config+fmt.Sprintf("kubernetes: {kubeconfig: %q}\n", c.kubeconfig)))
-	a := &alerts{t: t, address: freeAddress(t), server: s}
+	a := &alerts{t: t, address: freeAddress(t), server: s, oncall: sink}
 	process(t, program, "--config.file="+configure(t, `
 route: {receiver: riposte, group_by: ["..."], group_wait: 1s, group_interval: 1s, repeat_interval: 1h}
 receivers:
@@ -258,6 +259,7 @@ type alerts struct {
 	t       *testing.T
 	address string
 	server  *server
+	oncall  *collector
 }
 
 // watch lets an alert fire whenever the condition holds, until the test ends.
