@@ -3,13 +3,10 @@ package kube
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -52,12 +49,6 @@ const (
 	Unchanged = "unchanged"
 	Deleted   = "deleted"
 )
-
-// Field is one that differs. A missing value is nil; values of Secrets are hidden.
-type Field struct {
-	Path     string // "spec.template.spec.containers[0].image"
-	From, To any
-}
 
 // concurrent is how many requests of one apply are open at once.
 const concurrent = 24
@@ -340,19 +331,6 @@ func (p *plan) annotate(ch *Change, was *unstructured.Unstructured) {
 	ch.wanted.SetAnnotations(a)
 }
 
-// sameManaged reports whether we own the same fields before and after: one that we give up changes nothing now, and later.
-func sameManaged(a, b *unstructured.Unstructured) bool {
-	of := func(o *unstructured.Unstructured) string {
-		for _, m := range o.GetManagedFields() {
-			if m.Manager == Manager && m.Operation == metav1.ManagedFieldsOperationApply && m.FieldsV1 != nil {
-				return m.FieldsV1.GetRawString()
-			}
-		}
-		return ""
-	}
-	return of(a) == of(b)
-}
-
 func (p *plan) send(ctx context.Context, ch *Change, dry bool) (*unstructured.Unstructured, error) {
 	body, err := ch.wanted.MarshalJSON()
 	if err != nil {
@@ -451,133 +429,10 @@ func (p *plan) done() []Change {
 	return out
 }
 
-// listName is the ConfigMap that lists what belongs to a set.
-func (p *plan) listName() string { return "riposte-set-" + p.set.Name }
-
-// remember reads what belonged to the set, and finds of it what is not wanted any more.
-func (p *plan) remember(ctx context.Context) (err error) {
-	if !p.set.Prune {
-		return nil
-	}
-	if p.store, err = p.client.Resolve(ctx, Ref{APIVersion: "v1", Kind: "ConfigMap", Namespace: p.set.Namespace}); err != nil {
-		return err
-	}
-	p.list, err = p.store.Get(ctx, p.listName())
-	if Is(err, NotFound) {
-		p.list = nil
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	text, _, _ := unstructured.NestedString(p.list.Object, "data", "objects")
-	if err := json.Unmarshal([]byte(text), &p.before); err != nil {
-		return &Error{Malformed, true, fmt.Errorf("ConfigMap %s does not list objects: restore it, or delete it to prune nothing of what was applied before: %w", p.listName(), err)}
-	}
-	wanted := map[string]bool{}
-	for _, ch := range p.changes {
-		wanted[identity(ch.Ref)] = true
-	}
-	for _, ref := range p.before {
-		if wanted[identity(ref)] {
-			continue
-		}
-		r, err := p.client.Resolve(ctx, ref)
-		if Is(err, KindMissing) {
-			continue // with its CustomResourceDefinition the object is gone
-		}
-		if err != nil {
-			return err
-		}
-		o, err := r.Get(ctx, ref.Name)
-		if Is(err, NotFound) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if o.GetLabels()[SetLabel] == p.set.Name && o.GetDeletionTimestamp() == nil && !Protected(ref) {
-			p.pruned = append(p.pruned, &Change{Ref: ref, resource: r, uid: o.GetUID()})
-		}
-	}
-	return nil
-}
-
-// identity is what makes an object the same in another version of its API.
-func identity(r Ref) string {
-	group, _, found := strings.Cut(r.APIVersion, "/")
-	if !found {
-		group = ""
-	}
-	return group + "/" + r.Kind + "/" + r.Namespace + "/" + r.Name
-}
-
-func (p *plan) wanted() []Ref {
-	refs := make([]Ref, len(p.changes))
-	for i, ch := range p.changes {
-		refs[i] = ch.Ref
-	}
-	slices.SortFunc(refs, func(a, b Ref) int { return cmp.Compare(identity(a), identity(b)) })
-	return refs
-}
-
-// union is what may be there while the apply goes on: a crash in the middle leaves nothing that is not on the list.
-func (p *plan) union() []Ref {
-	refs, seen := p.wanted(), map[string]bool{}
-	for _, r := range refs {
-		seen[identity(r)] = true
-	}
-	for _, ch := range p.pruned {
-		if !seen[identity(ch.Ref)] {
-			refs = append(refs, ch.Ref)
-		}
-	}
-	return refs
-}
-
-// keep writes the list, unless it says so already. A list that another apply has written meanwhile refuses it.
-func (p *plan) keep(ctx context.Context, refs []Ref) error {
-	if !p.set.Prune || reflect.DeepEqual(refs, p.before) {
-		return nil
-	}
-	text, err := json.Marshal(refs)
-	if err != nil {
-		return err
-	}
-	if p.list == nil {
-		o := &unstructured.Unstructured{Object: map[string]any{
-			"apiVersion": "v1", "kind": "ConfigMap",
-			"metadata": map[string]any{"name": p.listName(), "namespace": p.set.Namespace},
-			"data":     map[string]any{"objects": string(text)},
-		}}
-		p.list, err = p.store.Create(ctx, o)
-	} else {
-		p.list, err = p.store.Fenced(ctx, p.list, p.set.Note, map[string]any{"data": map[string]any{"objects": string(text)}})
-	}
-	if err != nil {
-		return fmt.Errorf("write down what belongs to the set %s: %w", p.set.Name, err)
-	}
-	p.before = refs
-	return nil
-}
-
 // Protected reports whether an object is in a namespace of the cluster's own, or is such a namespace.
 func Protected(r Ref) bool {
 	system := []string{metav1.NamespaceSystem, metav1.NamespacePublic, "kube-node-lease"}
 	return slices.Contains(system, r.Namespace) || strings.EqualFold(r.Kind, "Namespace") && slices.Contains(system, r.Name)
-}
-
-// Diff lists the fields in which two readings of an object differ, without what the server keeps for itself.
-func Diff(was, is *unstructured.Unstructured) []Field {
-	var out []Field
-	hidden := was.GetKind() == "Secret"
-	compare("", strip(was), strip(is), func(path string, from, to any) {
-		if hidden && !strings.HasPrefix(path, "metadata.labels") { // also an annotation may hold it all
-			from, to = hide(from), hide(to)
-		}
-		out = append(out, Field{path, from, to})
-	})
-	return out
 }
 
 // DiffStatus lists the fields of the status that are not the same in both.
@@ -587,104 +442,4 @@ func DiffStatus(was, is *unstructured.Unstructured) []Field {
 		out = append(out, Field{path, from, to})
 	})
 	return out
-}
-
-func hide(v any) any {
-	if v == nil {
-		return nil
-	}
-	return "***"
-}
-
-func strip(o *unstructured.Unstructured) map[string]any {
-	c := o.DeepCopy().Object
-	for _, field := range []string{"managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink"} {
-		unstructured.RemoveNestedField(c, "metadata", field)
-	}
-	delete(c, "status")
-	return c
-}
-
-func compare(path string, a, b any, tell func(path string, from, to any)) {
-	x, isMap := a.(map[string]any)
-	y, both := b.(map[string]any)
-	if isMap && both {
-		keys := slices.Sorted(maps.Keys(x))
-		for k := range y {
-			if _, ok := x[k]; !ok {
-				keys = append(keys, k)
-			}
-		}
-		slices.Sort(keys)
-		for _, k := range keys {
-			compare(member(path, k), x[k], y[k], tell)
-		}
-		return
-	}
-	l, isList := a.([]any)
-	m, both := b.([]any)
-	if isList && both && len(l) == len(m) {
-		for i := range l {
-			compare(path+"["+strconv.Itoa(i)+"]", l[i], m[i], tell)
-		}
-		return
-	}
-	if !reflect.DeepEqual(a, b) {
-		tell(path, a, b)
-	}
-}
-
-func member(path, key string) string {
-	if strings.ContainsAny(key, "./") {
-		return path + "[" + strconv.Quote(key) + "]"
-	}
-	return strings.TrimPrefix(path+"."+key, ".")
-}
-
-// WaitAll looks at the objects of a set until all are healthy, one has failed for good, or ctx ends. It returns those that
-// are not healthy.
-func (c *Client) WaitAll(ctx context.Context, set Set, changes []Change) ([]Change, error) {
-	p := &plan{client: c, set: set}
-	var waits []*Change
-	for i := range changes {
-		if changes[i].Action != Deleted && changes[i].resource != nil {
-			waits = append(waits, &changes[i])
-		}
-	}
-	tick := time.NewTicker(waitEvery)
-	defer tick.Stop()
-	var last map[Ref]*unstructured.Unstructured
-	for {
-		there, err := p.there(ctx, waits)
-		if err != nil && !Late(ctx) {
-			return nil, err
-		}
-		var ill []Change
-		if err == nil {
-			last = there
-		}
-		var failed error
-		for _, ch := range waits {
-			o := last[ch.Ref]
-			if o != nil && HealthOf(o).Healthy() {
-				continue
-			}
-			ill = append(ill, *ch)
-			if o != nil && HealthOf(o).Failed() && failed == nil {
-				failed = &Error{Other, true, fmt.Errorf("%s has failed: %s", ch.Ref, c.Why(ctx, o))}
-			}
-		}
-		if len(ill) == 0 || failed != nil {
-			return ill, failed
-		}
-		select {
-		case <-ctx.Done():
-			why := "it is not there"
-			if o := last[ill[0].Ref]; o != nil {
-				why = c.Why(context.WithoutCancel(ctx), o)
-			}
-			return ill, &Error{Other, false, fmt.Errorf("%d of %d objects are not healthy yet, the first is %s: %s: %w", len(ill), len(waits), ill[0].Ref, why, context.Cause(ctx))}
-		case <-tick.C:
-		}
-	}
 }

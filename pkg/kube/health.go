@@ -221,3 +221,51 @@ func Finalizers(o *unstructured.Unstructured) string {
 	}
 	return "the finalizers " + strings.Join(o.GetFinalizers(), ", ")
 }
+
+// WaitAll looks at the objects of a set until all are healthy, one has failed for good, or ctx ends. It returns those that
+// are not healthy.
+func (c *Client) WaitAll(ctx context.Context, set Set, changes []Change) ([]Change, error) {
+	p := &plan{client: c, set: set}
+	var waits []*Change
+	for i := range changes {
+		if changes[i].Action != Deleted && changes[i].resource != nil {
+			waits = append(waits, &changes[i])
+		}
+	}
+	tick := time.NewTicker(waitEvery)
+	defer tick.Stop()
+	var last map[Ref]*unstructured.Unstructured
+	for {
+		there, err := p.there(ctx, waits)
+		if err != nil && !Late(ctx) {
+			return nil, err
+		}
+		var ill []Change
+		if err == nil {
+			last = there
+		}
+		var failed error
+		for _, ch := range waits {
+			o := last[ch.Ref]
+			if o != nil && HealthOf(o).Healthy() {
+				continue
+			}
+			ill = append(ill, *ch)
+			if o != nil && HealthOf(o).Failed() && failed == nil {
+				failed = &Error{Other, true, fmt.Errorf("%s has failed: %s", ch.Ref, c.Why(ctx, o))}
+			}
+		}
+		if len(ill) == 0 || failed != nil {
+			return ill, failed
+		}
+		select {
+		case <-ctx.Done():
+			why := "it is not there"
+			if o := last[ill[0].Ref]; o != nil {
+				why = c.Why(context.WithoutCancel(ctx), o)
+			}
+			return ill, &Error{Other, false, fmt.Errorf("%d of %d objects are not healthy yet, the first is %s: %s: %w", len(ill), len(waits), ill[0].Ref, why, context.Cause(ctx))}
+		case <-tick.C:
+		}
+	}
+}
