@@ -154,7 +154,7 @@ func runTests(t *testing.T, set *rule.Set) *ruletest.Report {
 func TestReferencePagesAreUpToDate(t *testing.T) {
 	r := app.Describe()
 	pages := rule.Reference(r.Sources, r.Actions)
-	pages["check.md"] = lint.Reference()
+	pages["check.md"], pages["configuration.md"] = lint.Reference(), config.Reference()
 	for name, want := range pages {
 		got, err := os.ReadFile(filepath.Join("../../docs/reference", name))
 		if err != nil || string(got) != want {

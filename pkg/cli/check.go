@@ -15,6 +15,7 @@ import (
 
 	"github.com/riposte-dev/riposte/pkg/app"
 	"github.com/riposte-dev/riposte/pkg/client"
+	"github.com/riposte-dev/riposte/pkg/config"
 	"github.com/riposte-dev/riposte/pkg/document"
 	"github.com/riposte-dev/riposte/pkg/lint"
 	"github.com/riposte-dev/riposte/pkg/rule"
@@ -205,10 +206,10 @@ func newSchema() *cobra.Command {
 		Long:    "Schema prints the JSON Schema with the name, or the names there are. --dir writes all of them as files, --docs the reference pages, and --rights what a Kubernetes cluster must allow each action.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r := app.Describe()
-			schemas := rule.Schemas(r.Sources, r.Actions)
+			schemas := allSchemas()
 			if docs != "" {
 				pages := rule.Reference(r.Sources, r.Actions)
-				pages["check.md"] = lint.Reference()
+				pages["check.md"], pages["configuration.md"] = lint.Reference(), config.Reference()
 				return writePages(docs, pages)
 			}
 			if rights != "" {
@@ -238,9 +239,16 @@ func newSchema() *cobra.Command {
 	return cmd
 }
 
-func completeSchemas(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+// allSchemas are those of the documents and of the server's configuration.
+func allSchemas() map[string]map[string]any {
 	r := app.Describe()
-	return slices.Sorted(maps.Keys(rule.Schemas(r.Sources, r.Actions))), cobra.ShellCompDirectiveNoFileComp
+	schemas := rule.Schemas(r.Sources, r.Actions)
+	schemas["configuration"] = config.Schema()
+	return schemas
+}
+
+func completeSchemas(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return slices.Sorted(maps.Keys(allSchemas())), cobra.ShellCompDirectiveNoFileComp
 }
 
 func writePages(dir string, pages map[string]string) error {
