@@ -75,11 +75,17 @@ func orSelf(path string) string {
 	return path
 }
 
+// maxShown bounds what is shown of a text that should be something else, in bytes.
+const maxShown = 40
+
 func (i *Item) describe() string {
 	switch v := i.Value.(type) {
 	case nil:
 		return map[Kind]string{Scalar: "empty", Map: "a map", List: "a list"}[i.Kind]
 	case string:
+		if len(v) > maxShown { // it may be a whole file, and one that is no business of who reads the error
+			v = strings.ToValidUTF8(v[:maxShown], "") + "…"
+		}
 		return "the text " + strconv.Quote(v)
 	default:
 		return fmt.Sprint(v)
