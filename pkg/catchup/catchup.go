@@ -42,6 +42,9 @@ const (
 	timeout = 5 * time.Minute // of one asker
 	// farthest is how far back is asked for: hosts keep what they could not deliver for some days.
 	farthest = 72 * time.Hour
+	// overlap is by how much further back than the last time is asked for: clocks differ, and an attempt that hung while it was
+	// asked is listed only after it failed, with the time at which it began.
+	overlap = 2 * time.Minute
 )
 
 // Driver asks. Run it once.
@@ -117,6 +120,8 @@ func (d *Driver) ask(ctx context.Context, name string, ask Asker, now time.Time)
 	}
 	if since.IsZero() { // what was before the first start was not missed
 		since = now
+	} else {
+		since = since.Add(-overlap)
 	}
 	if oldest := now.Add(-farthest); since.Before(oldest) {
 		since = oldest

@@ -1,6 +1,7 @@
 package document
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -74,11 +75,17 @@ func orSelf(path string) string {
 	return path
 }
 
+// maxShown bounds what is shown of a text that should be something else, in bytes.
+const maxShown = 40
+
 func (i *Item) describe() string {
 	switch v := i.Value.(type) {
 	case nil:
 		return map[Kind]string{Scalar: "empty", Map: "a map", List: "a list"}[i.Kind]
 	case string:
+		if len(v) > maxShown { // it may be a whole file, and one that is no business of who reads the error
+			v = strings.ToValidUTF8(v[:maxShown], "") + "…"
+		}
 		return "the text " + strconv.Quote(v)
 	default:
 		return fmt.Sprint(v)
@@ -275,7 +282,7 @@ func (d *decoder) structure(path string, i *Item, v reflect.Value) {
 		k := slices.IndexFunc(fields, func(f structField) bool { return f.name == m.Name })
 		if k < 0 {
 			at := &Item{Line: m.Line, Column: m.Column}
-			d.problem(at, suggest(m.Name, names(fields)), "unknown field %s", join(path, m.Name))
+			d.problem(at, cmp.Or(suggest(m.Name, names(fields)), listed(names(fields))), "unknown field %s", join(path, m.Name))
 			continue
 		}
 		f := fields[k]
@@ -364,6 +371,14 @@ func suggest(name string, known []string) string {
 		return "did you mean " + best + "?"
 	}
 	return ""
+}
+
+// listed makes a hint of all names, where there are some.
+func listed(known []string) string {
+	if len(known) == 0 {
+		return ""
+	}
+	return "there are " + strings.Join(known, ", ")
 }
 
 // Nearest returns the known name that is most like the given one, or "" where none is like it.

@@ -151,8 +151,8 @@ func (d *Dir) watch(w *fsnotify.Watcher) {
 	}
 }
 
-// Read reads the YAML files below directories, hidden ones left out. Links are followed to files, so that a ConfigMap's
-// layout of links can be read: what counts is where the link is. A file is named by its directory as given and its path
+// Read reads the YAML files below directories, hidden ones left out. Links are followed to files below the same directory, so
+// that a ConfigMap's layout of links can be read: what counts is where the link is. A file is named by its directory as given and its path
 // below it, which alone is its path in the repository.
 func Read(dirs []string) ([]rule.File, error) {
 	r := &reader{}
@@ -204,6 +204,9 @@ func (r *reader) dir(root, below string) error {
 
 func (r *reader) file(root, below string) error {
 	name := filepath.Join(root, below)
+	if err := staysIn(root, name); err != nil {
+		return err
+	}
 	info, err := os.Stat(name)
 	if err != nil {
 		return err
@@ -219,5 +222,26 @@ func (r *reader) file(root, below string) error {
 		return err
 	}
 	r.files = append(r.files, rule.File{Path: filepath.ToSlash(name), Within: filepath.ToSlash(below), Data: data})
+	return nil
+}
+
+// staysIn refuses a link to a file that is not below the root: whoever may write rules could have it read what they may not
+// read themselves. The links of a ConfigMap's volume stay inside.
+func staysIn(root, name string) error {
+	info, err := os.Lstat(name)
+	if err != nil || info.Mode()&os.ModeSymlink == 0 {
+		return err
+	}
+	base, err := filepath.EvalSymlinks(root)
+	if err != nil {
+		return err
+	}
+	target, err := filepath.EvalSymlinks(name)
+	if err != nil {
+		return err
+	}
+	if rel, err := filepath.Rel(base, target); err != nil || !filepath.IsLocal(rel) {
+		return fmt.Errorf("%s is a link to a file outside of %s: copy it, or name its directory as one of the rules", name, root)
+	}
 	return nil
 }

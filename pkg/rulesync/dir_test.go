@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,4 +66,31 @@ func TestSlowFilesAreLeftAlone(t *testing.T) {
 			t.Errorf("repaired: %v, %+v", err, d.Status())
 		}
 	})
+}
+
+func TestLinksMayNotLeaveTheDirectory(t *testing.T) {
+	dir, secret := t.TempDir(), filepath.Join(t.TempDir(), "secret.yaml")
+	for name, text := range map[string]string{secret: "token", filepath.Join(dir, "..2026", "rules.yaml"): "inside"} {
+		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := func(target, name string) {
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link("..2026", "..data") // as the kubelet lays a ConfigMap out
+	link("..data/rules.yaml", "rules.yaml")
+	files, err := rulesync.Read([]string{dir})
+	if err != nil || len(files) != 1 || string(files[0].Data) != "inside" {
+		t.Errorf("links inside: %v, %v", files, err)
+	}
+	link(secret, "link.yaml")
+	if _, err := rulesync.Read([]string{dir}); err == nil || !strings.Contains(err.Error(), "link.yaml is a link to a file outside") {
+		t.Errorf("a link out of the directory: %v", err)
+	}
 }

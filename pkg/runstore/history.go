@@ -31,7 +31,7 @@ const (
 
 // HistoryOptions configure a History.
 type HistoryOptions struct {
-	MaxRuns      int   // runs that can be found; default 50,000, the most recent ones
+	MaxRuns      int   // runs that can be found; default 50,000: those that have not ended before those that have, and of each the most recent ones
 	MaxDecisions int   // events whose decision can be found; default 200,000, the most recent ones
 	ReadBytes    int64 // of the journals' newest part that is read at the start; default 128 MiB
 }
@@ -71,6 +71,8 @@ type History struct {
 	mu        sync.Mutex
 	runs      map[string]*record
 	order     []*record // oldest first
+	older     []*record // those from before it that had not ended when it went on, oldest first
+	dropped   int       // runs, since those were looked through for ones that have ended
 	decisions map[uint64]uint64
 	decided   []uint64 // keys of decisions, oldest first, from head on
 	head      int
@@ -311,18 +313,55 @@ func (h *History) foldCreated(at place, e *run.Entry) {
 	}
 }
 
-// add puts a run into the view and drops the oldest one if there are too many.
+// add puts a run into the view, and drops one if there are too many.
 func (h *History) add(at place, first run.Run) *record {
 	r := &record{run: first, place: at}
 	h.compact(&r.run)
 	h.runs[first.ID] = r
 	h.order = append(h.order, r)
-	if len(h.runs) > h.opts.MaxRuns {
-		delete(h.runs, h.order[0].run.ID)
-		h.order[0] = nil
-		h.order = h.order[1:]
+	if len(h.order)+len(h.older) > h.opts.MaxRuns {
+		h.drop()
 	}
 	return r
+}
+
+// drop forgets the oldest run that has ended, or the oldest where all wait: one that waits must be found, however many come
+// after it.
+func (h *History) drop() {
+	if h.dropped++; h.dropped > len(h.older)/2+64 {
+		h.dropped = 0
+		h.older = slices.DeleteFunc(h.older, func(r *record) bool {
+			ended := r.run.State.Ended()
+			if ended {
+				delete(h.runs, r.run.ID)
+			}
+			return ended
+		})
+	}
+	for len(h.order) > 0 {
+		oldest := h.order[0]
+		h.order[0] = nil
+		h.order = h.order[1:]
+		if oldest.run.State.Ended() {
+			delete(h.runs, oldest.run.ID)
+			return
+		}
+		h.older = append(h.older, oldest)
+	}
+	delete(h.runs, h.older[0].run.ID)
+	h.older[0] = nil
+	h.older = h.older[1:]
+}
+
+// newestFirst are all runs.
+func (h *History) newestFirst(yield func(*record) bool) {
+	for _, list := range [][]*record{h.order, h.older} {
+		for _, r := range slices.Backward(list) {
+			if !yield(r) {
+				return
+			}
+		}
+	}
 }
 
 // forgetBefore drops the oldest runs whose history was purged. h.mu is held.
@@ -339,7 +378,8 @@ func (h *History) forget(id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.runs, id)
-	h.order = slices.DeleteFunc(h.order, func(r *record) bool { return r.run.ID == id })
+	it := func(r *record) bool { return r.run.ID == id }
+	h.order, h.older = slices.DeleteFunc(h.order, it), slices.DeleteFunc(h.older, it)
 }
 
 // compact keeps a run's summary small: no steps, no parameters that were shown, and words that many runs share only once.
@@ -396,7 +436,7 @@ func (h *History) Runs(q Query) (runs []run.Run, next string, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var last *record
-	for _, r := range slices.Backward(h.order) {
+	for r := range h.newestFirst {
 		if q.Cursor != "" && !r.place.before(after) || !q.selects(&r.run) {
 			continue
 		}
@@ -424,11 +464,12 @@ func (h *History) RunsOf(eventID string) []run.Run {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var runs []run.Run
-	for _, r := range h.order {
+	for r := range h.newestFirst {
 		if r.run.Event == eventID {
 			runs = append(runs, r.run)
 		}
 	}
+	slices.Reverse(runs)
 	return runs
 }
 

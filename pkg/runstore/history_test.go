@@ -176,7 +176,7 @@ func TestHistoryIsBounded(t *testing.T) {
 	s := openStore(t, startServer(t).broker())
 	j, _, _ := take(t, s, 0, "a")
 	for n := range 20 {
-		mustAppend(t, j, decided(n, "deploy"))
+		mustAppend(t, j, decided(n, "deploy"), ended(fmt.Sprintf("EVENT%04d-deploy", n), run.Succeeded))
 	}
 	h := follow(t, s, HistoryOptions{MaxRuns: 5, MaxDecisions: 3})
 	h.mustSync(t)
@@ -191,6 +191,43 @@ func TestHistoryIsBounded(t *testing.T) {
 	}
 	if len(h.decisions) != 3 || len(h.decided)-h.head != 3 {
 		t.Errorf("%d decisions are kept", len(h.decisions))
+	}
+}
+
+func TestARunThatWaitsIsFoundHoweverManyComeAfterIt(t *testing.T) {
+	s := openStore(t, startServer(t).broker())
+	j, _, _ := take(t, s, 0, "a")
+	h := follow(t, s, HistoryOptions{MaxRuns: 5})
+	const waits = "EVENT0002-deploy"
+	for n := range 20 {
+		mustAppend(t, j, decided(n, "deploy"))
+		if id := fmt.Sprintf("EVENT%04d-deploy", n); id != waits {
+			mustAppend(t, j, ended(id, run.Succeeded))
+		}
+	}
+	h.mustSync(t)
+	runs, next, _ := h.Runs(Query{Limit: 4})
+	rest, _, _ := h.Runs(Query{Limit: 4, Cursor: next})
+	if len(runs) != 4 || runs[3].ID != "EVENT0016-deploy" || len(rest) != 1 || rest[0].ID != waits {
+		t.Errorf("kept are %v, and %v", ids(runs), ids(rest))
+	}
+	if r, err := h.Run(t.Context(), waits); err != nil || r.State.Ended() || len(h.RunsOf(r.Event)) != 1 {
+		t.Errorf("the run that waits: %+v, %v", r, err)
+	}
+	mustAppend(t, j, ended(waits, run.Failed))
+	for n := 20; n < 120; n++ { // those that waited are looked through now and then
+		mustAppend(t, j, decided(n, "deploy"), ended(fmt.Sprintf("EVENT%04d-deploy", n), run.Succeeded))
+	}
+	h.mustSync(t)
+	if _, err := h.Run(t.Context(), waits); !errors.Is(err, event.ErrNotFound) {
+		t.Errorf("a run that ended long ago gives %v", err)
+	}
+	for n := 120; n < 140; n++ {
+		mustAppend(t, j, decided(n, "deploy"))
+	}
+	h.mustSync(t)
+	if runs, _, _ := h.Runs(Query{}); len(runs) != 5 || runs[4].ID != "EVENT0135-deploy" {
+		t.Errorf("of those that wait are kept %v", ids(runs))
 	}
 }
 

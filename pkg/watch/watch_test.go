@@ -339,7 +339,7 @@ func TestAReloadLeavesWatchesAloneThatTellTheSame(t *testing.T) {
 			t.Errorf("the objects were listed %d times", w.lists)
 		}
 		w.source("pods", `{kind: Pod, namespaces: [shop], on: [deleted]}`) // the same objects, so it goes on from there
-		time.Sleep(2 * look) // the driver looks at the end of the first
+		time.Sleep(2 * look)                                               // the driver looks at the end of the first
 		w.put("x", 2)
 		w.put("x", nil)
 		w.want("pods pod.deleted shop/x")
