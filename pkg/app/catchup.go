@@ -156,7 +156,12 @@ func (a *App) askDeliveries(ctx context.Context, url, hook string, since time.Ti
 	if !keeps { // GitHub alone does
 		return nil
 	}
-	return host.MissedDeliveries(ctx, path, hook, since, take)
+	err = host.MissedDeliveries(ctx, path, hook, since, take)
+	if errors.Is(err, forge.ErrTooMany) { // to ask again would find no more of them
+		a.log.Warn("what was missed longest ago is not asked for", "repository", path, "error", err)
+		return nil
+	}
+	return err
 }
 
 // settle is how long a branch must have moved before that counts as missed: its webhook may be on its way. It is a part of

@@ -48,6 +48,10 @@ const TypeRun = "run"
 // ApprovalRequested is the type of the event, of OwnSource, that tells that a run waits for consent.
 const ApprovalRequested = "approval.requested"
 
+// EmittedPrefix stands before the type of what event.emit emits, so that no rule can pass its own events off as those that
+// Riposte sends about itself.
+const EmittedPrefix = "emitted."
+
 // Record is one entry of the log. Of an event it holds what was received, without the views, which are made from it on reading.
 type Record struct {
 	Kind Kind

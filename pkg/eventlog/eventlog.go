@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -245,9 +246,9 @@ func (l *Log) enter(ctx context.Context, r *event.Record) (p *pending, duplicate
 }
 
 // roomFor says why an event can't be taken. What the engine says of the work it has, and Riposte's own events, may use the
-// last of the room: otherwise a log that is full of work that waits could never be told to go on.
+// last of the room: otherwise a log that is full of work that waits could never be told to go on. What rules emit is work.
 func (l *Log) roomFor(r *event.Record) error {
-	if r.SourceType == event.OwnSource {
+	if r.SourceType == event.OwnSource && !strings.HasPrefix(r.Event.Type, event.EmittedPrefix) {
 		return nil
 	}
 	if l.room.Tight() {

@@ -298,6 +298,11 @@ func TestAFullLogHearsOfTheWorkThatItHolds(t *testing.T) {
 		for i := range 100 {
 			ask := event.Record{Kind: event.KindAsk, Event: &event.Event{ID: event.RandomID(), Subject: "run", Body: []byte(`{"admit":{}}`), ReceivedAt: time.Now()}}
 			own := record(fmt.Sprint("own", i), nil)
+			emitted := record(fmt.Sprint("emitted", i), nil)
+			emitted.SourceType, emitted.Event.Type, emitted.Event.ID = event.OwnSource, event.EmittedPrefix+"x", event.RandomID()
+			if _, err := l.Append(t.Context(), []event.Record{emitted}); !errors.Is(err, event.ErrLogFull) {
+				t.Fatalf("what a rule emits: %v", err)
+			}
 			own.SourceType = event.OwnSource
 			own.Event.ID = event.RandomID()
 			if _, err := l.Append(t.Context(), []event.Record{ask, own}); err != nil {

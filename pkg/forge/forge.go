@@ -189,9 +189,13 @@ type Delivery struct {
 type Deliveries interface {
 	// MissedDeliveries hands over each delivery to a webhook since a time of which no attempt was answered with success, the
 	// oldest first. owner is a repository, or an organisation alone, hook the address that the webhook sends to. An error of
-	// take ends it and is returned.
+	// take ends it and is returned. Where there are more than can be asked for, the newest are handed over, and the error wraps
+	// ErrTooMany.
 	MissedDeliveries(ctx context.Context, owner, hook string, since time.Time, take func(Delivery) error) error
 }
+
+// ErrTooMany says that the oldest of what was asked for were not looked at.
+var ErrTooMany = errors.New("there are too many")
 
 // Options say where a host is and how to be let in.
 type Options struct {

@@ -20,10 +20,6 @@ import (
 )
 
 const (
-	// EmittedPrefix stands before the type of what event.emit emits, so that no rule can pass its own events off as those
-	// that Riposte sends about itself.
-	EmittedPrefix = "emitted."
-
 	maxWait = 31 * 24 * time.Hour // a run that waits keeps its event, and what came after it, from being purged
 	maxData = 256 << 10
 	maxText = 256
@@ -149,8 +145,8 @@ var typeForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 func checkEmit(p *EmitParams) error {
 	switch {
 	case p.Type == "":
-	case strings.HasPrefix(p.Type, EmittedPrefix):
-		return fmt.Errorf("type: leave %s out, which is put in front of it", EmittedPrefix)
+	case strings.HasPrefix(p.Type, event.EmittedPrefix):
+		return fmt.Errorf("type: leave %s out, which is put in front of it", event.EmittedPrefix)
 	case !typeForm.MatchString(p.Type) || len(p.Type) > maxText:
 		return fmt.Errorf("type: %q is not up to %d letters, digits, dots, - and _", clip(p.Type), maxText)
 	}
@@ -187,7 +183,7 @@ func (f *flow) emit(ctx context.Context, c *action.Call) (action.Outputs, error)
 	}
 	now := f.Now()
 	e := &event.Event{
-		ID: event.ID(event.OwnSource, string(text)), Source: event.OwnSource, Type: EmittedPrefix + p.Type, Subject: p.Subject,
+		ID: event.ID(event.OwnSource, string(text)), Source: event.OwnSource, Type: event.EmittedPrefix + p.Type, Subject: p.Subject,
 		Time: now, ReceivedAt: now, Body: body, CausedBy: c.RunID,
 	}
 	done, err := f.Append(ctx, []event.Record{{Kind: event.KindEvent, SourceType: event.OwnSource, Event: e}})

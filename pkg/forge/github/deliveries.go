@@ -29,7 +29,7 @@ func (h *host) MissedDeliveries(ctx context.Context, owner, hook string, since t
 	if err != nil {
 		return err
 	}
-	missed, err := h.missed(ctx, hooks, id, since)
+	missed, all, err := h.missed(ctx, hooks, id, since)
 	if err != nil {
 		return err
 	}
@@ -48,6 +48,9 @@ func (h *host) MissedDeliveries(ctx context.Context, owner, hook string, since t
 		if err := take(d); err != nil {
 			return err
 		}
+	}
+	if !all {
+		return fmt.Errorf("%w: of the deliveries since %s only the newest %d were looked at", forge.ErrTooMany, since.Format(time.RFC3339), maxDeliveryPages*perPage)
 	}
 	return nil
 }
@@ -111,14 +114,15 @@ func (h *host) find(ctx context.Context, of hooks, owner, address string) (int64
 	return 0, fmt.Errorf("%s has no webhook that sends to %s", owner, address)
 }
 
-// missed lists the first attempt at each delivery since a time that no attempt brought, the oldest first.
-func (h *host) missed(ctx context.Context, of hooks, id int64, since time.Time) ([]*github.HookDelivery, error) {
+// missed lists the first attempt at each delivery since a time that no attempt brought, the oldest first. all is false where
+// there are more than can be asked for.
+func (h *host) missed(ctx context.Context, of hooks, id int64, since time.Time) (missed []*github.HookDelivery, all bool, err error) {
 	first, arrived := map[string]*github.HookDelivery{}, map[string]bool{}
 	next := &github.ListCursorOptions{PerPage: perPage}
 	for range maxDeliveryPages {
 		list, resp, err := of.deliveries(ctx, id, next) // the newest first
 		if err := h.failed(resp, err, http.StatusOK, onHooks); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		old := false
 		for _, d := range list {
@@ -130,11 +134,11 @@ func (h *host) missed(ctx context.Context, of hooks, id int64, since time.Time) 
 			arrived[d.GetGUID()] = arrived[d.GetGUID()] || d.GetStatusCode()/100 == 2
 		}
 		if old || resp.Cursor == "" {
-			return pending(first, arrived), nil
+			return pending(first, arrived), true, nil
 		}
 		next.Cursor = resp.Cursor
 	}
-	return nil, fmt.Errorf("there are more than %d deliveries since %s: ask for less", maxDeliveryPages*perPage, since.Format(time.RFC3339))
+	return pending(first, arrived), false, nil
 }
 
 func pending(first map[string]*github.HookDelivery, arrived map[string]bool) (missed []*github.HookDelivery) {
