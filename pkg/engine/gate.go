@@ -246,7 +246,9 @@ func (p *partition) heard(ctx context.Context, a *active, ans *gate.Answer) {
 		return
 	case gate.Stop:
 		p.record(a, run.Entry{At: now, Kind: run.Commanded, Run: a.run.ID, Command: run.CommandSupersede, Why: clip(ans.Message)})
-		p.cancel(a, errCancelled)
+		if !a.run.Phase.CleansUp() {
+			p.cancel(a, errCancelled)
+		}
 	case gate.Told, gate.Silent:
 		if a.gate.tell = tellNo; ans.Verdict == gate.Told {
 			a.gate.tell = tellYes

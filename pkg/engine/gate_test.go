@@ -407,3 +407,30 @@ func TestAWindowThatAnAlertCompletesIsBoundedAsAnAlertsRuleIs(t *testing.T) {
 		}
 	})
 }
+
+// TestNewerWorkDoesNotCutOffWhatCleansUp: it waits for it. A run that puts things back and then tells of it starts newer work itself.
+func TestNewerWorkDoesNotCutOffWhatCleansUp(t *testing.T) {
+	rules(t, 2, ruleOf("r", onGo+`
+  concurrency: {group: g, policy: cancel}
+  steps: [{id: a, uses: do, with: {do: fail}}]
+  finally: [{id: back, uses: do, with: {do: slow}}, {id: tell, uses: do}]
+`), func(t *testing.T, w *world) {
+		most := 0
+		w.on["slow"] = w.slow(&most)
+		first := w.sendNow("go", "x", 1) + "-r"
+		w.began(first, "back", 1)
+		second := w.sendNow("go", "x", 2) + "-r"
+		got := w.ended(first)
+		for _, id := range []string{"back", "tell"} {
+			if s := got.Step(run.Finally, id); s == nil || s.State != run.StepSucceeded {
+				t.Errorf("%s: %+v", id, s)
+			}
+		}
+		if got.State != run.Failed {
+			t.Errorf("the first ended as %s %s", got.State, got.Reason)
+		}
+		if next := w.ended(second); next.StartedAt.Before(got.EndedAt) {
+			t.Errorf("the second began at %s, and the first ended at %s", next.StartedAt, got.EndedAt)
+		}
+	})
+}

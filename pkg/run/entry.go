@@ -178,6 +178,9 @@ const (
 	Finally      Phase = "finally"
 )
 
+// CleansUp reports whether the part tells or tidies up after the run's steps: newer work waits for it, and does not cut it off.
+func (p Phase) CleansUp() bool { return p == OnFailure || p == Finally }
+
 // Position returns the place in the event log that the entry answers, or the zero Pos.
 func (e *Entry) Position() event.Pos {
 	if e.Pos == nil {

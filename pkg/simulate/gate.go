@@ -188,7 +188,7 @@ func (s *Simulation) answered(ctx context.Context, ans *gate.Answer) {
 		en.Kind, en.Command, en.Why = run.Commanded, run.CommandSupersede, ans.Message
 	}
 	run.Apply(&r.Run, en)
-	if ans.Verdict == gate.Stop {
+	if ans.Verdict == gate.Stop && !r.Phase.CleansUp() {
 		s.cancel(r)
 	}
 	s.advance(ctx, r)
