@@ -33,6 +33,8 @@ const (
 	checkpointEvery = 5 * time.Second
 	// A run whose first entry lies this far back is written again, so that the journal behind it can be purged.
 	carryAfter = 20_000
+	// spareEntries is for how many entries memory is kept between two writes.
+	spareEntries = 1024
 	// A run that waits longer than this gives its event back, and reads it again when it goes on.
 	parkAfter = 5 * time.Second
 )
@@ -387,7 +389,11 @@ func (p *partition) settle(first uint64) {
 		d.first = first
 	}
 	effects := p.effects
-	p.entries, p.effects, p.touched, p.aside = p.entries[:0], nil, p.touched[:0], p.aside[:0]
+	clear(p.entries) // they hold whole records
+	if p.entries, p.touched = p.entries[:0], p.touched[:0]; cap(p.entries) > spareEntries {
+		p.entries, p.touched = nil, nil
+	}
+	p.effects, p.aside = nil, p.aside[:0]
 	for _, effect := range effects {
 		effect()
 	}
