@@ -3,8 +3,6 @@
 # Give the images below by digest (NAME@sha256:…) where a build must be the same for ever.
 ARG GO_IMAGE=golang:1.26.8-bookworm
 ARG DEBIAN_IMAGE=debian:bookworm-slim
-ARG TOFU_IMAGE=ghcr.io/opentofu/opentofu:1.12.6-minimal
-ARG KUBECTL_IMAGE=registry.k8s.io/kubectl:v1.37.2
 
 FROM --platform=$BUILDPLATFORM ${GO_IMAGE} AS build
 WORKDIR /src
@@ -21,25 +19,19 @@ RUN mkdir -p /out/etc/ssl/certs /out/var/lib/riposte /out/tmp \
     && echo 'riposte:x:65532:' >/out/etc/group \
     && chown 65532:65532 /out/var/lib/riposte && chmod 0700 /out/var/lib/riposte && chmod 1777 /out/tmp
 
-# Helm publishes no image; its module is checked against the checksum database.
-FROM --platform=$BUILDPLATFORM ${GO_IMAGE} AS helm
-ARG HELM_VERSION=v4.3.1 TARGETOS TARGETARCH
+# What Debian has not, or only of old: from its modules, which are checked against the checksum database.
+FROM --platform=$BUILDPLATFORM ${GO_IMAGE} AS tools
+COPY .ci/tools /usr/local/bin/build-tools
+ARG TARGETOS TARGETARCH
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
-    CGO_ENABLED=0 GOOS=${TARGETOS} GOARCH=${TARGETARCH} GOBIN= \
-    go install -trimpath -ldflags "-s -w -X helm.sh/helm/v4/internal/version.version=${HELM_VERSION}" "helm.sh/helm/v4/cmd/helm@${HELM_VERSION}" \
-    && mkdir -p /out && find /go/bin -name helm -exec cp {} /out/helm \;
-
-FROM ${TOFU_IMAGE} AS tofu
-FROM ${KUBECTL_IMAGE} AS kubectl
+    GOOS=${TARGETOS} GOARCH=${TARGETARCH} build-tools /out helm kubectl tofu
 
 FROM ${DEBIAN_IMAGE} AS riposte-tools
 # Debian's stable release keeps these versions for its lifetime, with security fixes.
 RUN apt-get update \
     && apt-get install --no-install-recommends -y git=1:2.39.* openssh-client=1:9.2* ansible-core=2.14.* ca-certificates \
     && rm -rf /var/lib/apt/lists/* /var/log/* /var/cache/ldconfig/aux-cache
-COPY --from=tofu /usr/local/bin/tofu /usr/local/bin/tofu
-COPY --from=kubectl /bin/kubectl /usr/local/bin/kubectl
-COPY --from=helm /out/helm /usr/local/bin/helm
+COPY --from=tools /out/ /usr/local/bin/
 RUN groupadd --gid 65532 riposte && useradd --uid 65532 --gid 65532 --home-dir /var/lib/riposte --no-create-home riposte
 COPY --from=build /out/usr/bin/riposte /usr/bin/riposte
 COPY --from=build --chown=65532:65532 /out/var/lib/riposte /var/lib/riposte
