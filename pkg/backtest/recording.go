@@ -9,6 +9,7 @@ import (
 	"io"
 	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/riposte-dev/riposte/pkg/event"
@@ -141,23 +142,34 @@ func (r *Recording) ahead(ctx context.Context, a ahead, prepare func(*Recorded),
 	if a.pause != nil {
 		queue = make(chan chan part)
 	}
-	go func() {
+	jobs := make(chan job)
+	var workers sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) { // the same ones for all, whose stacks have grown
+		workers.Go(func() {
+			for j := range jobs {
+				j.done <- r.part(j.list, prepare)
+			}
+		})
+	}
+	workers.Go(func() {
 		defer close(queue)
+		defer close(jobs)
 		for list := range batches {
 			done := make(chan part, 1)
 			select {
 			case queue <- done:
-				go func() { done <- r.part(list, prepare) }()
+				jobs <- job{list, done}
 			case <-ctx.Done():
 				return
 			}
 		}
-	}()
+	})
 	defer func() {
 		cancel()
 		for done := range queue {
 			<-done
 		}
+		workers.Wait()
 	}()
 	for done := range queue {
 		p := <-done
@@ -181,6 +193,12 @@ func (r *Recording) ahead(ctx context.Context, a ahead, prepare func(*Recorded),
 		return context.Cause(ctx)
 	}
 	return nil
+}
+
+// job is a batch to read, and where it goes.
+type job struct {
+	list []entry
+	done chan part
 }
 
 func (r *Recording) part(list []entry, prepare func(*Recorded)) part {
