@@ -109,7 +109,21 @@ func (h Headers) Field(name string) (value any, ok bool) {
 func (h Headers) Fields() []string { return slices.Sorted(maps.Keys(h)) }
 
 // Field returns an attribute by the name that rules use; ok is false where it is absent.
-func (g *Git) Field(name string) (value any, ok bool) { return lookUp(g.fields(), name) }
+func (g *Git) Field(name string) (value any, ok bool) {
+	switch name { // what most conditions read, without building the list
+	case "repo":
+		return g.Repo, true
+	case "branch":
+		return g.Branch, g.Branch != ""
+	case "ref":
+		return g.Ref, g.Ref != ""
+	case "commit":
+		return g.Commit, g.Commit != ""
+	case "deleted":
+		return g.Deleted, true
+	}
+	return lookUp(g.fields(), name)
+}
 
 // Fields lists the attributes that are present.
 func (g *Git) Fields() []string { return present(g.fields()) }
@@ -154,7 +168,17 @@ func (p *PullRequest) fields() []field {
 }
 
 // Field returns an attribute by the name that rules use; ok is false where it is absent.
-func (a *Alert) Field(name string) (value any, ok bool) { return lookUp(a.fields(), name) }
+func (a *Alert) Field(name string) (value any, ok bool) {
+	switch name { // as of Git
+	case "name":
+		return a.Name, true
+	case "status":
+		return a.Status, true
+	case "labels":
+		return a.Labels, true
+	}
+	return lookUp(a.fields(), name)
+}
 
 // Fields lists the attributes that are present.
 func (a *Alert) Fields() []string { return present(a.fields()) }
