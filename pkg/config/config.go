@@ -340,7 +340,7 @@ func Default() *Config {
 		Loops:      Loops{MaxDepth: 3},
 		CatchUp:    CatchUp{Interval: 10 * time.Minute},
 		Exec:       Exec{Env: []string{"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"}, OutputBytes: 64 << 10},
-		Kubernetes: Kubernetes{Timeout: 30 * time.Second, QPS: 200},
+		Kubernetes: Kubernetes{Timeout: 30 * time.Second, QPS: 500},
 		Git:        Git{Backend: "go-git", MaxBytes: 1 << 30, Timeout: 5 * time.Minute},
 		Log:        Log{Format: "text", Level: "info"},
 	}

@@ -33,7 +33,7 @@ type Options struct {
 	Kubeconfig string
 	Context    string        // of the kubeconfig; empty for its current one
 	Timeout    time.Duration // of one request; 30 s by default
-	QPS        int           // requests a second of all clients together; 200 by default, with bursts of twice as many
+	QPS        int           // requests a second of all clients together; 500 by default, with bursts of twice as many
 	Version    string        // of the server, for its User-Agent
 }
 
@@ -52,7 +52,7 @@ type Cluster struct {
 // New does not connect.
 func New(o Options) *Cluster {
 	o.Timeout = cmp.Or(o.Timeout, 30*time.Second)
-	o.QPS = cmp.Or(o.QPS, 200)
+	o.QPS = cmp.Or(o.QPS, 500)
 	limiter := flowcontrol.NewTokenBucketRateLimiter(float32(o.QPS), 2*o.QPS)
 	return &Cluster{o: o, limiter: limiter, clients: map[string]*Client{}}
 }
