@@ -5,12 +5,13 @@ ARG GO_IMAGE=golang:1.26.8-bookworm
 ARG DEBIAN_IMAGE=debian:bookworm-slim
 
 FROM --platform=$BUILDPLATFORM ${GO_IMAGE} AS build
+ENV GOCACHE=/go/cache
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN --mount=type=cache,target=/go/pkg/mod go mod download
 COPY . .
 ARG VERSION TARGETOS TARGETARCH
-RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
+RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/go/cache \
     GOOS=${TARGETOS} GOARCH=${TARGETARCH} make build VERSION=${VERSION:?} BIN=/out/usr/bin/riposte
 # The root of the image: who runs, whom to trust, and where to write.
 RUN mkdir -p /out/etc/ssl/certs /out/var/lib/riposte /out/tmp \
@@ -21,9 +22,10 @@ RUN mkdir -p /out/etc/ssl/certs /out/var/lib/riposte /out/tmp \
 
 # What Debian has not, or only of old: from its modules, which are checked against the checksum database.
 FROM --platform=$BUILDPLATFORM ${GO_IMAGE} AS tools
+ENV GOCACHE=/go/cache
 COPY .ci/tools /usr/local/bin/build-tools
 ARG TARGETOS TARGETARCH
-RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
+RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/go/cache \
     GOOS=${TARGETOS} GOARCH=${TARGETARCH} build-tools /out helm kubectl tofu
 
 FROM ${DEBIAN_IMAGE} AS riposte-tools

@@ -18,10 +18,31 @@ func MarkerRun(body string) string {
 	_, by, there := strings.Cut(inner, " ")
 	run, _, whole := strings.Cut(by, ".")
 	run = strings.ReplaceAll(run, "_", "-") // no id of a run has an underscore
-	if !ok || !there || !whole || len(run) <= IDLen || len(run) > maxTrailer || strings.ContainsFunc(run, notInRunID) {
+	if !ok || !there || !whole || !isRunID(run) {
 		return ""
 	}
 	return run
+}
+
+// How runs mark the objects of a Kubernetes cluster that they change.
+const (
+	// RunAnnotation names the run that changed an object last.
+	RunAnnotation = "riposte.dev/run"
+	// FieldManager is the manager of fields (kubernetes.io/docs/reference/using-api/server-side-apply) by which runs change them.
+	FieldManager = "riposte"
+)
+
+// AnnotatedRun returns the id of the run that the value of a RunAnnotation names, or "". As with MarkerRun, anybody can write
+// one.
+func AnnotatedRun(value string) string {
+	if !isRunID(value) {
+		return ""
+	}
+	return value
+}
+
+func isRunID(id string) bool {
+	return len(id) > IDLen && len(id) <= maxTrailer && !strings.ContainsFunc(id, notInRunID)
 }
 
 func notInRunID(r rune) bool {

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/riposte-dev/riposte/pkg/event"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -24,7 +25,7 @@ import (
 )
 
 // Manager is our name as a manager of fields (kubernetes.io/docs/reference/using-api/server-side-apply).
-const Manager = "riposte"
+const Manager = event.FieldManager
 
 // Options say how the cluster is reached.
 type Options struct {

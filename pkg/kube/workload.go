@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/riposte-dev/riposte/pkg/event"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -16,8 +17,8 @@ import (
 
 // Annotations that we write.
 const (
-	RunAnnotation  = "riposte.dev/run"  // the run that changed the object last
-	StepAnnotation = "riposte.dev/step" // and its step
+	RunAnnotation  = event.RunAnnotation // the run that changed the object last
+	StepAnnotation = "riposte.dev/step"  // and its step
 	// BadAnnotation lists the revisions that a rollback left, so that the next one does not go back to them.
 	BadAnnotation = "riposte.dev/rolled-back"
 )

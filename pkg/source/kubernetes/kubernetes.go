@@ -22,14 +22,8 @@ import (
 	"github.com/riposte-dev/riposte/pkg/source"
 )
 
-const (
-	// RunAnnotation names, on an object, the run that changed it last.
-	RunAnnotation = "riposte.dev/run"
-	// Manager is the manager of fields by which runs change objects.
-	Manager = "riposte"
-	// ours is how long after such a change further changes of the object count as its doing: what a controller does about it.
-	ours = 5 * time.Minute
-)
+// ours is how long after a run changed an object further changes of it count as its doing: what a controller does about it.
+const ours = 5 * time.Minute
 
 type spec struct {
 	APIVersion string   `yaml:"apiVersion,omitempty" default:"v1" doc:"of the objects: apps/v1"`
@@ -216,13 +210,13 @@ func (o object) managed() []object {
 
 // causedBy is the run whose change this is, or that of a controller soon after one: the annotation alone stays for ever.
 func (o object) causedBy() string {
-	id := o.text("metadata", "annotations", RunAnnotation)
+	id := event.AnnotatedRun(o.text("metadata", "annotations", event.RunAnnotation))
 	if id == "" {
 		return ""
 	}
 	now := o.time("")
 	for _, f := range o.managed() {
-		if f.text("manager") == Manager && now.Sub(f.timeAt("time")) <= ours {
+		if f.text("manager") == event.FieldManager && now.Sub(f.timeAt("time")) <= ours {
 			return id
 		}
 	}

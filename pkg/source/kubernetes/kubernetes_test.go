@@ -29,7 +29,7 @@ func parsed(t testing.TB, text string) map[string]any {
 
 const pod = `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"web-1","namespace":"shop","uid":"u1","resourceVersion":"42",
 	"creationTimestamp":"2026-11-23T09:00:00Z","deletionTimestamp":"2026-11-23T11:00:00Z",
-	"annotations":{"a":"b","riposte.dev/run":"R","kubectl.kubernetes.io/last-applied-configuration":"{}"},
+	"annotations":{"a":"b","riposte.dev/run":"5ENG7J6GWJ2C0VDEAHNV9B4Y0M-heal","kubectl.kubernetes.io/last-applied-configuration":"{}"},
 	"managedFields":[{"manager":"riposte","time":"2026-11-23T10:00:00Z"},{"manager":"kubelet","time":"2026-11-23T10:01:00Z"}]},"status":{"phase":"Running"}}`
 
 func TestAChangeIsOneEvent(t *testing.T) {
@@ -38,10 +38,10 @@ func TestAChangeIsOneEvent(t *testing.T) {
 	if !ok || d.Key != "u1/42" || d.Type != "pod.modified" || d.Subject != "shop/web-1" || !d.Time.Equal(time.Date(2026, 11, 23, 10, 1, 0, 0, time.UTC)) {
 		t.Errorf("%+v", d)
 	}
-	if causedBy != "R" {
+	if causedBy != "5ENG7J6GWJ2C0VDEAHNV9B4Y0M-heal" {
 		t.Errorf("caused by %q", causedBy)
 	}
-	want := `{"type":"MODIFIED","object":{"apiVersion":"v1","kind":"Pod","metadata":{"annotations":{"a":"b","riposte.dev/run":"R"},"creationTimestamp":"2026-11-23T09:00:00Z","deletionTimestamp":"2026-11-23T11:00:00Z","name":"web-1","namespace":"shop","resourceVersion":"42","uid":"u1"},"status":{"phase":"Running"}}}`
+	want := `{"type":"MODIFIED","object":{"apiVersion":"v1","kind":"Pod","metadata":{"annotations":{"a":"b","riposte.dev/run":"5ENG7J6GWJ2C0VDEAHNV9B4Y0M-heal"},"creationTimestamp":"2026-11-23T09:00:00Z","deletionTimestamp":"2026-11-23T11:00:00Z","name":"web-1","namespace":"shop","resourceVersion":"42","uid":"u1"},"status":{"phase":"Running"}}}`
 	if string(d.Body) != want {
 		t.Errorf("the body is %s", d.Body)
 	}
@@ -58,8 +58,9 @@ func TestWhatOthersDoLaterIsNotOurs(t *testing.T) {
 	for name, text := range map[string]string{
 		"later":                     strings.Replace(pod, `"kubelet","time":"2026-11-23T10:01:00Z"`, `"kubelet","time":"2026-11-23T10:06:00Z"`, 1),
 		"by another manager":        strings.Replace(pod, `"riposte","time"`, `"kubectl","time"`, 1),
-		"without the annotation":    strings.Replace(pod, `"riposte.dev/run":"R",`, "", 1),
-		"with one that is no text":  strings.Replace(pod, `"riposte.dev/run":"R"`, `"riposte.dev/run":1`, 1),
+		"without the annotation":    strings.Replace(pod, `"riposte.dev/run":"5ENG7J6GWJ2C0VDEAHNV9B4Y0M-heal",`, "", 1),
+		"with one that is no run's": strings.Replace(pod, "5ENG7J6GWJ2C0VDEAHNV9B4Y0M-heal", "me", 1),
+		"with one that is no text":  strings.Replace(pod, `"riposte.dev/run":"5ENG7J6GWJ2C0VDEAHNV9B4Y0M-heal"`, `"riposte.dev/run":1`, 1),
 		"with times that are none":  strings.Replace(pod, `"2026-11-23T10:00:00Z"`, `"yesterday"`, 1),
 		"with fields that are none": strings.Replace(pod, `[{"manager":"riposte","time":"2026-11-23T10:00:00Z"},{`, `[7,{`, 1),
 	} {
