@@ -19,14 +19,18 @@ const (
 
 // GetParams are the parameters of kubernetes.get.
 type GetParams struct {
-	Kind       string `yaml:"kind" required:"true" doc:"kind of object, as kubectl takes it: Deployment, deployments, deploy"`
+	Kind       string `yaml:"kind,omitempty" doc:"kind of object, as kubectl takes it: Deployment, deployments, deploy"`
 	Name       string `yaml:"name,omitempty" doc:"name of the object; without it, selector chooses objects"`
 	Namespace  string `yaml:"namespace,omitempty" default:"default" doc:"namespace of the object, where its kind has one"`
 	APIVersion string `yaml:"apiVersion,omitempty" doc:"group and version of the kind, where its name is not enough: apps/v1"`
+	Target     string `yaml:"target,omitempty" doc:"instead of kind, name and namespace: the output target of another step"`
 	Selector   string `yaml:"selector,omitempty" doc:"labels of the objects, as kubectl takes them: app=web,tier!=cache"`
 }
 
 func (p *GetParams) ref() kube.Ref {
+	if p.Target != "" {
+		return parseTarget(p.Target)
+	}
 	return kube.Ref{APIVersion: p.APIVersion, Kind: p.Kind, Namespace: p.Namespace, Name: p.Name}
 }
 
@@ -76,10 +80,10 @@ func (a actions) get(ctx context.Context, call *action.Call) (action.Outputs, er
 	if err != nil {
 		return nil, err
 	}
-	if p.Name == "" {
+	if p.Name == "" && p.Target == "" {
 		return a.list(ctx, client, r, p.Selector)
 	}
-	o, err := r.Get(ctx, p.Name)
+	o, err := r.Get(ctx, p.ref().Name)
 	if kube.Is(err, kube.NotFound) {
 		say(call, "there is no %s", p.ref())
 		return action.Outputs{"found": false, "count": int64(0), "items": []any{}}, nil

@@ -15,13 +15,17 @@ import (
 // RestartParams are the parameters of kubernetes.restart.
 type RestartParams struct {
 	Kind       string        `yaml:"kind,omitempty" default:"deployment" doc:"Deployment, StatefulSet, DaemonSet, or what one of them controls: a pod, a ReplicaSet"`
-	Name       string        `yaml:"name" required:"true" doc:"name of the object"`
+	Name       string        `yaml:"name,omitempty" doc:"name of the object; needed where pod is not given"`
+	Pod        string        `yaml:"pod,omitempty" doc:"name of a pod, instead of kind and name: what controls it is restarted"`
 	Namespace  string        `yaml:"namespace,omitempty" default:"default" doc:"namespace of the object"`
 	APIVersion string        `yaml:"apiVersion,omitempty" doc:"group and version of the kind, where its name is not enough"`
 	Wait       time.Duration `yaml:"wait,omitempty" doc:"how long to wait until the rollout is done; default: not at all"`
 }
 
 func (p *RestartParams) ref() kube.Ref {
+	if p.Pod != "" {
+		return kube.Ref{Kind: "pod", Namespace: p.Namespace, Name: p.Pod}
+	}
 	kind := p.Kind
 	if kind == "" {
 		kind = "deployment"

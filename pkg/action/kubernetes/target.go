@@ -75,3 +75,15 @@ func workloadTarget(ref kube.Ref) string {
 	}
 	return target(ref)
 }
+
+// parseTarget reads what target writes. What is none names nothing.
+func parseTarget(text string) kube.Ref {
+	parts := strings.Split(strings.TrimPrefix(text, "kubernetes:"), "/")
+	switch len(parts) {
+	case 2:
+		return kube.Ref{Kind: parts[0], Name: parts[1]}
+	case 3:
+		return kube.Ref{Namespace: parts[0], Kind: parts[1], Name: parts[2]}
+	}
+	return kube.Ref{}
+}
