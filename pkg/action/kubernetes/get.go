@@ -98,7 +98,7 @@ func (a actions) get(ctx context.Context, call *action.Call) (action.Outputs, er
 	out["items"] = []any{}
 	ref := kube.RefOf(o)
 	if out["target"] = target(ref); ref.Kind == "Pod" {
-		if _, owner, err := client.Workload(ctx, r, p.Name); err == nil {
+		if _, owner, err := client.Workload(ctx, r, p.ref().Name); err == nil {
 			out["target"] = target(kube.RefOf(owner))
 		}
 	}
@@ -109,7 +109,7 @@ func (a actions) get(ctx context.Context, call *action.Call) (action.Outputs, er
 }
 
 func (p *GetParams) check() error {
-	if (p.Name == "") == (p.Selector == "") {
+	if (p.ref().Name == "") == (p.Selector == "") {
 		return errors.New("needs either name or selector")
 	}
 	_, err := labels.Parse(p.Selector)
